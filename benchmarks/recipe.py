@@ -1,0 +1,256 @@
+"""Presets of the MT80 benchmark as data, and the components that a preset describes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from pwm_sdk import (
+    MT80,
+    PWM,
+    Critic,
+    EnvPool,
+    FirstOrderActor,
+    GrowingBatch,
+    Learner,
+    PWMConfig,
+    ReplayBuffer,
+    ReturnScale,
+    RoundConfig,
+    Task,
+    WorldModel,
+    init_fan_in,
+    make_gym,
+)
+
+QUICK_TASKS = (
+    "mw-reach",
+    "mw-button-press",
+    "mw-drawer-close",
+    "mw-door-close",
+    "mw-window-open",
+    "cartpole-swingup",
+    "walker-stand",
+    "cheetah-run",
+)
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """How one task is trained: its discount, its share of the batches, its episodes."""
+
+    gamma: float
+    rows: int
+    length: int
+    episodes: int
+    seed_episodes: int
+
+
+METAWORLD = TaskPlan(gamma=0.95, rows=24, length=100, episodes=2, seed_episodes=15)
+DMCONTROL = TaskPlan(gamma=0.99, rows=48, length=250, episodes=2, seed_episodes=10)
+# Where falling is absorbing, short episodes keep the data near the start; a long discount would inflate the value.
+WALKER = TaskPlan(gamma=0.97, rows=72, length=50, episodes=10, seed_episodes=50)
+CHEETAH = TaskPlan(gamma=0.97, rows=48, length=250, episodes=2, seed_episodes=10)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that a run's outcome depends on, apart from its seed."""
+
+    tasks: tuple[str, ...] = QUICK_TASKS
+    rounds: int = 67
+    readings: int = 5
+    save_every: int = 5
+    reading_episodes: int = 3
+    select_episodes: int = 5
+    final_episodes: int = 10
+    cloning_steps: int = 400
+    model_horizon: int = 4
+    latent_dim: int = 128
+    hidden: int = 256
+    policy_hidden: int = 128
+    task_dim: int = 16
+    ensemble: int = 2
+    model_lr: float = 1e-3
+    encoder_lr: float = 3e-4
+    recent: float = 0.25
+    starts: tuple[int, int] = (16, 24)
+    every: tuple[int, int] = (2, 1)
+    short: bool = False
+    rounds_config: RoundConfig = field(default_factory=RoundConfig)
+    pwm: PWMConfig = field(default_factory=PWMConfig)
+
+
+QUICK_PWM = PWMConfig(
+    horizon=16,
+    actor_lam=0.95,
+    actor_lr=5e-4,
+    critic_lr=1e-3,
+    betas=(0.9, 0.999),
+    actor_max_norm=10.0,
+    critic_max_norm=10.0,
+    critic_epochs=1,
+    critic_splits=2,
+    critic_limit=1,
+    saturation=0.1,
+    target_tau=0.01,
+    average_tau=0.005,
+)
+PRESETS = {
+    "quick": Preset(pwm=QUICK_PWM),
+    "smoke": Preset(
+        tasks=("mw-reach", "mw-drawer-close", "cartpole-swingup"),
+        rounds=2,
+        readings=1,
+        reading_episodes=1,
+        select_episodes=1,
+        final_episodes=1,
+        cloning_steps=20,
+        latent_dim=32,
+        hidden=64,
+        policy_hidden=32,
+        starts=(4, 4),
+        short=True,
+        rounds_config=RoundConfig(updates=10, first_updates=20),
+        pwm=QUICK_PWM,
+    ),
+}
+
+
+def plan_of(task: Task, preset: Preset) -> TaskPlan:
+    """Return how `task` is trained under `preset`."""
+    plan = METAWORLD if task.suite == "metaworld" else DMCONTROL
+    if task.name.startswith("walker"):
+        plan = WALKER
+    if task.name.startswith("cheetah"):
+        plan = CHEETAH
+    if preset.short:
+        plan = TaskPlan(plan.gamma, 8, 50, 1, 2)
+    return plan
+
+
+def chosen_tasks(preset: Preset) -> list[Task]:
+    """Return the preset's tasks, Meta-World first: each suite is one population of policies."""
+    tasks = [MT80[name] for name in preset.tasks]
+    return sorted(tasks, key=lambda task: task.suite != "metaworld")
+
+
+def make_pool(tasks: Sequence[Task], seed: int) -> EnvPool:
+    """Return one padded environment per task; seeds differ between tasks and between pools."""
+    return EnvPool([make_gym(task, seed=seed + i, padded=True) for i, task in enumerate(tasks)])
+
+
+def split_tasks(preset: Preset, parts: int) -> list[list[Task]]:
+    """Share the tasks out over processes: one suite each, or everything in one process."""
+    tasks = chosen_tasks(preset)
+    suites = list(dict.fromkeys(task.suite for task in tasks))
+    if parts < len(suites):
+        return [tasks]
+    return [[task for task in tasks if task.suite == suite] for suite in suites]
+
+
+def build(preset: Preset, seed: int, parts: int = 1, part: int = 0, device: str = "cpu") -> GrowingBatch:
+    """Assemble model, policies, replay and environments of one process's share of a seed."""
+    torch.manual_seed(seed)
+    shares = split_tasks(preset, parts)
+    tasks = shares[part]
+    rows = [sum(plan_of(task, preset).rows for task in share) for share in shares]
+    plans = [plan_of(task, preset) for task in tasks]
+    sizes = [task.action_dim for task in MT80]
+    width = (preset.hidden, preset.hidden)
+    model = WorldModel(
+        MT80.observation_dim,
+        MT80.action_dim,
+        num_tasks=len(MT80),
+        task_dim=preset.task_dim,
+        latent_dim=preset.latent_dim,
+        hidden=width,
+        encoder_hidden=(preset.hidden,),
+        num_bins=0,
+        action_dims=sizes,
+        activation="silu",
+        standardize=True,
+    )
+    init_fan_in(model).to(device)
+    encoder = list(model.encoder.parameters())
+    known = {id(p) for p in encoder}
+    groups = [
+        {"params": encoder, "lr": preset.encoder_lr},
+        {"params": [p for p in model.parameters() if id(p) not in known], "lr": preset.model_lr},
+    ]
+    stream = 1000 * seed + part  # the model starts equal everywhere, from here on every process draws its own
+    torch.manual_seed(stream)
+    learners = []
+    for k, suite in enumerate(("metaworld", "dmcontrol")):
+        mine = [(task, plan) for task, plan in zip(tasks, plans, strict=True) if task.suite == suite]
+        if mine:
+            learners.append(_learner(preset, model, mine, preset.starts[k], preset.every[k], device))
+    replay = ReplayBuffer(
+        400_000,
+        preset.model_horizon + 1,
+        sum(plan.rows for plan in plans),
+        task_weights={task.index: plan.rows for task, plan in zip(tasks, plans, strict=True)},
+        recent=preset.recent,
+        seed=stream,
+        device=device,
+    )
+    return GrowingBatch(
+        make_pool(tasks, 1000 * seed + 100 * part + 1),
+        model,
+        torch.optim.Adam(groups, fused=True),
+        learners,
+        replay,
+        preset.rounds_config,
+        reward_scale=[task.reward_scale for task in tasks],
+        lengths=[plan.length for plan in plans],
+        episodes=[plan.episodes for plan in plans],
+        seed=stream,
+        weight=len(shares) * rows[part] / sum(rows),
+    )
+
+
+def make_actor(preset: Preset, tasks: Sequence[Task]) -> FirstOrderActor:
+    """Return a population of actors, one per task."""
+    return FirstOrderActor(
+        preset.latent_dim,
+        MT80.action_dim,
+        (preset.policy_hidden, preset.policy_hidden),
+        population=len(tasks),
+        action_dims=[task.action_dim for task in tasks],
+        std=preset.rounds_config.std[0],
+        learn_std=False,
+        noise="after",
+        activation="silu",
+        norm="before",
+        output_gain=0.1,
+    )
+
+
+def _learner(
+    preset: Preset,
+    model: WorldModel,
+    mine: Sequence[tuple[Task, TaskPlan]],
+    starts: int,
+    every: int,
+    device: str,
+) -> Learner:
+    tasks = [task for task, _ in mine]
+    gammas = [plan.gamma for _, plan in mine]
+    actor = make_actor(preset, tasks).to(device)
+    critic = Critic(
+        preset.latent_dim,
+        (preset.policy_hidden, preset.policy_hidden),
+        preset.ensemble,
+        population=len(mine),
+        reduce="mean",
+        scale=[0.1 / (1.0 - gamma) for gamma in gammas],
+        activation="silu",
+        norm="before",
+        output_gain=0.01,
+    ).to(device)
+    config = replace(preset.pwm, gamma=tuple(gammas))
+    scale = ReturnScale(len(mine)).to(device)
+    pwm = PWM(model, actor, critic, config, return_scale=scale)
+    return Learner(pwm, [task.index for task in tasks], starts, every)

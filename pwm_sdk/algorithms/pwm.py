@@ -1,0 +1,238 @@
+"""PWM: first-order policy learning in a world model, assembled from the components."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+
+from pwm_sdk import keys
+from pwm_sdk.functional.losses import saturated_share
+from pwm_sdk.objectives import actor_loss, behaviour_loss, critic_loss, imagined_returns, lambda_targets
+from pwm_sdk.optim import decay_factor, frozen, minibatches, optimize, scale_learning_rates, soft_update
+from pwm_sdk.rollout import LatentRollout
+
+
+@dataclass(frozen=True)
+class PWMConfig:
+    """Settings of `PWM`; the defaults are the paper's, without the published program's quirks (docs/differences.md).
+
+    Attributes:
+        horizon: H, imagined steps.
+        gamma: discount per step, one number or one per policy.
+        lam: lambda of the critic's targets.
+        actor_lam: None: the actor climbs the H-step return; a number: the mean of its trajectory's lambda-returns.
+        actor_lr: Adam's rate for the actor.
+        critic_lr: Adam's rate for the critic.
+        betas: Adam's betas, for both.
+        actor_max_norm: gradient clip of the actor, per policy.
+        critic_max_norm: gradient clip of the critic, per policy.
+        critic_epochs: passes over the imagined states per update.
+        critic_splits: minibatches per pass.
+        critic_limit: minibatches used of each pass; None: all.
+        saturation: coefficient of the penalty on pre-tanh means beyond 1.
+        behaviour: coefficient of the squared distance to the data's actions, a guard for fixed data.
+        target_tau: rate of a slowly moving critic that bootstraps the targets; None: the critic itself.
+        average_tau: rate of a slowly moving copy of the actor, kept in `PWM.average`; None: none.
+        detach: the policy sees latents without gradient, as published.
+    """
+
+    horizon: int = 16
+    gamma: float | Sequence[float] = 0.99
+    lam: float = 0.95
+    actor_lam: float | None = None
+    actor_lr: float = 5e-4
+    critic_lr: float = 5e-4
+    betas: tuple[float, float] = (0.7, 0.95)
+    actor_max_norm: float = 1.0
+    critic_max_norm: float = 100.0
+    critic_epochs: int = 8
+    critic_splits: int = 4
+    critic_limit: int | None = None
+    saturation: float = 0.0
+    behaviour: float = 0.0
+    target_tau: float | None = None
+    average_tau: float | None = None
+    detach: bool = False
+
+
+class PWM:
+    """One or P policies, improved by gradients through a frozen latent model.
+
+    Args:
+        model: a `LatentModel`, shared and left as it is.
+        actor: a `FirstOrderActor`, or a module of the same face.
+        critic: a `Critic` of the same population.
+        config: settings.
+        return_scale: divides the imagined returns, for example a `ReturnScale`; None: no scaling.
+        generator: source of the imagined noise; None: torch's global generator.
+
+    Attributes:
+        target: the critic that bootstraps.
+        average: the averaged actor, or the actor itself.
+
+    Source: PWM (arXiv 2407.02466), algorithm 1.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        actor: Any,
+        critic: Any,
+        config: PWMConfig | None = None,
+        *,
+        return_scale: Any = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.config = config = config or PWMConfig()
+        self.model, self.actor, self.critic, self.return_scale = model, actor, critic, return_scale
+        self.population: int | None = getattr(actor, "population", None)
+        if getattr(critic, "population", None) != self.population:
+            raise ValueError(f"critic must have the actor's population {self.population}, got {critic.population}")
+        self.gamma: float | Tensor = _discount(config.gamma, self.population)
+        self.rollout = LatentRollout(model, actor, config.horizon, detach=config.detach, generator=generator)
+        self.target = critic if config.target_tau is None else copy.deepcopy(critic).requires_grad_(False)
+        self.average = actor if config.average_tau is None else copy.deepcopy(actor).requires_grad_(False)
+        fused: dict[str, Any] = {"betas": config.betas, "fused": True}
+        self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
+        self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
+        self.generator, self.updates = generator, 0
+
+    def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        """Improve actor and critic once from the observations of a batch.
+
+        Args:
+            batch: windows `[B]` (observation `[B, H+1, O]`, the first row is used), or starts `[B]`, or `[P, B]` for a
+                population (observation `[P, B, O]`); with `task`, and `action` where a behaviour guard is on.
+
+        Returns:
+            Detached metrics, `[]` or `[P]`: return (imagined), value_loss, actor_grad_norm, critic_grad_norm,
+            saturated (share of pre-tanh means beyond 2).
+
+        Raises:
+            ValueError: if a loss is not finite.
+        """
+        config = self.config
+        observation, task, action = _starts(batch, self.population)
+        with frozen(self.model, self.critic):
+            with torch.no_grad():
+                latent = self.model.encode(observation, task)
+            trajectory = self.rollout(latent, task)
+            returns = imagined_returns(trajectory, self.critic, self.gamma, config.actor_lam)
+            scale = 1.0 if self.return_scale is None else self.return_scale.update(returns)
+            loss = actor_loss(
+                trajectory, self.critic, self.gamma, scale=scale, saturation=config.saturation, returns=returns
+            )
+            if config.behaviour:
+                loss = loss + config.behaviour * behaviour_loss(self.actor, latent, action)
+            actor_norm = optimize(loss, self.actor_optimizer, config.actor_max_norm, population=self.population)
+        targets = lambda_targets(trajectory, self.target, self.gamma, config.lam)
+        parts = minibatches(
+            trajectory[keys.LATENT],
+            targets,
+            config.critic_epochs,
+            config.critic_splits,
+            limit=config.critic_limit,
+            generator=self.generator,
+        )
+        for latents, target in parts:
+            value_loss = critic_loss(self.critic, latents, target)
+            critic_norm = optimize(
+                value_loss, self.critic_optimizer, config.critic_max_norm, population=self.population
+            )
+        self._move_averages()
+        return {
+            "return": _mean(returns.detach(), self.population),
+            "value_loss": value_loss.detach() / (self.population or 1),
+            "actor_grad_norm": actor_norm,
+            "critic_grad_norm": critic_norm,
+            "saturated": saturated_share(trajectory[keys.LOC]),
+        }
+
+    def fit(self, replay: Any, steps: int, *, tasks: Sequence[int] | None = None, batch_size: int = 64) -> dict:
+        """Update `steps` times from a replay, with learning rates falling linearly to 2% of their start.
+
+        Args:
+            replay: a `ReplayBuffer`; its windows are used, or for a population `batch_size` starts a policy.
+            steps: number of updates, at least 1.
+            tasks: task id of each policy of a population.
+            batch_size: starts per policy of a population.
+
+        Returns:
+            Metrics of the last update.
+        """
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        if (tasks is None) != (self.population is None):
+            raise ValueError(f"tasks must be given exactly for a population, got {tasks}")
+        metrics: dict[str, Tensor] = {}
+        for step in range(steps):
+            self.set_learning_rates(decay_factor(step / steps, share=1.0, floor=0.02))
+            batch = replay.sample() if tasks is None else replay.sample_starts(tasks, batch_size)
+            metrics = self.update(batch)
+        return metrics
+
+    def set_learning_rates(self, factor: float) -> None:
+        """Set both learning rates to `factor` times their start."""
+        scale_learning_rates(self.actor_optimizer, factor)
+        scale_learning_rates(self.critic_optimizer, factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that `update` changes."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        return {**state, "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a `state_dict`."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.updates = state["updates"]
+
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {
+            "actor": self.actor,
+            "critic": self.critic,
+            "target": self.target,
+            "average": self.average,
+            "actor_optimizer": self.actor_optimizer,
+            "critic_optimizer": self.critic_optimizer,
+        }
+        if isinstance(self.return_scale, nn.Module):
+            parts["return_scale"] = self.return_scale
+        return parts
+
+    def _move_averages(self) -> None:
+        self.updates += 1
+        if self.config.target_tau is not None:
+            soft_update(self.target, self.critic, self.config.target_tau)
+        if self.config.average_tau is not None:
+            soft_update(self.average, self.actor, max(self.config.average_tau, 1.0 / self.updates))
+
+
+def _discount(gamma: float | Sequence[float], population: int | None) -> float | Tensor:
+    values = [gamma] if isinstance(gamma, (int, float)) else list(gamma)
+    if not all(0.0 <= value <= 1.0 for value in values):
+        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+    if isinstance(gamma, (int, float)):
+        return float(gamma)
+    if len(values) != population:
+        raise ValueError(f"gamma must be one number or one per policy ({population}), got {len(values)}")
+    return torch.tensor(values)
+
+
+def _starts(batch: TensorDictBase, population: int | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    observation, task, action = (batch.get(k, None) for k in (keys.OBSERVATION, keys.TASK, keys.ACTION))
+    if population is None and observation.dim() == 3:
+        observation, action = observation[:, 0], None if action is None else action[:, 0]
+    if population is not None and (observation.dim() != 3 or observation.shape[0] != population):
+        raise ValueError(f"observation must have shape [{population}, B, O], got {list(observation.shape)}")
+    return observation, task, action
+
+
+def _mean(returns: Tensor, population: int | None) -> Tensor:
+    return returns.mean() if population is None else returns.flatten(1).mean(1)

@@ -1,0 +1,1 @@
+"""Recorded experience: keeping, storing and sampling it."""

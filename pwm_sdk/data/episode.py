@@ -1,0 +1,169 @@
+"""The layout of one recorded episode: each row is an observation with the step that led to it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from pwm_sdk.keys import ACTION, OBSERVATION, REWARD, TASK, TERMINATED
+
+__all__ = ["check_episode", "make_episode", "select_tasks", "task_index"]
+
+
+def make_episode(
+    observations: Any,
+    actions: Any,
+    rewards: Any,
+    task: Any,
+    terminated: Any = None,
+) -> TensorDict:
+    """Lay out an episode of T steps as T+1 rows.
+
+    Row t holds observation t with the action and the reward that led to it. Nothing led to row 0:
+    its action and reward are NaN, and `ReplayBuffer.sample` never shows them.
+
+    Args:
+        observations: [T+1, O], tensor or array; the last one is where the episode ended.
+        actions: [T, A], each entry in [-1, 1]; `actions[t]` was taken at `observations[t]`.
+        rewards: [T] or [T, 1], environment units per step.
+        task: index of the task, or a `Task`.
+        terminated: [T] or [T, 1], True where a step ended in a state of no further reward; None
+            where no step did.
+
+    Returns:
+        TensorDict [T+1]: observation [T+1, O], action [T+1, A], reward [T+1, 1], task [T+1] and
+        terminated [T+1, 1].
+
+    Raises:
+        ValueError: If a shape does not fit, or `task` is not an integer.
+    """
+    observation = torch.as_tensor(observations, dtype=torch.float32)
+    if observation.ndim != 2 or len(observation) < 2:
+        raise ValueError(f"observations must be [T+1, O] with T >= 1, got {_shape(observation)}")
+    steps, device = len(observation) - 1, observation.device
+    action = torch.as_tensor(actions, dtype=torch.float32, device=device)
+    if action.ndim != 2 or len(action) != steps:
+        raise ValueError(f"actions must be [{steps}, A], got {_shape(action)}")
+    reward = torch.as_tensor(rewards, dtype=torch.float32, device=device)
+    if terminated is None:
+        terminated = torch.zeros(steps, dtype=torch.bool)
+    ended = torch.as_tensor(terminated, dtype=torch.bool, device=device)
+    for name, value in (("rewards", reward), ("terminated", ended)):
+        if value.shape not in ((steps,), (steps, 1)):
+            raise ValueError(f"{name} must be [{steps}] or [{steps}, 1], got {_shape(value)}")
+    return TensorDict(
+        {
+            OBSERVATION: observation,
+            ACTION: _lead(action, torch.nan),
+            REWARD: _lead(reward.reshape(steps, 1), torch.nan),
+            TASK: torch.full((steps + 1,), task_index(task), device=device),
+            TERMINATED: _lead(ended.reshape(steps, 1), False),
+        },
+        batch_size=[steps + 1],
+        device=device,
+    )
+
+
+def check_episode(episode: Mapping[str, Any] | TensorDictBase, device: torch.device) -> TensorDict:
+    """Check an episode and return its rows with nothing else in them.
+
+    Args:
+        episode: observation [T+1, O], action [T+1, A] and reward [T+1, 1] float32, task [T+1] or
+            [] integer, and optionally terminated [T+1, 1] bool.
+        device: where the rows must be.
+
+    Returns:
+        TensorDict [T+1] of exactly those five entries, task int64.
+
+    Raises:
+        ValueError: If an entry is missing, has the wrong shape, dtype or device, is not finite
+            after row 0 (in row 0 too for the observation), or if the task changes on the way.
+    """
+    names = set(episode.keys())
+    if missing := [n for n in (OBSERVATION, ACTION, REWARD, TASK) if n not in names]:
+        raise ValueError(f"episode must have the entries {missing}, got {sorted(names)}")
+    observation: Tensor = episode[OBSERVATION]
+    task: Tensor = episode[TASK]
+    if observation.ndim != 2 or len(observation) < 2:
+        raise ValueError(f"observation must be [T+1, O] with T >= 1, got {_shape(observation)}")
+    rows = len(observation)
+    if task.is_floating_point() or task.is_complex() or task.dtype == torch.bool:
+        raise ValueError(f"task must be an integer, got {task.dtype}")
+    if task.shape not in ((), (rows,)) or (task != task.reshape(-1)[0]).any():
+        raise ValueError(f"task must be one number [] or [{rows}] times the same, got {task}")
+    ended = torch.zeros(rows, 1, dtype=torch.bool, device=device)
+    checked = {
+        OBSERVATION: observation,
+        ACTION: episode[ACTION],
+        REWARD: episode[REWARD],
+        TASK: task.long().expand(rows),
+        TERMINATED: episode[TERMINATED] if TERMINATED in names else ended,
+    }
+    for name, value in checked.items():
+        _check_entry(name, value, rows, device)
+    return TensorDict(checked, batch_size=[rows], device=device)
+
+
+def select_tasks(state: Mapping[str, Tensor], tasks: Sequence[int]) -> dict[str, Tensor]:
+    """Return the episodes of some tasks out of `ReplayBuffer.state_dict`.
+
+    Args:
+        state: rows [N, ..] by name, and `length` [episodes] of the episodes they make up.
+        tasks: indices of the tasks to keep.
+
+    Raises:
+        ValueError: If a task has no episode there.
+    """
+    length = state["length"]
+    owner = state[TASK][length.cumsum(0) - length] if len(length) else length
+    held = set(owner.tolist())
+    if missing := set(tasks) - held:
+        raise ValueError(f"tasks must be among {sorted(held)}, got {sorted(missing)}")
+    kept = torch.isin(owner, torch.tensor(list(tasks), dtype=torch.int64))
+    rows = kept.repeat_interleave(length)
+    names = (OBSERVATION, ACTION, REWARD, TASK, TERMINATED)
+    return {**{name: state[name][rows] for name in names}, "length": length[kept]}
+
+
+def task_index(task: Any) -> int:
+    """Return the index of a task, given as an integer or as anything with an integer `index`.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    try:
+        return operator.index(task if hasattr(task, "__index__") else task.index)
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"task must be an integer index or a Task, got {task!r}") from error
+
+
+def _check_entry(name: str, value: Tensor, rows: int, device: torch.device) -> None:
+    """Raise ValueError unless an entry of an episode has the right shape, type, place and range."""
+    expected = {TASK: torch.int64, TERMINATED: torch.bool}.get(name, torch.float32)
+    if value.dtype != expected:
+        raise ValueError(f"{name} must be {expected}, got {value.dtype}")
+    if value.device != device:
+        raise ValueError(f"{name} must be on {device}, got {value.device}")
+    if name in (REWARD, TERMINATED) and value.shape != (rows, 1):
+        raise ValueError(f"{name} must be [{rows}, 1], got {_shape(value)}")
+    if name == ACTION and (value.ndim != 2 or len(value) != rows):
+        raise ValueError(f"{name} must be [{rows}, A], got {_shape(value)}")
+    used = value if name == OBSERVATION else value[1:]
+    if not (finite := used.isfinite()).all():
+        row = int((~finite).nonzero()[0, 0]) + (name != OBSERVATION)
+        raise ValueError(f"{name} must be finite, got {value[row].tolist()} in row {row}")
+
+
+def _lead(value: Tensor, fill: float | bool) -> Tensor:
+    """Put one row of `fill` in front."""
+    return torch.cat([torch.full_like(value[:1], fill), value])
+
+
+def _shape(value: Tensor) -> list[int]:
+    """Return a shape as it reads best in a message."""
+    return list(value.shape)

@@ -1,0 +1,1 @@
+"""Environments of the benchmark tasks: the only part of the package that imports simulators."""

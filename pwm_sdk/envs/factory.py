@@ -1,0 +1,121 @@
+"""Makes the environment of a task by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import gymnasium
+
+from pwm_sdk.envs.dmcontrol import DMControlEnv
+from pwm_sdk.envs.metaworld import MetaWorldEnv
+from pwm_sdk.envs.task_env import TaskEnv
+from pwm_sdk.tasks import MT80, Task, TaskSet
+
+if TYPE_CHECKING:
+    import torch
+    from torchrl.envs import EnvBase
+
+__all__ = ["make_env", "make_gym", "register_task"]
+
+_SUITES: dict[str, Callable[[str], gymnasium.Env]] = {
+    "dmcontrol": DMControlEnv,
+    "metaworld": lambda name: MetaWorldEnv(name.removeprefix("mw-")),
+}
+_REGISTERED: dict[str, tuple[Task, Callable[[], gymnasium.Env]]] = {}
+
+
+def make_env(
+    task: str | Task,
+    *,
+    seed: int | None = None,
+    padded: bool = False,
+    tasks: TaskSet = MT80,
+    device: torch.device | str = "cpu",
+) -> EnvBase:
+    """The environment of a task for TorchRL.
+
+    Args:
+        task: Name of a task of `tasks` or of a registered one, or a task itself.
+        seed: Seed of the episode sequence, in [0, 2**32); `reset(seed=)` and `set_seed` renew it.
+        padded: Whether observations and actions have the padded sizes of `tasks`.
+        tasks: The task set of the data and the model.
+        device: Where the tensors go; the simulation stays on the CPU.
+
+    Returns:
+        An environment with `observation` [O] float32, `action` [A] float32 in [-1, 1] and `task` []
+        int64; under `next` also `reward` [1] float32, `success` [1] bool and the done flags [1].
+
+    Raises:
+        ValueError: For an unknown task, a custom task of the benchmark or a bad seed.
+        MissingSimulatorError: If the simulator is not installed.
+    """
+    from pwm_sdk.envs.torchrl_env import TorchRLTaskEnv  # keeps torch out of numpy-only workers
+
+    env = make_gym(task, seed=seed, padded=padded, tasks=tasks)
+    num_tasks = 1 + max(env.task.index, *(member.index for member in tasks))
+    return TorchRLTaskEnv(env, num_tasks=num_tasks, device=device)
+
+
+def make_gym(
+    task: str | Task,
+    *,
+    seed: int | None = None,
+    padded: bool = False,
+    tasks: TaskSet = MT80,
+) -> TaskEnv:
+    """The environment of a task for gymnasium, in numpy; arguments and errors as in `make_env`.
+
+    Returns:
+        An environment whose `info["success"]` is a bool array [1]. With a seed, the sequence of its
+        episodes is the same to the bit in every process.
+    """
+    task, build = _find(task, tasks)
+    return TaskEnv(
+        build(),
+        task,
+        observation_dim=tasks.observation_dim if padded else None,
+        action_dim=tasks.action_dim if padded else None,
+        seed=seed,
+    )
+
+
+def register_task(task: Task, factory: Callable[[], gymnasium.Env]) -> Task:
+    """Let `make_env` and `make_gym` make your own gymnasium environment.
+
+    Registering a name again replaces its environment. The registry is that of the process: code
+    that starts worker processes must register there too, for example in a module they import.
+
+    Args:
+        task: Its name and sizes. With index -1 it gets the first free index after the benchmark's.
+        factory: Makes the environment; seeds arrive through its `reset(seed=)`.
+
+    Returns:
+        The task with its index.
+
+    Raises:
+        ValueError: For a name or index that the benchmark or another registered task has.
+    """
+    if task.name in MT80:
+        raise ValueError(f"name must not be one of the benchmark's, got {task.name!r}")
+    others = {other.index for other, _ in _REGISTERED.values() if other.name != task.name}
+    if task.index == -1:
+        known = _REGISTERED.get(task.name)
+        index = known[0].index if known else max({len(MT80) - 1, *others}) + 1
+        task = replace(task, index=index)
+    if task.index in MT80 or task.index in others:
+        raise ValueError(f"index must not be taken by another task, got {task.index}")
+    _REGISTERED[task.name] = task, factory
+    return task
+
+
+def _find(task: str | Task, tasks: TaskSet) -> tuple[Task, Callable[[], gymnasium.Env]]:
+    name = task.name if isinstance(task, Task) else task
+    if name in _REGISTERED:
+        registered, factory = _REGISTERED[name]
+        return (task if isinstance(task, Task) else registered), factory
+    found = task if isinstance(task, Task) else tasks[task]
+    if found.suite not in _SUITES:
+        raise ValueError(f"task must be registered with register_task, got {found.name!r}")
+    return found, lambda: _SUITES[found.suite](found.name)

@@ -1,0 +1,1 @@
+"""Pure tensor mathematics: equations in, tensors out; no modules, no state."""

@@ -1,0 +1,45 @@
+"""Pieces of losses that need no module."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pwm_sdk.functional.twohot import two_hot
+
+
+def two_hot_loss(logits: Tensor, value: Tensor, low: float = -10.0, high: float = 10.0) -> Tensor:
+    """Cross entropy of logits `[.., N]` against the two-hot code of value `[.., 1]`; returns `[.., 1]`."""
+    target = two_hot(value, logits.shape[-1], low, high)
+    return -(target * F.log_softmax(logits, dim=-1)).sum(-1, keepdim=True)
+
+
+def saturation_penalty(loc: Tensor, limit: float = 1.0) -> Tensor:
+    r"""Squared excess of pre-tanh means, summed over action dimensions.
+
+    .. math:: \sum_a \max(|m_a| - limit, 0)^2
+
+    Beyond `|m| = 2` the slope of tanh is below 0.07 and a first-order actor stops learning; this keeps it inside.
+
+    Args:
+        loc: pre-tanh means, `[.., A]`.
+        limit: free range of `|m|`.
+
+    Returns:
+        `[.., 1]`.
+    """
+    return (loc.abs() - limit).clamp_min(0.0).square().sum(-1, keepdim=True)
+
+
+def saturated_share(loc: Tensor, threshold: float = 2.0) -> Tensor:
+    """Share of entries of `loc` `[.., A]` with `|m| > threshold`; a scalar tensor without gradient."""
+    return (loc.detach().abs() > threshold).to(loc.dtype).mean()
+
+
+def step_weights(horizon: int, rho: float, like: Tensor) -> Tensor:
+    """Weights `rho^t / sum(rho^t)`, `[H, 1]`, for averaging per-step losses `[.., H, 1]`."""
+    if horizon < 1:
+        raise ValueError(f"horizon must be at least 1, got {horizon}")
+    powers = torch.as_tensor([rho**t for t in range(horizon)], dtype=like.dtype, device=like.device)
+    return (powers / powers.sum()).unsqueeze(-1)

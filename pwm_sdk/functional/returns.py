@@ -1,0 +1,104 @@
+"""Discounted returns of imagined trajectories. Time is the last but one axis: `[.., H, 1]`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def _check(reward: Tensor, **others: Tensor | None) -> None:
+    if reward.dim() < 2 or reward.shape[-1] != 1 or reward.shape[-2] == 0:
+        raise ValueError(f"reward must have shape [.., H, 1] with H >= 1, got {list(reward.shape)}")
+    for name, value in others.items():
+        if value is not None and value.shape != reward.shape:
+            raise ValueError(f"{name} must have the shape of reward {list(reward.shape)}, got {list(value.shape)}")
+
+
+def lambda_returns(
+    reward: Tensor,
+    next_value: Tensor,
+    gamma: float | Tensor,
+    lam: float,
+    terminated: Tensor | None = None,
+    truncated: Tensor | None = None,
+) -> Tensor:
+    r"""TD(lambda) returns, computed backwards.
+
+    .. math:: G_t = r_t + \gamma (1 - d_t) [(1 - \lambda_t) V(z_{t+1}) + \lambda_t G_{t+1}]
+
+    with `d_t` = terminated and `lambda_t = lam`, or 0 where the trajectory is cut (truncated, and always at the
+    last step). `lam = 0` is the one-step target, `lam = 1` the H-step return.
+
+    Args:
+        reward: `[.., H, 1]`, environment units per step.
+        next_value: `V(z_{t+1})`, `[.., H, 1]`.
+        gamma: discount per step in [0, 1], one number or one per policy `[P]` for reward `[P, .., H, 1]`.
+        lam: lambda in [0, 1].
+        terminated: `[.., H, 1]` bool; no value is bootstrapped behind these steps.
+        truncated: `[.., H, 1]` bool; the return is cut here and bootstrapped with the value.
+
+    Returns:
+        `[.., H, 1]`, differentiable in reward and next_value.
+
+    Raises:
+        ValueError: for wrong shapes or a lambda outside [0, 1].
+
+    Source: Sutton and Barto, Reinforcement Learning, 2nd ed., eq. 12.18 and section 12.8; PWM eq. 6.
+    """
+    _check(reward, next_value=next_value, terminated=terminated, truncated=truncated)
+    if not 0.0 <= lam <= 1.0:
+        raise ValueError(f"lam must lie in [0, 1], got {lam}")
+    discount = gamma_like(gamma, reward)
+    if terminated is not None:
+        discount = discount * ~terminated
+    mix = torch.full_like(reward, lam) if truncated is None else lam * (~truncated).to(reward.dtype)
+    steps = [x.unbind(-2) for x in (reward, next_value, discount.expand_as(reward), mix)]
+    following = steps[1][-1]
+    returns = []
+    for now, value, factor, share in zip(*(reversed(x) for x in steps), strict=True):
+        following = now + factor * torch.lerp(value, following, share)
+        returns.append(following)
+    return torch.stack(returns[::-1], dim=-2)
+
+
+def gamma_like(gamma: float | Tensor, reward: Tensor) -> Tensor:
+    """Turn a discount, or one per policy `[P]`, into a tensor that broadcasts against reward `[.., H, 1]`."""
+    gamma = torch.as_tensor(gamma, dtype=reward.dtype, device=reward.device)
+    if gamma.dim() > 1 or (gamma.dim() == 1 and len(gamma) not in (1, reward.shape[0])):
+        raise ValueError(
+            f"gamma must be one number or one per policy [{reward.shape[0]}], got {list(gamma.shape)}"
+        )
+    return gamma.view(-1, *[1] * (reward.dim() - 1)) if gamma.dim() else gamma
+
+
+def discounted_return(
+    reward: Tensor,
+    last_value: Tensor,
+    gamma: float | Tensor,
+    terminated: Tensor | None = None,
+) -> Tensor:
+    r"""H-step return with a bootstrapped end.
+
+    .. math:: J = \sum_{t<H} \gamma^t c_t r_t + \gamma^H c_H V(z_H), \quad c_t = \prod_{s<t} (1 - d_s)
+
+    Args:
+        reward: `[.., H, 1]`, environment units per step.
+        last_value: `V(z_H)`, `[.., 1]`.
+        gamma: discount per step in [0, 1], one number or one per policy `[P]`.
+        terminated: `[.., H, 1]` bool, `d_t`.
+
+    Returns:
+        `[.., 1]`.
+
+    Source: PWM eq. 5. Differs: the published program gives the value `gamma^(H+1)`.
+    """
+    _check(reward, terminated=terminated)
+    if last_value.shape != reward.shape[:-2] + (1,):
+        raise ValueError(f"last_value must have shape {list(reward.shape[:-2])} + [1], got {list(last_value.shape)}")
+    discount = gamma_like(gamma, reward)
+    if terminated is not None:
+        discount = discount * ~terminated
+    total = last_value
+    for now, factor in zip(reward.flip(-2).unbind(-2), discount.expand_as(reward).flip(-2).unbind(-2), strict=True):
+        total = now + factor * total
+    return total

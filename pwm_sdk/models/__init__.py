@@ -1,0 +1,1 @@
+"""Modules that own parameters: world model, actor, critic, normalizers."""

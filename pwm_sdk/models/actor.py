@@ -1,0 +1,122 @@
+"""The first-order actor: a squashed Gaussian policy on latents, alone or as a population."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pwm_sdk.models.layers import StackedMLP
+
+
+class FirstOrderActor(nn.Module):
+    """Policy `a = tanh(m(z) + std * eps)`, reparametrised, for gradients through the model.
+
+    With `noise="after"` the noise is added to the squashed mean, `a = clip(tanh(m) + std * eps)`, with a
+    straight-through clip: its size in action space then does not depend on `m`.
+
+    Args:
+        latent_dim: D.
+        action_dim: A, padded size where tasks differ.
+        hidden: widths; each hidden layer is Linear, activation, LayerNorm.
+        population: P policies with stacked parameters; latents are then `[P, .., D]`. None: one policy.
+        action_dims: real action sizes of the P policies (or of the one); further entries are zero. None: all.
+        std: initial standard deviation of the noise.
+        min_std: lower bound of a learned std.
+        learn_std: learn one state-independent std per action dimension; otherwise it is set by `set_std`.
+        noise: "before" (published) or "after" the tanh.
+        activation: name of the activation.
+        norm: LayerNorm "after" (published) or "before" the activation.
+        output_gain: scale of the last layer's initial weights; small values start near zero actions.
+
+    Source: PWM (arXiv 2407.02466), appendix; SHAC (arXiv 2204.07137) for the state-independent std.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        action_dim: int,
+        hidden: Sequence[int] = (400, 200, 100),
+        *,
+        population: int | None = None,
+        action_dims: Sequence[int] | None = None,
+        std: float = 0.3679,
+        min_std: float = 0.24,
+        learn_std: bool = True,
+        noise: str = "before",
+        activation: str = "mish",
+        norm: str = "after",
+        output_gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if noise not in ("before", "after"):
+            raise ValueError(f"noise must be 'before' or 'after' the tanh, got {noise!r}")
+        stack = () if population is None else (population,)
+        self.latent_dim, self.action_dim, self.population = latent_dim, action_dim, population
+        self.noise_after, self.min_std, self.learn_std = noise == "after", min_std, learn_std
+        self.net = StackedMLP(latent_dim, hidden, action_dim, stack, activation, norm, output_gain)
+        log_std = torch.as_tensor(std).log().expand(*stack, 1, action_dim).clone()
+        if learn_std:
+            self.log_std = nn.Parameter(log_std)
+        else:
+            self.register_buffer("log_std", log_std)
+        self.register_buffer("action_mask", _mask(action_dims, population, action_dim), persistent=False)
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of the noise, `[1, A]` or `[P, 1, A]`."""
+        log_std = self.log_std
+        if self.learn_std:
+            floor = torch.as_tensor(self.min_std, dtype=log_std.dtype, device=log_std.device).log()
+            log_std = torch.maximum(log_std, floor)
+        return log_std.exp()
+
+    @torch.no_grad()
+    def set_std(self, std: float | Tensor) -> None:
+        """Set the std of the exploration noise; a tensor must broadcast to `[P, 1, A]` or `[1, A]`."""
+        self.log_std.copy_(torch.as_tensor(std, dtype=self.log_std.dtype).log().expand_as(self.log_std))
+
+    def loc(self, latent: Tensor) -> Tensor:
+        """Return the mean before the tanh, `[.., A]`, for latents `[.., D]` (population: `[P, .., D]`)."""
+        if latent.shape[-1] != self.latent_dim:
+            raise ValueError(f"latent must have size {self.latent_dim}, got {list(latent.shape)}")
+        if self.population is None:
+            return self.net(latent)
+        if latent.shape[0] != self.population or latent.dim() < 3:
+            raise ValueError(f"latent must have shape [{self.population}, .., B, D], got {list(latent.shape)}")
+        return self.net(latent.flatten(1, -2)).unflatten(1, latent.shape[1:-1])
+
+    def squash(self, loc: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return actions in [-1, 1], `[.., A]`, of means `loc` and standard-normal `noise` (None: the mean action)."""
+        if noise is None:
+            action = torch.tanh(loc)
+        else:
+            scaled = noise * self._spread(self.std, loc)
+            if self.noise_after:
+                action = torch.tanh(loc) + scaled
+                action = action + (action.clamp(-1.0, 1.0) - action).detach()
+            else:
+                action = torch.tanh(loc + scaled)
+        return action if self.action_mask is None else action * self._spread(self.action_mask, loc)
+
+    def forward(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return actions `[.., A]`; deterministic unless standard-normal `noise` `[.., A]` is given."""
+        return self.squash(self.loc(latent), noise)
+
+    def _spread(self, value: Tensor, like: Tensor) -> Tensor:
+        """View `[1, A]` or `[P, 1, A]` so that it broadcasts against `[.., A]` or `[P, .., A]`."""
+        if self.population is None or like.dim() <= 3:
+            return value
+        return value.reshape(self.population, *([1] * (like.dim() - 2)), self.action_dim)
+
+
+def _mask(action_dims: Sequence[int] | None, population: int | None, action_dim: int) -> Tensor | None:
+    if action_dims is None:
+        return None
+    if len(action_dims) != (population or 1) or not all(1 <= size <= action_dim for size in action_dims):
+        raise ValueError(
+            f"action_dims must have {population or 1} entries in 1..{action_dim}, got {list(action_dims)}"
+        )
+    mask = (torch.arange(action_dim) < torch.as_tensor(list(action_dims)).unsqueeze(-1)).float()
+    return mask if population is None else mask.unsqueeze(1)

@@ -1,0 +1,175 @@
+"""Building blocks shared by the models: SimNorm, normed layers and stacks of parallel networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "mish": nn.Mish,
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "tanh": nn.Tanh,
+}
+
+
+def make_activation(name: str) -> nn.Module:
+    """Return the activation called `name`, or say which names exist."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {name!r}")
+    return ACTIVATIONS[name]()
+
+
+class SimNorm(nn.Module):
+    """Simplicial normalisation: a softmax inside each group of `size` neighbouring latents.
+
+    Args:
+        size: group size V; the last axis must be divisible by it.
+
+    Source: TD-MPC2 (arXiv 2310.16828), eq. 5; Lavoie et al. (arXiv 2204.00616).
+    """
+
+    def __init__(self, size: int = 8) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[.., D]` to `[.., D]`; every group is non-negative and sums to 1."""
+        return x.unflatten(-1, (-1, self.size)).softmax(-1).flatten(-2)
+
+    def extra_repr(self) -> str:
+        """Show the group size when printed."""
+        return f"size={self.size}"
+
+
+class NormedLinear(nn.Linear):
+    """Linear, then LayerNorm, then an activation: the hidden block of a TD-MPC2 world model.
+
+    Args:
+        in_dim: input size.
+        out_dim: output size.
+        activation: a module applied last.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, activation: nn.Module) -> None:
+        super().__init__(in_dim, out_dim)
+        self.ln = nn.LayerNorm(out_dim)
+        self.act = activation
+        nn.init.trunc_normal_(self.weight, std=0.02)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[.., in_dim]` to `[.., out_dim]`."""
+        return self.act(self.ln(super().forward(x)))
+
+
+def world_model_mlp(
+    in_dim: int, hidden: Sequence[int], out_dim: int, activation: str, last: nn.Module | None = None
+) -> nn.Sequential:
+    """Normed blocks of widths `hidden`, then a plain Linear, or a block that ends in `last` (SimNorm).
+
+    Source: TD-MPC2, appendix; weights truncated normal with std 0.02, biases 0.
+    """
+    widths = [in_dim, *hidden]
+    layers: list[nn.Module] = [
+        NormedLinear(a, b, make_activation(activation)) for a, b in zip(widths, widths[1:], strict=False)
+    ]
+    if last is not None:
+        layers.append(NormedLinear(widths[-1], out_dim, last))
+    else:
+        head = nn.Linear(widths[-1], out_dim)
+        nn.init.trunc_normal_(head.weight, std=0.02)
+        nn.init.zeros_(head.bias)
+        layers.append(head)
+    return nn.Sequential(*layers)
+
+
+def init_fan_in(module: nn.Module) -> nn.Module:
+    """Redraw the weight of every Linear in `module` from N(0, 1/fan_in) and return the module.
+
+    Larger than TD-MPC2's fixed 0.02 in narrow networks; heads that start at zero stay zero.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear) and bool(layer.weight.any()):
+            nn.init.trunc_normal_(layer.weight, std=1.0 / math.sqrt(layer.in_features))
+    return module
+
+
+class StackedLinear(nn.Module):
+    """Parallel Linear layers of one shape: weight `[*stack, in, out]`, one batched product for all.
+
+    Args:
+        in_dim: input size.
+        out_dim: output size.
+        stack: leading sizes, for example (P,), (E,) or (P, E); () is an ordinary Linear.
+        gain: weights are drawn from N(0, gain^2 / in_dim), biases are zero.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, stack: tuple[int, ...] = (), gain: float = 1.0) -> None:
+        super().__init__()
+        self.stack = stack
+        self.weight = nn.Parameter(torch.empty(*stack, in_dim, out_dim))
+        self.bias = nn.Parameter(torch.zeros(*stack, 1, out_dim))
+        nn.init.trunc_normal_(self.weight, std=gain / math.sqrt(in_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[*stack, N, in]` to `[*stack, N, out]`."""
+        if not self.stack:
+            return F.linear(x, self.weight.mT, self.bias.squeeze(0))
+        flat = torch.baddbmm(self.bias.flatten(0, -3), x.flatten(0, -3), self.weight.flatten(0, -3))
+        return flat.unflatten(0, self.stack)
+
+
+class StackedMLP(nn.Module):
+    """A stack of parallel MLPs with LayerNorm before or after each activation.
+
+    Args:
+        in_dim: input size.
+        hidden: hidden widths.
+        out_dim: output size.
+        stack: leading sizes of all parameters.
+        activation: name in `ACTIVATIONS`.
+        norm: "after" the activation (PWM's actor and critic) or "before" it.
+        output_gain: scale of the last layer's initial weights.
+
+    Source: PWM's actor and critic are Linear, Mish, LayerNorm blocks.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        hidden: Sequence[int],
+        out_dim: int,
+        stack: tuple[int, ...] = (),
+        activation: str = "mish",
+        norm: str = "after",
+        output_gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if norm not in ("before", "after"):
+            raise ValueError(f"norm must be 'before' or 'after' the activation, got {norm!r}")
+        self.norm_first = norm == "before"
+        widths = [in_dim, *hidden]
+        self.layers = nn.ModuleList(
+            StackedLinear(a, b, stack) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.scales = nn.ParameterList(torch.ones(*stack, 1, b) for b in hidden)
+        self.shifts = nn.ParameterList(torch.zeros(*stack, 1, b) for b in hidden)
+        self.head = StackedLinear(widths[-1], out_dim, stack, output_gain)
+        self.activation = make_activation(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[*stack, N, in]` to `[*stack, N, out]` (without a stack: `[.., in]` to `[.., out]`)."""
+        for layer, scale, shift in zip(self.layers, self.scales, self.shifts, strict=True):
+            x = layer(x)
+            if not self.norm_first:
+                x = self.activation(x)
+            x = torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), scale)
+            if self.norm_first:
+                x = self.activation(x)
+        return self.head(x)

@@ -1,0 +1,50 @@
+"""Running scales that keep losses comparable between tasks and over time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ReturnScale(nn.Module):
+    """Moving range of returns: the distance between two quantiles, one per policy.
+
+    Dividing returns by it makes the actor's gradient independent of the task's reward units, without shifting them.
+
+    Args:
+        population: P, or None for one policy.
+        decay: share of the old value kept at each update; the first update sets the value.
+        low: lower quantile.
+        high: upper quantile.
+        floor: smallest scale returned, in return units.
+
+    Source: DreamerV3 (arXiv 2301.04104), section "actor learning": the 5-95% range with decay 0.99.
+    """
+
+    value: Tensor
+    started: Tensor
+
+    def __init__(
+        self,
+        population: int | None = None,
+        decay: float = 0.99,
+        low: float = 0.05,
+        high: float = 0.95,
+        floor: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not 0.0 <= low < high <= 1.0:
+            raise ValueError(f"low and high must satisfy 0 <= low < high <= 1, got {low} and {high}")
+        self.decay, self.low, self.high, self.floor = decay, low, high, floor
+        self.register_buffer("value", torch.ones(population or 1))
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+
+    @torch.no_grad()
+    def update(self, returns: Tensor) -> Tensor:
+        """Take in returns `[P, ..]` (`[..]` for one policy) and return the scale `[P]` (`[1]`)."""
+        rows = returns.detach().reshape(len(self.value), -1)
+        quantiles = torch.quantile(rows, torch.tensor([self.low, self.high]).to(rows), dim=1)
+        spread = quantiles[1] - quantiles[0]
+        self.value.copy_(torch.where(self.started, torch.lerp(spread, self.value, self.decay), spread))
+        self.started.fill_(True)
+        return self.value.clamp_min(self.floor)

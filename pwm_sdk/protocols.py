@@ -1,0 +1,74 @@
+"""What may be swapped: the latent model, the policy and the value function.
+
+Nothing has to be subclassed. Any object with these attributes and methods takes part; `pwm_sdk.check_latent_model`
+checks the first one for you.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class LatentModel(Protocol):
+    """A differentiable model of the environment in a latent space of the model's choice.
+
+    Attributes:
+        latent_dim: D, size of a latent.
+        action_dim: A, size of an action; actions lie in [-1, 1].
+    """
+
+    latent_dim: int
+    action_dim: int
+
+    def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Map observations `[.., O]` (and task ids `[..]`) to latents `[.., D]`."""
+        ...
+
+    def step(self, latent: Tensor, action: Tensor, task: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Advance one step.
+
+        Args:
+            latent: `[.., D]`.
+            action: `[.., A]` in [-1, 1].
+            task: `[..]` int64, or None for a model without tasks.
+
+        Returns:
+            Next latent `[.., D]`, reward `[.., 1]` and, for models that can end an episode, terminated `[.., 1]` bool.
+        """
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything that maps what it sees `[.., D]` to an action `[.., A]` in [-1, 1]."""
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        """Return the deterministic action."""
+        ...
+
+
+@runtime_checkable
+class StochasticPolicy(Policy, Protocol):
+    """A policy that can be reparametrised: action = squash(loc(latent), noise)."""
+
+    action_dim: int
+
+    def loc(self, latent: Tensor) -> Tensor:
+        """Return the mean before squashing, `[.., A]`."""
+        ...
+
+    def squash(self, loc: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return the action of mean `loc` and standard-normal `noise`, both `[.., A]`."""
+        ...
+
+
+@runtime_checkable
+class ValueFunction(Protocol):
+    """Anything that maps latents `[.., D]` to expected discounted returns `[.., 1]`."""
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        """Return the value."""
+        ...

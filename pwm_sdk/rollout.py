@@ -1,0 +1,140 @@
+"""Unroll a policy in any latent model, differentiably."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from pwm_sdk import keys
+from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy
+
+
+class LatentRollout:
+    """Imagine H steps of a policy and pack them into one TensorDict.
+
+    The loop is plain tensors; the graph runs through actions, rewards and the chain of latents. A model with `next`
+    and `reward` has its rewards computed in one batch after the loop, a model with `context` looks its task up once.
+
+    Args:
+        model: a `LatentModel`.
+        policy: a `StochasticPolicy`, or any callable from latents to actions.
+        horizon: H, at least 1.
+        detach: let the policy see latents without gradient, as published: d action / d latent is then left out.
+        generator: source of the policy's noise; None: torch's global generator.
+
+    Raises:
+        ValueError: for a horizon below 1, or latents and tasks that do not fit.
+
+    Source: PWM (arXiv 2407.02466), algorithm 1.
+    """
+
+    def __init__(
+        self,
+        model: LatentModel,
+        policy: Policy,
+        horizon: int,
+        *,
+        detach: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        if horizon < 1:
+            raise ValueError(f"horizon must be at least 1, got {horizon}")
+        self.model, self.policy, self.horizon = model, policy, horizon
+        self.detach, self.generator = detach, generator
+
+    def __call__(self, latent: Tensor, task: Tensor | None = None, noise: Tensor | None = None) -> TensorDict:
+        """Unroll from `latent`.
+
+        Args:
+            latent: start latents `[.., B, D]` (population: `[P, B, D]`).
+            task: ids `[.., B]`, or None for a model without tasks.
+            noise: standard normal `[H, .., B, A]`; None: drawn here. Unused by deterministic policies.
+
+        Returns:
+            TensorDict `[.., B, H]`: `latent` `[D]`, `action` `[A]`, `loc` `[A]` (stochastic policies), `task`, and
+            `next` with `latent`, `reward` `[1]`, `terminated`, `truncated` (True at the last step) and `done` `[1]`.
+        """
+        self._check(latent, task, noise)
+        context: Any = self.model.context(task) if hasattr(self.model, "context") else task  # pyright: ignore
+        latents, locs, actions, rewards, ends = [latent], [], [], [], []
+        if isinstance(self.policy, StochasticPolicy) and noise is None:
+            shape = (self.horizon, *latent.shape[:-1], self.policy.action_dim)
+            noise = torch.randn(shape, dtype=latent.dtype, device=latent.device, generator=self.generator)
+        batched_reward = hasattr(self.model, "next") and hasattr(self.model, "reward")
+        for t in range(self.horizon):
+            seen = self._features(latents[-1])
+            if isinstance(self.policy, StochasticPolicy):
+                locs.append(self.policy.loc(seen))
+                actions.append(self.policy.squash(locs[-1], None if noise is None else noise[t]))
+            else:
+                actions.append(self.policy(seen))
+            if batched_reward:
+                latents.append(self.model.next(latents[-1], actions[-1], context))  # pyright: ignore
+                continue
+            following, reward, *terminated = self.model.step(latents[-1], actions[-1], context)
+            latents.append(following)
+            rewards.append(reward)
+            ends.extend(terminated)
+        before, action = torch.stack(latents[:-1], -2), torch.stack(actions, -2)
+        if batched_reward:
+            reward = self.model.reward(before, action, _with_time(context))  # pyright: ignore
+        else:
+            reward = torch.stack(rewards, -2)
+        return self._pack(before, action, locs, task, torch.stack(latents[1:], -2), reward, ends)
+
+    def _features(self, latent: Tensor) -> Tensor:
+        seen = self.model.features(latent) if hasattr(self.model, "features") else latent  # pyright: ignore
+        return seen.detach() if self.detach else seen
+
+    def _pack(
+        self,
+        latent: Tensor,
+        action: Tensor,
+        locs: list[Tensor],
+        task: Tensor | None,
+        following: Tensor,
+        reward: Tensor,
+        ends: list[Tensor],
+    ) -> TensorDict:
+        terminated = torch.stack(ends, -2) if ends else torch.zeros_like(reward, dtype=torch.bool)
+        truncated = torch.zeros_like(terminated)
+        truncated[..., -1, :] = True
+        batch = latent.shape[:-1]
+        after = {
+            keys.LATENT: following,
+            keys.REWARD: reward,
+            keys.TERMINATED: terminated,
+            keys.TRUNCATED: truncated,
+            keys.DONE: terminated | truncated,
+        }
+        data = {keys.LATENT: latent, keys.ACTION: action, keys.NEXT: TensorDict(after, batch)}
+        if locs:
+            data[keys.LOC] = torch.stack(locs, -2)
+        if task is not None:
+            data[keys.TASK] = task.unsqueeze(-1).expand(batch)
+        return TensorDict(data, batch)
+
+    def _check(self, latent: Tensor, task: Tensor | None, noise: Tensor | None) -> None:
+        if latent.dim() < 2 or latent.shape[-1] != self.model.latent_dim:
+            raise ValueError(f"latent must have shape [.., B, {self.model.latent_dim}], got {list(latent.shape)}")
+        if not latent.is_floating_point():
+            raise ValueError(f"latent must be floating point, got {latent.dtype}")
+        if task is not None and task.shape != latent.shape[:-1]:
+            raise ValueError(f"task must have shape {list(latent.shape[:-1])}, got {list(task.shape)}")
+        if task is not None and task.device != latent.device:
+            raise ValueError(f"task must be on the latent's device {latent.device}, got {task.device}")
+        shape = (self.horizon, *latent.shape[:-1], self.model.action_dim)
+        if noise is not None and noise.shape != shape:
+            raise ValueError(f"noise must have shape {list(shape)}, got {list(noise.shape)}")
+
+
+def _with_time(context: Any) -> Any:
+    """Give what was looked up per start `[.., B, *]` (or ids `[.., B]`) a time axis before its last one."""
+    if context is None:
+        return None
+    if isinstance(context, Tensor):
+        return context.unsqueeze(-1)
+    return type(context)(*(x if x is None or x.dim() == 1 else x.unsqueeze(-2) for x in context))

@@ -1,0 +1,228 @@
+"""The MT30 and MT80 benchmarks as data: every task's name, index, sizes and score.
+
+The position of a task in its benchmark is its id in datasets, task embeddings and checkpoints.
+Source: TD-MPC2 (Hansen et al., 2024), task sets `mt30` and `mt80`; sizes as the simulators report.
+"""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+__all__ = ["MT30", "MT80", "Task", "TaskSet"]
+
+_META_WORLD_PREFIX = "mw-"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One control task.
+
+    Args:
+        name: Unique name, for example `"walker-run"` or `"mw-reach"`.
+        index: Id of the task in datasets and embeddings; -1 lets `register_task` choose one.
+        suite: `"dmcontrol"`, `"metaworld"`, or any word of yours for an own environment.
+        observation_dim: O, before padding.
+        action_dim: A, before padding.
+        episode_length: Agent steps until an episode is truncated.
+        action_repeat: Simulator steps per agent step; rewards are summed over them.
+        reward_scale: Largest reward of one agent step (0.0 where it is not known).
+        score_scale: Return that counts as score 1; `None` where the score is the success of the
+            final step.
+        custom: Whether the task is not part of a stock suite.
+
+    Raises:
+        ValueError: For an empty name, an index below -1 or a size below 1.
+    """
+
+    name: str
+    index: int
+    suite: str
+    observation_dim: int
+    action_dim: int
+    episode_length: int
+    action_repeat: int = 2
+    reward_scale: float = 2.0
+    score_scale: float | None = 1000.0
+    custom: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError(f"name must be a non-empty string, got {self.name!r}")
+        if self.index < -1:
+            raise ValueError(f"index must be at least -1, got {self.index}")
+        for field in ("observation_dim", "action_dim", "episode_length", "action_repeat"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+
+    @property
+    def discount(self) -> float:
+        """`clip((f - 1) / f, 0.95, 0.995)` with `f = episode_length / 5`.
+
+        Source: TD-MPC2, discount heuristic.
+        """
+        fraction = self.episode_length / 5
+        return min(max((fraction - 1) / fraction, 0.95), 0.995)
+
+    def score(self, episode_return: float, success: float) -> float:
+        """Score of an episode, 1 being the best of most tasks.
+
+        Args:
+            episode_return: Undiscounted sum of the episode's rewards.
+            success: Success of the episode's final step, 0 or 1.
+
+        Returns:
+            `episode_return / score_scale`, or `success` where `score_scale` is `None`.
+        """
+        return float(success) if self.score_scale is None else episode_return / self.score_scale
+
+
+class TaskSet:
+    """An ordered set of tasks with the sizes that their padded tensors share.
+
+    Args:
+        tasks: The tasks, in order.
+        observation_dim: Padded O; the largest of the tasks if not given.
+        action_dim: Padded A; the largest of the tasks if not given.
+
+    Raises:
+        ValueError: For an empty set, a repeated name or index, or a task larger than the padding.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        *,
+        observation_dim: int | None = None,
+        action_dim: int | None = None,
+    ) -> None:
+        self._tasks = tuple(tasks)
+        if not self._tasks:
+            raise ValueError("tasks must hold at least one task, got none")
+        self._by_name = {task.name: task for task in self._tasks}
+        self._by_index = {task.index: task for task in self._tasks}
+        if not len(self._by_name) == len(self._by_index) == len(self._tasks):
+            raise ValueError(f"tasks must have unique names and indices, got {self.names}")
+        largest_observation = max(task.observation_dim for task in self._tasks)
+        largest_action = max(task.action_dim for task in self._tasks)
+        self.observation_dim = largest_observation if observation_dim is None else observation_dim
+        self.action_dim = largest_action if action_dim is None else action_dim
+        _check_padding("observation_dim", self.observation_dim, largest_observation)
+        _check_padding("action_dim", self.action_dim, largest_action)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tasks, in order."""
+        return tuple(task.name for task in self._tasks)
+
+    def subset(self, names: Iterable[str | int | Task]) -> TaskSet:
+        """The given tasks in the given order, with this set's indices and padding.
+
+        Raises:
+            ValueError: For an unknown task.
+        """
+        tasks = [self[name.name if isinstance(name, Task) else name] for name in names]
+        return TaskSet(tasks, observation_dim=self.observation_dim, action_dim=self.action_dim)
+
+    def __getitem__(self, key: str | int) -> Task:
+        """The task of a name, or of an index (`Task.index`, not the position in a subset).
+
+        Raises:
+            ValueError: For an unknown name (the message has the nearest ones) or index.
+        """
+        if not isinstance(key, str):
+            index = operator.index(key)
+            if index not in self._by_index:
+                raise ValueError(f"task index must be one of this set's, got {index}")
+            return self._by_index[index]
+        task = self._named(key)
+        if task is None:
+            raise ValueError(f"task must be a known name, got {key!r}; {_nearest(key, self.names)}")
+        return task
+
+    def __contains__(self, key: object) -> bool:
+        if isinstance(key, Task):
+            return self._by_name.get(key.name) == key
+        return self._named(key) is not None if isinstance(key, str) else key in self._by_index
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TaskSet) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        sizes = f"observation_dim={self.observation_dim}, action_dim={self.action_dim}"
+        return f"TaskSet({len(self)} tasks, {sizes})"
+
+    def _named(self, name: str) -> Task | None:
+        return self._by_name.get(name) or self._by_name.get(_META_WORLD_PREFIX + name)
+
+    def _identity(self) -> tuple[tuple[Task, ...], int, int]:
+        return self._tasks, self.observation_dim, self.action_dim
+
+
+def _check_padding(name: str, padded: int, largest: int) -> None:
+    if padded < largest:
+        raise ValueError(f"{name} must be at least {largest} to hold every task, got {padded}")
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    """A hint at the names nearest to an unknown one, found with and without the prefix."""
+    aliases = {known.removeprefix(_META_WORLD_PREFIX): known for known in names}
+    aliases |= {known: known for known in names}
+    matches = difflib.get_close_matches(name, aliases, n=6, cutoff=0.5)
+    nearest = list(dict.fromkeys(aliases[match] for match in matches))[:3]
+    return f"nearest: {', '.join(nearest)}" if nearest else f"known: {', '.join(names)}"
+
+
+# name, observation_dim, action_dim; "*" marks the custom tasks, which no stock suite has.
+_DM_CONTROL = """
+walker-stand 24 6, walker-walk 24 6, walker-run 24 6, cheetah-run 17 6, reacher-easy 6 2,
+reacher-hard 6 2, acrobot-swingup 6 1, pendulum-swingup 3 1, cartpole-balance 5 1,
+cartpole-balance-sparse 5 1, cartpole-swingup 5 1, cartpole-swingup-sparse 5 1, cup-catch 8 2,
+finger-spin 9 2, finger-turn-easy 12 2, finger-turn-hard 12 2, fish-swim 24 5, hopper-stand 15 4,
+hopper-hop 15 4, *walker-walk-backwards 24 6, *walker-run-backwards 24 6,
+*cheetah-run-backwards 17 6, *cheetah-run-front 17 6, *cheetah-run-back 17 6, *cheetah-jump 17 6,
+*hopper-hop-backwards 15 4, *reacher-three-easy 8 3, *reacher-three-hard 8 3, *cup-spin 8 2,
+*pendulum-spin 3 1
+"""
+_META_WORLD = """
+assembly, basketball, button-press-topdown, button-press-topdown-wall, button-press,
+button-press-wall, coffee-button, coffee-pull, coffee-push, dial-turn, disassemble, door-open,
+door-close, drawer-close, drawer-open, faucet-open, faucet-close, hammer, handle-press-side,
+handle-press, handle-pull-side, handle-pull, lever-pull, peg-insert-side, peg-unplug-side,
+pick-out-of-hole, pick-place, pick-place-wall, plate-slide, plate-slide-side, plate-slide-back,
+plate-slide-back-side, push-back, push, push-wall, reach, reach-wall, shelf-place, soccer,
+stick-push, stick-pull, sweep-into, sweep, window-open, window-close, bin-picking, box-close,
+door-lock, door-unlock, hand-insert
+"""
+
+
+def _dm_control(index: int, entry: str) -> Task:
+    name, observation_dim, action_dim = entry.removeprefix("*").split()
+    sizes = int(observation_dim), int(action_dim)
+    return Task(name, index, "dmcontrol", *sizes, 500, custom=entry.startswith("*"))
+
+
+def _meta_world(index: int, entry: str) -> Task:
+    name = _META_WORLD_PREFIX + entry
+    return Task(name, index, "metaworld", 39, 4, 100, reward_scale=20.0, score_scale=None)
+
+
+def _entries(table: str) -> list[str]:
+    return [entry.strip() for entry in table.split(",")]
+
+
+MT30 = TaskSet(_dm_control(index, entry) for index, entry in enumerate(_entries(_DM_CONTROL)))
+MT80 = TaskSet(
+    (*MT30, *(_meta_world(index, entry) for index, entry in enumerate(_entries(_META_WORLD), 30)))
+)

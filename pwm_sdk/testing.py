@@ -1,0 +1,70 @@
+"""The contract of a latent model, as a checker for users' own models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = None) -> None:
+    """Check that `model` is a differentiable `LatentModel`.
+
+    Args:
+        model: the model to check.
+        observation: a few observations `[B, O]`, B at least 2.
+        task: task ids `[B]`, for a model with tasks.
+
+    Raises:
+        ValueError: naming the first point where the contract is broken: attributes, shapes, dtypes, rows that
+            influence each other, or gradients that do not reach the action or the latent.
+    """
+    if observation.dim() != 2 or len(observation) < 2:
+        raise ValueError(f"observation must have shape [B, O] with B >= 2, got {list(observation.shape)}")
+    for name in ("latent_dim", "action_dim"):
+        if not isinstance(getattr(model, name, None), int):
+            raise ValueError(f"model.{name} must be an int, got {getattr(model, name, None)!r}")
+    for name in ("encode", "step"):
+        if not callable(getattr(model, name, None)):
+            raise ValueError(f"model.{name} must be a method, got {getattr(model, name, None)!r}")
+    batch = len(observation)
+    latent = model.encode(observation, task)
+    _shape("encode(observation)", latent, (batch, model.latent_dim))
+    latent = latent.detach().requires_grad_()
+    action = torch.zeros(batch, model.action_dim, dtype=latent.dtype, device=latent.device).requires_grad_()
+    following, reward = _step(model, latent, action, task)
+    _reaches("next latent", following, {"action": action, "latent": latent})
+    _reaches("reward", reward, {"latent": latent, "action": action}, any_of=True)
+    alone, _ = _step(model, latent[:1], action[:1], None if task is None else task[:1])
+    if not torch.allclose(alone, following[:1], rtol=1e-4, atol=1e-5):
+        raise ValueError("step must treat rows independently, got another next latent for a batch of one")
+
+
+def _step(model: Any, latent: Tensor, action: Tensor, task: Tensor | None) -> tuple[Tensor, Tensor]:
+    result = model.step(latent, action, task)
+    if not isinstance(result, tuple) or len(result) not in (2, 3):
+        raise ValueError(f"step must return (latent, reward) or (latent, reward, terminated), got {type(result)}")
+    _shape("next latent", result[0], tuple(latent.shape))
+    _shape("reward", result[1], (len(latent), 1))
+    if len(result) == 3:
+        _shape("terminated", result[2], (len(latent), 1))
+        if result[2].dtype != torch.bool:
+            raise ValueError(f"terminated must be bool, got {result[2].dtype}")
+    return result[0], result[1]
+
+
+def _shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        raise ValueError(f"{name} must have shape {list(shape)}, got {list(getattr(value, 'shape', []))}")
+    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name} must be finite, got {value}")
+
+
+def _reaches(name: str, output: Tensor, inputs: dict[str, Tensor], any_of: bool = False) -> None:
+    if not output.requires_grad:
+        raise ValueError(f"{name} must be differentiable, got a tensor without a graph")
+    gradients = torch.autograd.grad(output.sum(), list(inputs.values()), retain_graph=True, allow_unused=True)
+    missing = [key for key, g in zip(inputs, gradients, strict=True) if g is None]
+    if missing and (not any_of or len(missing) == len(inputs)):
+        raise ValueError(f"{name} must depend differentiably on {' and '.join(missing)}, got no gradient")

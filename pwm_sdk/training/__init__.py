@@ -1,0 +1,1 @@
+"""Loops that own time: collecting episodes, growing batches, evaluation, metrics."""

@@ -1,0 +1,210 @@
+"""Running policies in environments: behaviours act, episodes come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of T agent steps.
+
+    Attributes:
+        observation: `[T+1, O]` float32.
+        action: `[T, A]` float32, as sent to the environment.
+        reward: `[T]` float32, environment units.
+        success: `[T]` bool.
+        terminated: `[T]` bool.
+    """
+
+    observation: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    success: np.ndarray
+    terminated: np.ndarray
+
+    @property
+    def total(self) -> float:
+        """Undiscounted return."""
+        return float(self.reward.sum(dtype=np.float64))
+
+
+class Behaviour(Protocol):
+    """What acts in N environments at once."""
+
+    def start(self, index: int) -> None:
+        """Note that environment `index` begins an episode."""
+        ...
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Return actions `[N, A]` in [-1, 1] for observations `[N, O]`."""
+        ...
+
+
+class RandomBehaviour:
+    """Uniform random actions; held for random times, they reach states that white noise does not.
+
+    Args:
+        count: N, number of environments.
+        action_dim: A.
+        seed: seed of the actions.
+        hold: longest time an action is held; 1 is white noise. With holding, a quarter of the episodes is bang-bang
+            (-1 or 1) and a quarter white.
+    """
+
+    def __init__(self, count: int, action_dim: int, seed: int, hold: int = 1) -> None:
+        self.rng, self.hold = np.random.default_rng(seed), hold
+        self.action = np.zeros((count, action_dim), np.float32)
+        self.left, self.mode = np.zeros(count, int), np.zeros(count, int)
+
+    def start(self, index: int) -> None:
+        """Draw the kind of the next episode."""
+        self.left[index], self.mode[index] = 0, self.rng.integers(4)
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Return actions `[N, A]`."""
+        for i in np.flatnonzero(self.left == 0):
+            draw = self.rng.uniform(-1.0, 1.0, self.action.shape[1])
+            self.action[i] = np.sign(draw) if self.hold > 1 and self.mode[i] == 1 else draw
+            white = self.hold == 1 or self.mode[i] == 3
+            self.left[i] = 1 if white else self.rng.integers(1, self.hold + 1)
+        self.left -= 1
+        return self.action.copy()
+
+
+class LatentBehaviour:
+    """Policies on the latents of one model, each in its own environment.
+
+    Args:
+        model: encodes observations.
+        actors: a single policy for all N environments, or populations that share the N environments out in order.
+        tasks: task id of each environment.
+        rng: source of exploration noise; None: mean actions.
+        correlation: in every other episode (drawn) the noise is autoregressive with this coefficient and the same
+            marginal std, which carries further than white noise.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        actors: Sequence[Any],
+        tasks: Sequence[int],
+        rng: np.random.Generator | None = None,
+        correlation: float = 0.0,
+    ) -> None:
+        self.model, self.actors, self.rng = model, list(actors), rng
+        sizes = [len(tasks) if a.population is None else a.population for a in self.actors]
+        if sum(sizes) != len(tasks):
+            raise ValueError(f"actors must cover {len(tasks)} environments, got {sizes}")
+        self.bounds = np.cumsum([0, *sizes]).tolist()
+        self.tasks = torch.as_tensor(list(tasks))
+        self.noise = np.zeros((len(tasks), self.actors[0].action_dim))
+        self.share = np.zeros((len(tasks), 1))
+        self.correlation = correlation
+
+    def start(self, index: int) -> None:
+        """Choose white or correlated noise for the next episode."""
+        self.noise[index] = 0.0
+        if self.rng is not None:
+            self.share[index] = self.correlation * (self.rng.random() < 0.5)
+
+    @torch.no_grad()
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Return actions `[N, A]`."""
+        device = next(self.actors[0].parameters()).device
+        latent = self.model.encode(torch.as_tensor(observation, device=device), self.tasks.to(device))
+        noise = None
+        if self.rng is not None:
+            fresh = self.rng.standard_normal(self.noise.shape)
+            self.noise = self.share * self.noise + np.sqrt(1.0 - self.share**2) * fresh
+            noise = torch.as_tensor(self.noise, dtype=latent.dtype, device=device)
+        actions = []
+        for actor, low, high in zip(self.actors, self.bounds, self.bounds[1:], strict=False):
+            part, eps = latent[low:high], None if noise is None else noise[low:high]
+            if actor.population is None:
+                actions.append(actor(part, eps))
+            else:
+                actions.append(actor(part.unsqueeze(1), None if eps is None else eps.unsqueeze(1)).squeeze(1))
+        return torch.cat(actions).cpu().numpy()
+
+
+def run_episodes(
+    pool: Any,
+    behaviour: Behaviour,
+    quota: Sequence[int],
+    *,
+    lengths: Sequence[int] | None = None,
+    on_step: Callable[[], None] | None = None,
+) -> list[list[Episode]]:
+    """Run `quota[i]` episodes in environment i, all environments in lockstep.
+
+    Args:
+        pool: an `EnvPool` of N environments.
+        behaviour: acts for all N at once.
+        quota: episodes per environment.
+        lengths: cut episodes after so many agent steps; None: the environment's own length.
+        on_step: called after each step of the pool, for progress bars.
+
+    Returns:
+        Episodes per environment.
+    """
+    count = len(pool)
+    if len(quota) != count or (lengths is not None and len(lengths) != count):
+        raise ValueError(f"quota and lengths must have one entry per environment ({count}), got {len(quota)}")
+    done: list[list[Episode]] = [[] for _ in range(count)]
+    open_: list[_Recorder] = [_Recorder() for _ in range(count)]
+    live = [i for i in range(count) if quota[i] > 0]
+    observation: list[np.ndarray | None] = [None] * count
+    for i in live:
+        observation[i] = open_[i].begin(pool.reset(i))
+        behaviour.start(i)
+    while live:
+        filler = next(o for o in observation if o is not None)
+        actions = behaviour(np.stack([filler if o is None else o for o in observation]))
+        for i in list(live):
+            step = pool.step(i, actions[i])
+            observation[i] = open_[i].add(actions[i], step)
+            cut = lengths is not None and len(open_[i].reward) >= lengths[i]
+            if not (step.terminated or step.truncated or cut):
+                continue
+            done[i].append(open_[i].end())
+            if len(done[i]) == quota[i]:
+                live.remove(i)
+            else:
+                observation[i] = open_[i].begin(pool.reset(i))
+                behaviour.start(i)
+        if on_step is not None:
+            on_step()
+    return done
+
+
+class _Recorder:
+    """Gathers one episode."""
+
+    def __init__(self) -> None:
+        self.observation: list[np.ndarray] = []
+        self.action: list[np.ndarray] = []
+        self.reward: list[float] = []
+        self.flags: list[tuple[bool, bool]] = []
+
+    def begin(self, observation: np.ndarray) -> np.ndarray:
+        self.__init__()
+        self.observation.append(observation)
+        return observation
+
+    def add(self, action: np.ndarray, step: Any) -> np.ndarray:
+        self.observation.append(step.observation)
+        self.action.append(np.asarray(action, np.float32))
+        self.reward.append(step.reward)
+        self.flags.append((step.success, step.terminated))
+        return step.observation
+
+    def end(self) -> Episode:
+        flags = np.asarray(self.flags, bool)
+        reward = np.asarray(self.reward, np.float32)
+        return Episode(np.stack(self.observation), np.stack(self.action), reward, flags[:, 0], flags[:, 1])

@@ -1,0 +1,290 @@
+"""Growing batches: collect, train the shared model, improve the policies, in small rounds over one or more tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from pwm_sdk.data.replay import ReplayBuffer, make_episode
+from pwm_sdk.objectives import world_model_loss
+from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
+from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
+from pwm_sdk.training.metrics import exploitation_gap
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Policies that are improved together, and how much of each update they get.
+
+    Attributes:
+        pwm: a `PWM` with a population, one policy per task.
+        tasks: task id of each policy.
+        starts: imagined starts per policy and update.
+        every: improve in every n-th update only.
+    """
+
+    pwm: Any
+    tasks: Sequence[int]
+    starts: int
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class RoundConfig:
+    """Settings of `GrowingBatch`.
+
+    Attributes:
+        updates: updates per round; small rounds keep the policy from exploiting a stale model.
+        first_updates: updates of the first round.
+        rho: weight of each open-loop step relative to the one before.
+        consistency: coefficient of the latent error.
+        reward: coefficient of the reward error.
+        model_max_norm: gradient clip of the world model.
+        reward_weight_gain: a task's reward error is weighted `min(cap, gain / (var + eps))`; 0: all weights 1.
+        reward_weight_eps: see above; reward variance, in squared units of the scaled reward.
+        reward_weight_cap: see above.
+        std: exploration std at the start and at the end, linear over `std_share` of the budget.
+        std_share: see above.
+        correlation: autoregressive coefficient of the noise in every other episode.
+        decay_share: all learning rates fall linearly over this last share of the budget.
+        decay_floor: to this share of their start.
+        statistics_rounds: observation statistics are refreshed in so many first rounds, then frozen.
+        hold: longest time that a seed action is held.
+    """
+
+    updates: int = 100
+    first_updates: int = 300
+    rho: float = 0.7
+    consistency: float = 20.0
+    reward: float = 1.0
+    model_max_norm: float = 10.0
+    reward_weight_gain: float = 0.03
+    reward_weight_eps: float = 1e-3
+    reward_weight_cap: float = 20.0
+    std: tuple[float, float] = (0.6, 0.2)
+    std_share: float = 0.5
+    correlation: float = 0.8
+    decay_share: float = 0.25
+    decay_floor: float = 0.1
+    statistics_rounds: int = 10
+    hold: int = 19
+
+
+@dataclass
+class RoundReport:
+    """What one round did; arrays are per task, in the pool's order."""
+
+    updates: int
+    train_return: np.ndarray
+    alarms: dict[str, np.ndarray]
+    metrics: dict[str, float]
+    train_seconds: float
+    collect_seconds: float
+
+
+class GrowingBatch:
+    """The loop {collect with policy and noise, train the model, improve the policies} over N tasks.
+
+    In a process group of `torch.distributed`, every process owns some of the tasks: their environments, data and
+    policies. The world model is shared: its gradients are averaged, so all replicas stay equal.
+
+    Args:
+        pool: an `EnvPool`, one environment per task, in the order of the learners' tasks.
+        model: a multi-task `WorldModel` with observation statistics.
+        model_optimizer: steps the model.
+        learners: their tasks, joined, are the pool's.
+        replay: where episodes go; its windows train the model.
+        config: settings.
+        reward_scale: rewards enter the replay divided by this, per task.
+        lengths: training episodes are cut after so many agent steps, per task. Short ones keep data useful where
+            failing is absorbing.
+        episodes: training episodes per round and task.
+        seed: seed of exploration.
+        weight: weight of this process's model loss in a process group, its share of all windows times their number.
+    """
+
+    def __init__(
+        self,
+        pool: Any,
+        model: Any,
+        model_optimizer: torch.optim.Optimizer,
+        learners: Sequence[Learner],
+        replay: ReplayBuffer,
+        config: RoundConfig,
+        *,
+        reward_scale: Sequence[float],
+        lengths: Sequence[int],
+        episodes: Sequence[int],
+        seed: int = 0,
+        weight: float = 1.0,
+    ) -> None:
+        self.weight = weight
+        self.pool, self.model, self.model_optimizer = pool, model, model_optimizer
+        self.learners, self.replay, self.config = list(learners), replay, config
+        self.tasks = [task for learner in learners for task in learner.tasks]
+        self.reward_scale, self.lengths, self.episodes = list(reward_scale), list(lengths), list(episodes)
+        sizes = {len(pool), len(self.tasks), len(self.reward_scale), len(self.lengths), len(self.episodes)}
+        if len(sizes) != 1:
+            raise ValueError(f"pool, tasks, reward_scale, lengths and episodes must agree in size, got {sizes}")
+        self.rng = np.random.default_rng(seed)
+        self.reward_weight = torch.ones(max(getattr(model, "num_tasks", 0), max(self.tasks) + 1))
+        self.round = self.updates = 0
+
+    def collect_seed(self, episodes: Sequence[int]) -> list[list[Episode]]:
+        """Fill the replay with episodes of held random actions and set all statistics."""
+        behaviour = RandomBehaviour(len(self.pool), self.model.action_dim, int(self.rng.integers(2**31)), self.config.hold)
+        gathered = run_episodes(self.pool, behaviour, episodes, lengths=self.lengths)
+        self._store(gathered)
+        return gathered
+
+    def collect(self) -> list[list[Episode]]:
+        """Add a round of episodes of the current policies with noise."""
+        actors = [learner.pwm.actor for learner in self.learners]
+        behaviour = LatentBehaviour(self.model, actors, self.tasks, self.rng, self.config.correlation)
+        gathered = run_episodes(self.pool, behaviour, self.episodes, lengths=self.lengths)
+        self._store(gathered)
+        return gathered
+
+    def improve(self, updates: int) -> dict[str, Any]:
+        """Train model and policies `updates` times; returns the last metrics per learner and of the model."""
+        metrics: dict[str, Any] = {}
+        for _ in range(updates):
+            loss = world_model_loss(
+                self.model,
+                self.replay.sample(),
+                rho=self.config.rho,
+                consistency=self.config.consistency,
+                reward=self.config.reward,
+                reward_weight=self.reward_weight,
+            )
+            metrics["model_grad_norm"] = optimize(
+                self.weight * loss, self.model_optimizer, self.config.model_max_norm, synchronize=True
+            )
+            metrics["model_loss"] = loss.detach()
+            for i, learner in enumerate(self.learners):
+                if self.updates % learner.every == 0:
+                    metrics[f"policies_{i}"] = learner.pwm.update(
+                        self.replay.sample_starts(learner.tasks, learner.starts)
+                    )
+            self.updates += 1
+        return metrics
+
+    def run_round(self, progress: float) -> RoundReport:
+        """Improve on the data at hand, then collect; `progress` in [0, 1] drives noise and learning rates."""
+        config = self.config
+        self._schedule(progress)
+        count = config.first_updates if self.round == 0 else config.updates
+        begin = time.perf_counter()
+        metrics = self.improve(count)
+        trained = time.perf_counter()
+        gathered = self.collect()
+        self.round += 1
+        return RoundReport(
+            updates=self.updates,
+            train_return=np.asarray([np.mean([e.total for e in mine]) for mine in gathered]),
+            alarms=self.alarms(gathered, deterministic=False),
+            metrics=_flatten(metrics),
+            train_seconds=trained - begin,
+            collect_seconds=time.perf_counter() - trained,
+        )
+
+    def alarms(self, episodes: Sequence[Sequence[Episode]], *, deterministic: bool) -> dict[str, np.ndarray]:
+        """Return the exploitation gap and its companions per task (see `exploitation_gap`)."""
+        columns: list[dict[str, np.ndarray]] = []
+        low = 0
+        for learner in self.learners:
+            high = low + len(learner.tasks)
+            columns.append(
+                exploitation_gap(
+                    self.model,
+                    learner.pwm.actor,
+                    learner.pwm.critic,
+                    episodes[low:high],
+                    learner.tasks,
+                    learner.pwm.gamma,
+                    reward_scale=self.reward_scale[low:high],
+                    rng=self.rng,
+                    deterministic=deterministic,
+                )
+            )
+            low = high
+        return {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything but the replay's rows: networks, optimisers, counters and random states."""
+        return {
+            "model": self.model.state_dict(),
+            "model_optimizer": self.model_optimizer.state_dict(),
+            "learners": [learner.pwm.state_dict() for learner in self.learners],
+            "reward_weight": self.reward_weight,
+            "round": self.round,
+            "updates": self.updates,
+            "rng": self.rng.bit_generator.state,
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a `state_dict`."""
+        self.model.load_state_dict(state["model"])
+        self.model_optimizer.load_state_dict(state["model_optimizer"])
+        for learner, saved in zip(self.learners, state["learners"], strict=True):
+            learner.pwm.load_state_dict(saved)
+        self.reward_weight = state["reward_weight"]
+        self.round, self.updates = state["round"], state["updates"]
+        self.rng.bit_generator.state = state["rng"]
+        torch.set_rng_state(state["torch_rng"])
+
+    def _schedule(self, progress: float) -> None:
+        first, last = self.config.std
+        std = first + (last - first) * min(1.0, progress / self.config.std_share)
+        factor = decay_factor(progress, self.config.decay_share, self.config.decay_floor)
+        scale_learning_rates(self.model_optimizer, factor)
+        for learner in self.learners:
+            learner.pwm.actor.set_std(std)
+            learner.pwm.average.set_std(std)
+            learner.pwm.set_learning_rates(factor)
+
+    def _store(self, gathered: Sequence[Sequence[Episode]]) -> None:
+        for task, scale, mine in zip(self.tasks, self.reward_scale, gathered, strict=True):
+            for e in mine:
+                self.replay.add(make_episode(e.observation, e.action, e.reward / scale, task, e.terminated))
+        for task in self.tasks:
+            moments = self.replay.statistics(task)
+            if self.round < self.config.statistics_rounds:
+                std = moments["observation_std"]
+                std = torch.where(std < 1e-4, torch.ones_like(std), std + 2e-3)
+                self.model.set_observation_statistics(moments["observation_mean"], std, task)
+            if self.config.reward_weight_gain:
+                weight = self.config.reward_weight_gain / (float(moments["reward_var"]) + self.config.reward_weight_eps)
+                self.reward_weight[task] = min(self.config.reward_weight_cap, weight)
+        if self.round < self.config.statistics_rounds:
+            self._share_statistics()
+
+    def _share_statistics(self) -> None:
+        """Let every process know the observation statistics of every other process's tasks."""
+        if not dist.is_initialized():
+            return
+        own = torch.zeros(self.model.num_tasks, 1, device=self.model.observation_mean.device)
+        own[self.tasks] = 1.0
+        others = own.clone()
+        dist.all_reduce(others)
+        for table, neutral in ((self.model.observation_mean, 0.0), (self.model.observation_std, 1.0)):
+            total = torch.where(own > 0, table, 0.0)
+            dist.all_reduce(total)
+            table.copy_(torch.where(others > 0, total, neutral))
+
+
+def _flatten(metrics: dict[str, Any]) -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            flat.update({f"{name}/{key}": float(v.mean()) for key, v in value.items()})
+        else:
+            flat[name] = float(value)
+    return flat

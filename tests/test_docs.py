@@ -1,0 +1,67 @@
+"""Everything a reader may paste runs: the python blocks of README.md and docs/."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WITH_CODE = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
+FENCE = re.compile(r"^(?P<indent> *)```python[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.M | re.S)
+NO_RUN = re.compile(r"<!-- no-run: (?P<reason>[^\n]+?) -->\s*$")
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)#\s]+)(?:#[^)\s]*)?\)")
+
+
+class Block(NamedTuple):
+    """A python block: its code, padded so that line numbers are those of the page, and its mark."""
+
+    code: str
+    runs: bool
+
+
+def blocks(text: str) -> list[Block]:
+    """Find the python blocks of a page, in order."""
+    found = []
+    for match in FENCE.finditer(text):
+        padding = "\n" * (text.count("\n", 0, match.start()) + 1)
+        runs = NO_RUN.search(text, 0, match.start()) is None
+        found.append(Block(padding + textwrap.dedent(match["code"]), runs))
+    return found
+
+
+def name_of(page: Path) -> str:
+    """Return the path inside the project."""
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of one page share their names, as if pasted one after the other."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "__main__"}
+    found = blocks(page.read_text(encoding="utf-8"))
+    assert found, "a python block is opened but never closed"
+    for block in found:
+        code = compile(block.code, name_of(page), "exec")
+        if block.runs:
+            exec(code, names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_to_files(page: Path) -> None:
+    targets = [match["target"] for match in LINK.finditer(page.read_text(encoding="utf-8"))]
+    local = [target for target in targets if not re.match(r"[a-z]+:", target)]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def test_a_no_run_mark_holds_for_one_block() -> None:
+    text = "<!-- no-run: needs a data set -->\n```python\nx = 1\n```\n\n```python\ny = 2\n```\n"
+    first, second = blocks(text)
+    assert (first.runs, second.runs) == (False, True)
+    assert second.code.count("\n") == 7
+    assert second.code.strip() == "y = 2"
