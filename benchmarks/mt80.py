@@ -1,12 +1,15 @@
 """Learn many tasks with one world model and one policy each, from no data, and print the table.
 
-    python benchmarks/mt80.py                          # preset "quick": eight real tasks, no download, no GPU
-    python benchmarks/mt80.py --seeds 3                # three seeds, one after the other on two cores
-    python benchmarks/mt80.py --preset smoke           # the same path in under a minute
+    python benchmarks/mt80.py                          # preset "quick": eight real tasks, no
+    download, no GPU
+    python benchmarks/mt80.py --seeds 3                # three seeds, one after the other on two
+    cores python benchmarks/mt80.py --preset smoke           # the same path in under a minute
     python benchmarks/mt80.py --tasks mw-reach cheetah-run --rounds 30
 
-Everything goes to runs/<name>/: config.json, report.md, scores.csv, curves.png and, per seed, the data set, the networks
-and a log of every round. An interrupted run continues where it stopped when the same command is given again.
+Everything goes to runs/<name>/: config.json, report.md, scores.csv, curves.png and, per seed, the
+data set, the networks
+and a log of every round. An interrupted run continues where it stopped when the same command is
+given again.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ import tyro
 
 HERE = Path(__file__).resolve().parent
 SETTINGS = {
-    # Small networks gain nothing from a second thread; the second core has its own tasks or its own seed.
+    # Small networks gain nothing from a second thread; the second core has its own tasks or its
+    # own seed.
     "OMP_NUM_THREADS": "1",
     # Processes of a seed meet on this machine.
     "GLOO_SOCKET_IFNAME": "lo",
@@ -40,18 +44,26 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Learn many tasks with one world model and one first-order policy each, from no data, and print the table.
+    """Learn many tasks, from no data, with one world model and one first-order policy each.
 
-    Results go to OUT/NAME: report.md, scores.csv, curves.png, config.json and one folder per seed with its data set,
-    networks and log. Give the same command again to continue an interrupted run.
+    Prints the table of scores at the end.
+
+    Results go to OUT/NAME: report.md, scores.csv, curves.png, config.json and one folder per seed
+    with its data set, networks and log. Give the same command again to continue an interrupted run.
     """
 
     preset: Literal["quick", "smoke"] = "quick"
-    """quick: eight real tasks, a quarter of an hour a seed on two cores. smoke: the same path, tiny."""
+    """quick: eight real tasks, a quarter of an hour a seed on two cores. smoke: the same, tiny."""
     tasks: tuple[str, ...] = ()
-    """Tasks instead of the preset's, by name: the 19 stock dm_control tasks of MT30, the 50 of Meta-World (mw-...)."""
+    """Tasks instead of the preset's, by name.
+
+    The 19 stock dm_control tasks of MT30 and the 50 of Meta-World (mw-...).
+    """
     seeds: int = 1
-    """Number of seeds (0, 1, ...). A seed takes two cores, one per suite; further cores run further seeds."""
+    """Number of seeds (0, 1, ...).
+
+    A seed takes two cores, one per suite; further cores run further seeds.
+    """
     rounds: int | None = None
     """Rounds of {improve, collect} instead of the preset's."""
     budget_minutes: float | None = None
@@ -80,12 +92,18 @@ def main() -> None:
     _check(arguments, preset.rounds)
     preset = replace(preset, tasks=tuple(task.name for task in chosen_tasks(preset)))
     folder = arguments.out / (arguments.name or arguments.preset)
-    _keep_config(folder, {"preset": dataclasses.asdict(preset), "budget_minutes": arguments.budget_minutes})
+    _keep_config(
+        folder, {"preset": dataclasses.asdict(preset), "budget_minutes": arguments.budget_minutes}
+    )
     begin = time.perf_counter()
     rows = _run_seeds(arguments, preset, folder)
     from report import write_report
 
-    print(write_report(folder, rows, minutes=(time.perf_counter() - begin) / 60.0, command=" ".join(sys.argv)))
+    print(
+        write_report(
+            folder, rows, minutes=(time.perf_counter() - begin) / 60.0, command=" ".join(sys.argv)
+        )
+    )
 
 
 def _check(arguments: Arguments, rounds: int) -> None:
@@ -98,13 +116,15 @@ def _check(arguments: Arguments, rounds: int) -> None:
 
 
 def _keep_config(folder: Path, config: dict[str, Any]) -> None:
-    """Write the settings beside the results, or refuse to mix results of other settings with them."""
+    """Write the settings beside the results, or refuse where results of other settings lie."""
     from stages import write_json
 
     path = folder / "config.json"
     config = json.loads(json.dumps(config))
     if path.exists() and json.loads(path.read_text()) != config:
-        raise SystemExit(f"{folder} holds a run with other settings (see config.json): choose another --name")
+        raise SystemExit(
+            f"{folder} holds a run with other settings (see config.json): choose another --name"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, config)
 
@@ -112,11 +132,15 @@ def _keep_config(folder: Path, config: dict[str, Any]) -> None:
 def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str, Any]]:
     from tqdm import tqdm
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     parts = _parts(preset, cores)
     jobs = max(1, min(arguments.seeds, arguments.jobs or cores // len(parts)))
     os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
-    context = multiprocessing.get_context("spawn")  # a fresh process reads the settings of the allocator
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a fresh process reads the settings of the allocator
     quiet = 0.2 if sys.stderr.isatty() else 60.0
     layout = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}"
     bars = [
@@ -130,7 +154,9 @@ def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str
     ):
         news = manager.Queue()
         work = [
-            executor.submit(run_part, preset, seed, parts, part, folder, arguments, f"{meeting}/{seed}", news)
+            executor.submit(
+                run_part, preset, seed, parts, part, folder, arguments, f"{meeting}/{seed}", news
+            )
             for seed in range(arguments.seeds)
             for part in range(len(parts))
         ]
@@ -148,7 +174,10 @@ def _parts(preset: Any, cores: int) -> list[str]:
     """Name the processes that share a seed: one per suite where there are cores for it."""
     from recipe import split_tasks
 
-    return ["+".join(dict.fromkeys(task.suite for task in share)) for share in split_tasks(preset, cores)]
+    return [
+        "+".join(dict.fromkeys(task.suite for task in share))
+        for share in split_tasks(preset, cores)
+    ]
 
 
 def _stop(executor: ProcessPoolExecutor, failed: Any) -> None:
@@ -170,7 +199,14 @@ def _show(bars: list[Any], news: Any) -> None:
 
 
 def run_part(
-    preset: Any, seed: int, parts: list[str], part: int, folder: Path, arguments: Arguments, meeting: str, news: Any
+    preset: Any,
+    seed: int,
+    parts: list[str],
+    part: int,
+    folder: Path,
+    arguments: Arguments,
+    meeting: str,
+    news: Any,
 ) -> list[dict[str, Any]]:
     """Run one process's share of one seed."""
     sys.path.insert(0, str(HERE))
@@ -180,7 +216,9 @@ def run_part(
 
     torch.set_num_threads(1)
     if len(parts) > 1:
-        dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=part, world_size=len(parts))
+        dist.init_process_group(
+            "gloo", init_method=f"file://{meeting}", rank=part, world_size=len(parts)
+        )
 
     def progress(share: float, status: str) -> None:
         if part == 0:
@@ -189,7 +227,14 @@ def run_part(
     budget = None if arguments.budget_minutes is None else 60.0 * arguments.budget_minutes
     own = folder / f"seed{seed}" / parts[part]
     run = SeedRun(
-        preset, seed, len(parts), part, own, device=arguments.device, budget=budget, progress=progress
+        preset,
+        seed,
+        len(parts),
+        part,
+        own,
+        device=arguments.device,
+        budget=budget,
+        progress=progress,
     )
     try:
         return run.run()

@@ -21,10 +21,22 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 METHODS = {"pwm": "PWM", "cloning": "behaviour cloning", "random": "random"}
-HEAD = ("task", "return", "worst", "success any", "success last", "score", "gap", "cloning", "random")
+HEAD = (
+    "task",
+    "return",
+    "worst",
+    "success any",
+    "success last",
+    "score",
+    "gap",
+    "cloning",
+    "random",
+)
 
 
-def write_report(folder: Path, rows: Sequence[dict[str, Any]], *, minutes: float, command: str) -> str:
+def write_report(
+    folder: Path, rows: Sequence[dict[str, Any]], *, minutes: float, command: str
+) -> str:
     """Write scores.csv, curves.png and report.md into `folder`; return the text of the report."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     write_atomic(folder / "scores.csv", lambda part: _write_csv(part, names, rows))
@@ -42,17 +54,22 @@ def _write_csv(path: Path, names: Sequence[str], rows: Sequence[dict[str, Any]])
         writer.writerows(rows)
 
 
-def report_text(folder: Path, rows: Sequence[dict[str, Any]], seeds: Sequence[int], minutes: float, command: str) -> str:
-    """Return the report as Markdown: settings, table of means over seeds, table per seed, seconds per stage."""
+def report_text(
+    folder: Path, rows: Sequence[dict[str, Any]], seeds: Sequence[int], minutes: float, command: str
+) -> str:
+    """Return the report as Markdown: settings, scores (means, per seed), seconds per stage."""
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     episodes = int(rows[0]["episodes"])
     lines = [
-        f"# {folder.name}: {len(tasks)} tasks, {len(seeds)} seed{'s' * (len(seeds) > 1)}, {episodes} episodes each",
+        f"# {folder.name}: {len(tasks)} tasks, {len(seeds)} seed{'s' * (len(seeds) > 1)}, "
+        f"{episodes} episodes each",
         "",
         f"`{command}`, {minutes:.1f} minutes (of this call), {machine()}.",
         "",
-        "Mean over seeds, +- standard deviation over seeds. Mean actions of the final policies in fresh environments.",
-        "Score: return / 1000 (dm_control), success at the last step (Meta-World). Gap: predicted minus real sum of the",
+        "Mean over seeds, +- standard deviation over seeds. "
+        "Mean actions of the final policies in fresh environments.",
+        "Score: return / 1000 (dm_control), success at the last step (Meta-World). "
+        "Gap: predicted minus real sum of the",
         "next 16 rewards, in units of the largest reward per step.",
         "",
         _line(HEAD),
@@ -64,7 +81,10 @@ def report_text(folder: Path, rows: Sequence[dict[str, Any]], seeds: Sequence[in
         if mine:
             lines.append(_line(_task_cells(rows, *mine, label=label)))
     lines += ["", "Per seed (return, and success at the last step for Meta-World):", ""]
-    lines += [_line(["task", *(f"seed {s}" for s in seeds)]), _line(["---"] + ["---:"] * len(seeds))]
+    lines += [
+        _line(["task", *(f"seed {s}" for s in seeds)]),
+        _line(["---"] + ["---:"] * len(seeds)),
+    ]
     for task in tasks:
         mine = {row["seed"]: row for row in rows if row["task"] == task and row["method"] == "pwm"}
         cells = [f"{mine[s]['return']:.0f}" + _success(task, mine[s]) for s in seeds]
@@ -74,7 +94,12 @@ def report_text(folder: Path, rows: Sequence[dict[str, Any]], seeds: Sequence[in
     stages = list(dict.fromkeys(name for seconds in spent.values() for name in seconds))
     lines += [_line(["process", *stages]), _line(["---"] + ["---:"] * len(stages))]
     lines += [
-        _line([f"{path.parent.name}, {path.name}", *(f"{seconds.get(name, 0.0):.0f}" for name in stages)])
+        _line(
+            [
+                f"{path.parent.name}, {path.name}",
+                *(f"{seconds.get(name, 0.0):.0f}" for name in stages),
+            ]
+        )
         for path, seconds in spent.items()
     ]
     return "\n".join(lines) + "\n"
@@ -89,7 +114,11 @@ def machine() -> str:
     processor = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        models = [
+            line.split(":")[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
         processor = models[0] if models else processor
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return f"{os.cpu_count()} cores ({processor}), {device}, torch {torch.__version__}"
@@ -141,14 +170,20 @@ def plot_curves(folder: Path, seeds: Sequence[int]) -> None:
                 line = lines_of.setdefault(task, {}).setdefault(seed, [])
                 line.append((point["seconds"] / 60.0, summary["return"]))
     tasks = list(lines_of)
-    colors = dict(zip(seeds, plt.get_cmap("viridis")(np.linspace(0.1, 0.8, len(seeds))), strict=True))
+    colors = dict(
+        zip(seeds, plt.get_cmap("viridis")(np.linspace(0.1, 0.8, len(seeds))), strict=True)
+    )
     columns = min(4, len(tasks))
     lines = -(-len(tasks) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(3.2 * columns, 2.6 * lines), squeeze=False, sharex=True)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.2 * columns, 2.6 * lines), squeeze=False, sharex=True
+    )
     for axis, task in zip(axes.flat, tasks, strict=False):
         for seed, line in lines_of[task].items():
             minutes, returns = zip(*line, strict=True)
-            axis.plot(minutes, returns, marker="o", markersize=3, color=colors[seed], label=f"seed {seed}")
+            axis.plot(
+                minutes, returns, marker="o", markersize=3, color=colors[seed], label=f"seed {seed}"
+            )
         axis.set_title(task, fontsize=10)
         axis.set_ylim(bottom=0.0)
         axis.grid(alpha=0.3)

@@ -1,4 +1,7 @@
-"""The stages of one seed: seed data, rounds, final evaluation, baselines; each leaves a file and can resume."""
+"""The stages of one seed: seed data, rounds, final evaluation, baselines.
+
+Each stage leaves a file and can resume.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ from pwm_sdk import (
 Progress = Callable[[float, str], None]
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Write through a temporary file, so that `path` is never seen half-written."""
     part = path.with_name(path.name + ".part")
     write(part)
@@ -100,7 +103,7 @@ class SeedRun:
         return json.loads(done.read_text())
 
     def save(self) -> None:
-        """Save networks, optimisers, random states and data; the two newest checkpoints are kept."""
+        """Save networks, optimisers, random states and data; keep the two newest checkpoints."""
         folder = self.folder / f"checkpoint-{self.loop.round:05d}"
         self.loop.replay.save(folder / "data")
         state = {
@@ -144,7 +147,9 @@ class SeedRun:
             self.seconds["train"] += report.train_seconds
             row = {"round": self.loop.round, "updates": report.updates, **report.metrics}
             for name, column in {"train_return": report.train_return, **report.alarms}.items():
-                row.update({f"{name}/{t.name}": float(v) for t, v in zip(self.tasks, column, strict=True)})
+                row.update(
+                    {f"{name}/{t.name}": float(v) for t, v in zip(self.tasks, column, strict=True)}
+                )
             self.log.append(row)
             if share * (self.preset.readings + 1) >= len(self.curve) + 1:
                 self._reading()
@@ -170,7 +175,7 @@ class SeedRun:
         return LatentBehaviour(self.loop.model, actors, self.loop.tasks)
 
     def _play(self, behaviour: Any, episodes: int, stream: int) -> list[Any]:
-        """Run whole episodes in fresh environments; `stream` sets their seeds apart from training and each other."""
+        """Run whole episodes in fresh environments; each `stream` has seeds of its own."""
         pool = make_pool(self.tasks, 1_000_000 * stream + 1000 * self.seed)
         try:
             return run_episodes(pool, behaviour, [episodes] * len(self.tasks))
@@ -210,13 +215,17 @@ class SeedRun:
         scores = {}
         for which in ("actor", "average"):
             episodes = self._play(self._behaviour(which), self.preset.select_episodes, 2)
-            scores[which] = torch.tensor([float(np.mean([e.total for e in mine])) for mine in episodes])
+            scores[which] = torch.tensor(
+                [float(np.mean([e.total for e in mine])) for mine in episodes]
+            )
         low = 0
         for learner in self.loop.learners:
             high = low + len(learner.tasks)
             better = scores["average"][low:high] > scores["actor"][low:high]
             with torch.no_grad():
-                pairs = zip(learner.pwm.actor.parameters(), learner.pwm.average.parameters(), strict=True)
+                pairs = zip(
+                    learner.pwm.actor.parameters(), learner.pwm.average.parameters(), strict=True
+                )
                 for raw, average in pairs:
                     raw[better] = average[better]
             low = high
@@ -234,15 +243,21 @@ class SeedRun:
             with torch.no_grad():
                 task = torch.tensor(indices, device=self.device).unsqueeze(1).expand(-1, 64)
                 latent = self.loop.model.encode(observation, task)
-            optimize(behaviour_loss(actor, latent, action), optimizer, 10.0, population=len(indices))
+            optimize(
+                behaviour_loss(actor, latent, action), optimizer, 10.0, population=len(indices)
+            )
         return LatentBehaviour(self.loop.model, [actor], indices)
 
     def _rows(self, method: str, episodes: Sequence[Any]) -> list[dict[str, Any]]:
         rows = []
         for task, mine in zip(self.tasks, episodes, strict=True):
             summary = summarize(mine)
-            score = summary["success_last"] if task.suite == "metaworld" else summary["return"] / 1000.0
-            rows.append({"seed": self.seed, "task": task.name, "method": method, **summary, "score": score})
+            score = (
+                summary["success_last"] if task.suite == "metaworld" else summary["return"] / 1000.0
+            )
+            rows.append(
+                {"seed": self.seed, "task": task.name, "method": method, **summary, "score": score}
+            )
         return rows
 
     def _write_log(self, path: Path) -> None:
@@ -253,9 +268,11 @@ class SeedRun:
             writer.writerows(self.log)
 
 
-def _pairs(episodes: Sequence[Any], count: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def _pairs(
+    episodes: Sequence[Any], count: int, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw observations and the actions taken at them."""
-    picks = [episodes[rng.integers(len(episodes))] for _ in range(count)]
+    picks = [episodes[int(rng.integers(len(episodes)))] for _ in range(count)]
     times = [int(rng.integers(len(episode) - 1)) for episode in picks]
     observation = torch.stack([e["observation"][t] for e, t in zip(picks, times, strict=True)])
     action = torch.stack([e["action"][t + 1] for e, t in zip(picks, times, strict=True)])

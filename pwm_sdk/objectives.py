@@ -1,7 +1,9 @@
-"""The losses of first-order policy learning, on TensorDicts; the mathematics is in `pwm_sdk.functional`.
+"""The losses of first-order policy learning, on TensorDicts.
 
-With a population, trajectories are `[P, B, H]` and losses are the *sum* over policies of their means, so that every
-policy receives exactly the gradient that it would receive alone.
+The mathematics is in `pwm_sdk.functional`.
+
+With a population, trajectories are `[P, B, H]` and losses are the *sum* over policies of their
+means, so that every policy receives exactly the gradient that it would receive alone.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from pwm_sdk.protocols import ValueFunction
 
 
 def imagined_returns(
-    trajectory: TensorDictBase, critic: ValueFunction, gamma: float | Tensor, lam: float | None = None
+    trajectory: TensorDictBase,
+    critic: ValueFunction,
+    gamma: float | Tensor,
+    lam: float | None = None,
 ) -> Tensor:
     """What the actor maximises, per start, with gradient.
 
@@ -27,15 +32,16 @@ def imagined_returns(
         trajectory: `[.., B, H]` from a `LatentRollout`.
         critic: value function; its parameters should not require gradients here.
         gamma: discount, one number or one per policy `[P]`.
-        lam: None: the H-step return with bootstrapped end. A number: the mean over the steps of the trajectory of
-            their lambda-returns, with the gradient through every value.
+        lam: None: the H-step return with bootstrapped end. A number: the mean over the steps of
+            the trajectory of their lambda-returns, with the gradient through every value.
 
     Returns:
         `[.., B, 1]`, in units of the reward.
 
-    Source: PWM eq. 5 (H-step return); Dreamer (arXiv 1912.01603), eq. 6-7 (lambda-returns as actor objective).
+    Source: PWM eq. 5 (H-step return); Dreamer (arXiv 1912.01603), eq. 6-7 (lambda-returns as actor
+    objective).
     """
-    after = trajectory[keys.NEXT]
+    after: Any = trajectory[keys.NEXT]
     if lam is None:
         last = critic(after[keys.LATENT][..., -1, :])
         return discounted_return(after[keys.REWARD], last, gamma, after[keys.TERMINATED])
@@ -65,19 +71,22 @@ def actor_loss(
         gamma: discount, one number or one per policy `[P]`.
         lam: see `imagined_returns`.
         scale: divides the returns, one number or one per policy `[P]`; see `ReturnScale`.
-        saturation: coefficient of the penalty on pre-tanh means beyond 1 (0: none; 0.1 keeps tanh from saturating).
+        saturation: coefficient of the penalty on pre-tanh means beyond 1 (0: none; 0.1 keeps tanh
+            from saturating).
         returns: `imagined_returns(trajectory, critic, gamma, lam)`, where it is already at hand.
 
     Returns:
         Scalar loss, the sum over policies of their means.
 
-    Source: PWM eq. 5 and algorithm 1. Differs: gamma^H before the last value, where the published program has
-    gamma^(H+1); the penalty is ours, see docs/experiments.md.
+    Source: PWM eq. 5 and algorithm 1. Differs: gamma^H before the last value, where the published
+    program has gamma^(H+1); the penalty is ours, see docs/experiments.md.
     """
     if returns is None:
         returns = imagined_returns(trajectory, critic, gamma, lam)
     population = returns.dim() > 2
-    loss = -_per_policy(returns, population) / torch.as_tensor(scale, dtype=returns.dtype, device=returns.device)
+    loss = -_per_policy(returns, population) / torch.as_tensor(
+        scale, dtype=returns.dtype, device=returns.device
+    )
     if saturation:
         loss = loss + saturation * _per_policy(saturation_penalty(trajectory[keys.LOC]), population)
     return loss.sum()
@@ -97,7 +106,7 @@ def lambda_targets(
 
     Source: PWM eq. 6. Differs: the published multi-task path uses one-step targets.
     """
-    after = trajectory[keys.NEXT]
+    after: Any = trajectory[keys.NEXT]
     value = critic(after[keys.LATENT])
     return lambda_returns(
         after[keys.REWARD], value, gamma, lam, after[keys.TERMINATED], after[keys.TRUNCATED]
@@ -119,7 +128,9 @@ def critic_loss(critic: Any, latents: Tensor, targets: Tensor) -> Tensor:
     """
     values = critic.values(latents.detach())
     if values.shape[1:] != targets.shape:
-        raise ValueError(f"targets must have shape {list(values.shape[1:])}, got {list(targets.shape)}")
+        raise ValueError(
+            f"targets must have shape {list(values.shape[1:])}, got {list(targets.shape)}"
+        )
     error = values - targets
     if hasattr(critic, "unit"):
         error = error / critic.unit(targets)
@@ -127,7 +138,9 @@ def critic_loss(critic: Any, latents: Tensor, targets: Tensor) -> Tensor:
 
 
 def behaviour_loss(policy: Any, latents: Tensor, actions: Tensor) -> Tensor:
-    """Squared distance of mean actions to the actions in the data: behaviour cloning, or a guard beside `actor_loss`.
+    """Squared distance of mean actions to the actions in the data.
+
+    Behaviour cloning, or a guard beside `actor_loss`.
 
     Args:
         policy: maps latents to deterministic actions.
@@ -143,17 +156,22 @@ def behaviour_loss(policy: Any, latents: Tensor, actions: Tensor) -> Tensor:
     return _per_policy(error, actions.dim() > 2).sum()
 
 
-def world_model_errors(model: Any, batch: TensorDictBase, rho: float = 0.5) -> tuple[Tensor, Tensor]:
+def world_model_errors(
+    model: Any, batch: TensorDictBase, rho: float = 0.5
+) -> tuple[Tensor, Tensor]:
     r"""Open-loop errors of a world model on windows of data, per window.
 
     .. math:: z_0 = enc(o_0), \quad z_{t+1} = dyn(z_t, a_t), \quad
-        C = \sum_t w_t \|z_{t+1} - sg(enc(o_{t+1}))\|^2 / D, \quad R = \sum_t w_t \ell(rew(z_t, a_t), r_t)
+        C = \sum_t w_t \|z_{t+1} - sg(enc(o_{t+1}))\|^2 / D, \quad R = \sum_t w_t \ell(rew(z_t,
+        a_t), r_t)
 
     with `w_t = rho^t / sum(rho^t)`.
 
     Args:
-        model: a `WorldModel`, or a module with `encode`, `next`, `reward_logits` and `reward_error`.
-        batch: `[B]` with observation `[B, H+1, O]`, action `[B, H, A]`, reward `[B, H, 1]` and task `[B]`.
+        model: a `WorldModel`, or a module with `encode`, `next`, `reward_logits` and
+            `reward_error`.
+        batch: `[B]` with observation `[B, H+1, O]`, action `[B, H, A]`, reward `[B, H, 1]` and
+            task `[B]`.
         rho: weight of each step relative to the one before, in (0, 1].
 
     Returns:
@@ -184,7 +202,8 @@ def world_model_errors(model: Any, batch: TensorDictBase, rho: float = 0.5) -> t
     consistency = (predicted - target).square().mean(-1, keepdim=True)
     later_context = context
     if isinstance(context, tuple):
-        later_context = type(context)(*(x if x is None or x.dim() == 1 else x.unsqueeze(1) for x in context))
+        parts: list[Any] = [x if x is None or x.dim() == 1 else x.unsqueeze(1) for x in context]
+        later_context = type(context)(*parts)
     logits = model.reward_logits(torch.stack(latents[:-1], 1), action, later_context)
     return (consistency * weights).sum(1), (model.reward_error(logits, reward) * weights).sum(1)
 
@@ -206,8 +225,9 @@ def world_model_loss(
         rho: weight of each step relative to the one before.
         consistency: coefficient of the latent error.
         reward: coefficient of the reward error.
-        reward_weight: further weights of the reward error per task, `[K]`, indexed by the batch's task ids. One over
-            the variance of a task's rewards keeps small rewards from vanishing beside large ones.
+        reward_weight: further weights of the reward error per task, `[K]`, indexed by the batch's
+            task ids. One over the variance of a task's rewards keeps small rewards from vanishing
+            beside large ones.
 
     Returns:
         Scalar loss.

@@ -24,23 +24,27 @@ def optimize(
         loss: scalar.
         optimizer: steps the parameters that it holds.
         max_norm: gradients are scaled down to this L2 norm; None: no clipping.
-        population: P when every parameter has a leading axis of P policies: each policy is clipped by its own norm.
-        synchronize: average gradients over the processes of `torch.distributed` before clipping, so that replicas
-            that start equal stay equal.
+        population: P when every parameter has a leading axis of P policies: each policy is clipped
+            by its own norm.
+        synchronize: average gradients over the processes of `torch.distributed` before clipping,
+            so that replicas that start equal stay equal.
 
     Returns:
         Gradient norm before clipping, `[]`, or `[P]` for a population.
 
     Raises:
-        ValueError: if the loss is not one finite number, or a gradient is not finite; nothing is stepped then.
+        ValueError: if the loss is not one finite number, or a gradient is not finite; nothing is
+            stepped then.
     """
     if loss.numel() != 1:
         raise ValueError(f"loss must be a scalar, got shape {list(loss.shape)}")
     if not bool(torch.isfinite(loss)):
-        raise ValueError(f"loss must be finite, got {float(loss)}")
+        raise ValueError(f"loss must be finite, got {loss.item()}")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    gradients = [
+        p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+    ]
     if not gradients:
         raise ValueError("loss must depend on a parameter of the optimizer, got no gradient")
     if synchronize:
@@ -54,14 +58,16 @@ def optimize(
         if population is None:
             torch._foreach_mul_(gradients, factor)
         else:
-            torch._foreach_mul_(gradients, [factor.view(-1, *[1] * (g.dim() - 1)) for g in gradients])
+            torch._foreach_mul_(
+                gradients, [factor.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
+            )
     optimizer.step()
     return norm
 
 
 @torch.no_grad()
 def average_over_processes(tensors: list[Tensor]) -> None:
-    """Replace tensors by their mean over the processes of `torch.distributed`, in place, in one message."""
+    """Average tensors over the processes of `torch.distributed`, in place, in one message."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
     flat = torch.cat([t.flatten() for t in tensors])
@@ -75,7 +81,9 @@ def _norms(gradients: list[Tensor], population: int | None) -> Tensor:
     if population is None:
         return torch.stack(torch._foreach_norm(gradients)).norm()
     if any(g.shape[0] != population for g in gradients):
-        raise ValueError(f"population must be the leading size of every parameter, got {population}")
+        raise ValueError(
+            f"population must be the leading size of every parameter, got {population}"
+        )
     return torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
 
 
@@ -86,7 +94,7 @@ def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> Non
 
 
 def decay_factor(progress: float, share: float, floor: float = 0.0) -> float:
-    """Return 1, falling linearly to `floor` over the last `share` of the budget; `progress` in [0, 1]."""
+    """Return 1, falling linearly to `floor` over the last `share` of `progress` in [0, 1]."""
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"share must lie in [0, 1], got {share}")
     left = 1.0 - min(max(progress, 0.0), 1.0)
@@ -103,8 +111,13 @@ def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
 
 @contextmanager
 def frozen(*modules: object) -> Iterator[None]:
-    """Differentiate through `modules`, not into them, while the context lasts; plain objects are left alone."""
-    parameters = [p for m in modules if isinstance(m, nn.Module) for p in m.parameters() if p.requires_grad]
+    """Differentiate through `modules`, not into them, while the context lasts.
+
+    Plain objects are left alone.
+    """
+    parameters = [
+        p for m in modules if isinstance(m, nn.Module) for p in m.parameters() if p.requires_grad
+    ]
     for p in parameters:
         p.requires_grad_(False)
     try:
@@ -130,21 +143,26 @@ def minibatches(
         targets: `[B, H, 1]` or `[P, B, H, 1]`.
         epochs: passes over the states.
         splits: parts per pass; all states are used, so sizes may differ by one.
-        limit: stop each pass after this many parts: splits=2, limit=1 is one step on half of the states.
+        limit: stop each pass after this many parts: splits=2, limit=1 is one step on half of the
+            states.
         generator: source of the permutation.
 
     Yields:
         `[N, D]` and `[N, 1]`, or `[P, N, D]` and `[P, N, 1]`.
 
-    Source: PWM (arXiv 2407.02466), appendix: 8 passes, 4 parts. Differs: the published program does not shuffle.
+    Source: PWM (arXiv 2407.02466), appendix: 8 passes, 4 parts. Differs: the published program
+    does not shuffle.
     """
     if latents.dim() not in (3, 4) or targets.shape != (*latents.shape[:-1], 1):
         raise ValueError(
-            f"targets must have shape {[*latents.shape[:-1], 1]} for latents [(P,) B, H, D], got {list(targets.shape)}"
+            f"targets must have shape {[*latents.shape[:-1], 1]} for latents [(P,) B, H, D], "
+            f"got {list(targets.shape)}"
         )
     states = latents.shape[-3] * latents.shape[-2]
     if not 1 <= splits <= states or epochs < 1:
-        raise ValueError(f"splits must lie in 1..{states} and epochs be at least 1, got {splits} and {epochs}")
+        raise ValueError(
+            f"splits must lie in 1..{states} and epochs be at least 1, got {splits} and {epochs}"
+        )
     latents, targets = latents.detach().flatten(-3, -2), targets.detach().flatten(-3, -2)
     for _ in range(epochs):
         order = torch.randperm(states, generator=generator).to(latents.device)

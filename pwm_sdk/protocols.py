@@ -1,7 +1,7 @@
 """What may be swapped: the latent model, the policy and the value function.
 
-Nothing has to be subclassed. Any object with these attributes and methods takes part; `pwm_sdk.check_latent_model`
-checks the first one for you.
+Nothing has to be subclassed. Any object with these attributes and methods takes part;
+`pwm_sdk.check_latent_model` checks the first one for you.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class LatentModel(Protocol):
         """Map observations `[.., O]` (and task ids `[..]`) to latents `[.., D]`."""
         ...
 
-    def step(self, latent: Tensor, action: Tensor, task: Tensor | None = None) -> tuple[Tensor, ...]:
+    def step(
+        self, latent: Tensor, action: Tensor, task: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Advance one step.
 
         Args:
@@ -36,7 +38,8 @@ class LatentModel(Protocol):
             task: `[..]` int64, or None for a model without tasks.
 
         Returns:
-            Next latent `[.., D]`, reward `[.., 1]` and, for models that can end an episode, terminated `[.., 1]` bool.
+            Next latent `[.., D]`, reward `[.., 1]` and, for models that can end an episode,
+            terminated `[.., 1]` bool.
         """
         ...
 

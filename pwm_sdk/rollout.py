@@ -15,14 +15,16 @@ from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy
 class LatentRollout:
     """Imagine H steps of a policy and pack them into one TensorDict.
 
-    The loop is plain tensors; the graph runs through actions, rewards and the chain of latents. A model with `next`
-    and `reward` has its rewards computed in one batch after the loop, a model with `context` looks its task up once.
+    The loop is plain tensors; the graph runs through actions, rewards and the chain of latents. A
+    model with `next` and `reward` has its rewards computed in one batch after the loop, a model
+    with `context` looks its task up once.
 
     Args:
         model: a `LatentModel`.
         policy: a `StochasticPolicy`, or any callable from latents to actions.
         horizon: H, at least 1.
-        detach: let the policy see latents without gradient, as published: d action / d latent is then left out.
+        detach: let the policy see latents without gradient, as published: d action / d latent is
+            then left out.
         generator: source of the policy's noise; None: torch's global generator.
 
     Raises:
@@ -45,25 +47,32 @@ class LatentRollout:
         self.model, self.policy, self.horizon = model, policy, horizon
         self.detach, self.generator = detach, generator
 
-    def __call__(self, latent: Tensor, task: Tensor | None = None, noise: Tensor | None = None) -> TensorDict:
+    def __call__(
+        self, latent: Tensor, task: Tensor | None = None, noise: Tensor | None = None
+    ) -> TensorDict:
         """Unroll from `latent`.
 
         Args:
             latent: start latents `[.., B, D]` (population: `[P, B, D]`).
             task: ids `[.., B]`, or None for a model without tasks.
-            noise: standard normal `[H, .., B, A]`; None: drawn here. Unused by deterministic policies.
+            noise: standard normal `[H, .., B, A]`; None: drawn here. Unused by deterministic
+                policies.
 
         Returns:
-            TensorDict `[.., B, H]`: `latent` `[D]`, `action` `[A]`, `loc` `[A]` (stochastic policies), `task`, and
-            `next` with `latent`, `reward` `[1]`, `terminated`, `truncated` (True at the last step) and `done` `[1]`.
+            TensorDict `[.., B, H]`: `latent` `[D]`, `action` `[A]`, `loc` `[A]` (stochastic
+            policies), `task`, and `next` with `latent`, `reward` `[1]`, `terminated`, `truncated`
+            (True at the last step) and `done` `[1]`.
         """
         self._check(latent, task, noise)
-        context: Any = self.model.context(task) if hasattr(self.model, "context") else task  # pyright: ignore
+        model: Any = self.model  # its optional methods are no part of the protocol
+        context = model.context(task) if hasattr(model, "context") else task
         latents, locs, actions, rewards, ends = [latent], [], [], [], []
         if isinstance(self.policy, StochasticPolicy) and noise is None:
             shape = (self.horizon, *latent.shape[:-1], self.policy.action_dim)
-            noise = torch.randn(shape, dtype=latent.dtype, device=latent.device, generator=self.generator)
-        batched_reward = hasattr(self.model, "next") and hasattr(self.model, "reward")
+            noise = torch.randn(
+                shape, dtype=latent.dtype, device=latent.device, generator=self.generator
+            )
+        batched_reward = hasattr(model, "next") and hasattr(model, "reward")
         for t in range(self.horizon):
             seen = self._features(latents[-1])
             if isinstance(self.policy, StochasticPolicy):
@@ -72,21 +81,22 @@ class LatentRollout:
             else:
                 actions.append(self.policy(seen))
             if batched_reward:
-                latents.append(self.model.next(latents[-1], actions[-1], context))  # pyright: ignore
+                latents.append(model.next(latents[-1], actions[-1], context))
                 continue
-            following, reward, *terminated = self.model.step(latents[-1], actions[-1], context)
+            following, reward, *terminated = model.step(latents[-1], actions[-1], context)
             latents.append(following)
             rewards.append(reward)
             ends.extend(terminated)
         before, action = torch.stack(latents[:-1], -2), torch.stack(actions, -2)
         if batched_reward:
-            reward = self.model.reward(before, action, _with_time(context))  # pyright: ignore
+            reward = model.reward(before, action, _with_time(context))
         else:
             reward = torch.stack(rewards, -2)
         return self._pack(before, action, locs, task, torch.stack(latents[1:], -2), reward, ends)
 
     def _features(self, latent: Tensor) -> Tensor:
-        seen = self.model.features(latent) if hasattr(self.model, "features") else latent  # pyright: ignore
+        model: Any = self.model
+        seen = model.features(latent) if hasattr(model, "features") else latent
         return seen.detach() if self.detach else seen
 
     def _pack(
@@ -119,20 +129,26 @@ class LatentRollout:
 
     def _check(self, latent: Tensor, task: Tensor | None, noise: Tensor | None) -> None:
         if latent.dim() < 2 or latent.shape[-1] != self.model.latent_dim:
-            raise ValueError(f"latent must have shape [.., B, {self.model.latent_dim}], got {list(latent.shape)}")
+            raise ValueError(
+                f"latent must have shape [.., B, {self.model.latent_dim}], got {list(latent.shape)}"
+            )
         if not latent.is_floating_point():
             raise ValueError(f"latent must be floating point, got {latent.dtype}")
         if task is not None and task.shape != latent.shape[:-1]:
-            raise ValueError(f"task must have shape {list(latent.shape[:-1])}, got {list(task.shape)}")
+            raise ValueError(
+                f"task must have shape {list(latent.shape[:-1])}, got {list(task.shape)}"
+            )
         if task is not None and task.device != latent.device:
-            raise ValueError(f"task must be on the latent's device {latent.device}, got {task.device}")
+            raise ValueError(
+                f"task must be on the latent's device {latent.device}, got {task.device}"
+            )
         shape = (self.horizon, *latent.shape[:-1], self.model.action_dim)
         if noise is not None and noise.shape != shape:
             raise ValueError(f"noise must have shape {list(shape)}, got {list(noise.shape)}")
 
 
 def _with_time(context: Any) -> Any:
-    """Give what was looked up per start `[.., B, *]` (or ids `[.., B]`) a time axis before its last one."""
+    """Give what was looked up per start, `[.., B, *]` or ids `[.., B]`, a time axis after B."""
     if context is None:
         return None
     if isinstance(context, Tensor):

@@ -17,11 +17,14 @@ def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = No
         task: task ids `[B]`, for a model with tasks.
 
     Raises:
-        ValueError: naming the first point where the contract is broken: attributes, shapes, dtypes, rows that
+        ValueError: naming the first point where the contract is broken: attributes, shapes,
+            dtypes, rows that
             influence each other, or gradients that do not reach the action or the latent.
     """
     if observation.dim() != 2 or len(observation) < 2:
-        raise ValueError(f"observation must have shape [B, O] with B >= 2, got {list(observation.shape)}")
+        raise ValueError(
+            f"observation must have shape [B, O] with B >= 2, got {list(observation.shape)}"
+        )
     for name in ("latent_dim", "action_dim"):
         if not isinstance(getattr(model, name, None), int):
             raise ValueError(f"model.{name} must be an int, got {getattr(model, name, None)!r}")
@@ -32,19 +35,25 @@ def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = No
     latent = model.encode(observation, task)
     _shape("encode(observation)", latent, (batch, model.latent_dim))
     latent = latent.detach().requires_grad_()
-    action = torch.zeros(batch, model.action_dim, dtype=latent.dtype, device=latent.device).requires_grad_()
+    action = torch.zeros(
+        batch, model.action_dim, dtype=latent.dtype, device=latent.device
+    ).requires_grad_()
     following, reward = _step(model, latent, action, task)
     _reaches("next latent", following, {"action": action, "latent": latent})
     _reaches("reward", reward, {"latent": latent, "action": action}, any_of=True)
     alone, _ = _step(model, latent[:1], action[:1], None if task is None else task[:1])
     if not torch.allclose(alone, following[:1], rtol=1e-4, atol=1e-5):
-        raise ValueError("step must treat rows independently, got another next latent for a batch of one")
+        raise ValueError(
+            "step must treat rows independently, got another next latent for a batch of one"
+        )
 
 
 def _step(model: Any, latent: Tensor, action: Tensor, task: Tensor | None) -> tuple[Tensor, Tensor]:
     result = model.step(latent, action, task)
     if not isinstance(result, tuple) or len(result) not in (2, 3):
-        raise ValueError(f"step must return (latent, reward) or (latent, reward, terminated), got {type(result)}")
+        raise ValueError(
+            f"step must return (latent, reward) or (latent, reward, terminated), got {type(result)}"
+        )
     _shape("next latent", result[0], tuple(latent.shape))
     _shape("reward", result[1], (len(latent), 1))
     if len(result) == 3:
@@ -56,7 +65,9 @@ def _step(model: Any, latent: Tensor, action: Tensor, task: Tensor | None) -> tu
 
 def _shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-        raise ValueError(f"{name} must have shape {list(shape)}, got {list(getattr(value, 'shape', []))}")
+        raise ValueError(
+            f"{name} must have shape {list(shape)}, got {list(getattr(value, 'shape', []))}"
+        )
     if value.is_floating_point() and not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name} must be finite, got {value}")
 
@@ -64,7 +75,11 @@ def _shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
 def _reaches(name: str, output: Tensor, inputs: dict[str, Tensor], any_of: bool = False) -> None:
     if not output.requires_grad:
         raise ValueError(f"{name} must be differentiable, got a tensor without a graph")
-    gradients = torch.autograd.grad(output.sum(), list(inputs.values()), retain_graph=True, allow_unused=True)
+    gradients = torch.autograd.grad(
+        output.sum(), list(inputs.values()), retain_graph=True, allow_unused=True
+    )
     missing = [key for key, g in zip(inputs, gradients, strict=True) if g is None]
     if missing and (not any_of or len(missing) == len(inputs)):
-        raise ValueError(f"{name} must depend differentiably on {' and '.join(missing)}, got no gradient")
+        raise ValueError(
+            f"{name} must depend differentiably on {' and '.join(missing)}, got no gradient"
+        )

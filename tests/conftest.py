@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 torch.set_num_threads(1)
 
@@ -17,3 +20,26 @@ def fixed_seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def golden() -> Callable[[str], dict[str, Tensor]]:
+    """Load a file of vectors that the published programs produced, as tensors by name."""
+
+    def load(name: str) -> dict[str, Tensor]:
+        with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as file:
+            return {key: torch.from_numpy(np.asarray(file[key])) for key in file.files}
+
+    return load
+
+
+@pytest.fixture
+def close() -> Callable[[Tensor, Tensor], None]:
+    """Compare with a published result: within 2e-5 of (1 + the largest absolute value)."""
+
+    def check(actual: Tensor, expected: Tensor) -> None:
+        assert actual.shape == expected.shape
+        bound = 2e-5 * (1.0 + float(expected.abs().max()))
+        assert float((actual - expected).detach().abs().max()) <= bound
+
+    return check

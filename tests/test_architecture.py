@@ -33,8 +33,18 @@ INTERNAL = {
     "checkpoints": {"keys", "protocols", "models"},
     "testing": {"keys", "protocols", "models"},
     "diagnostics": {"keys", "protocols", "models"},
-    "algorithms": {"objectives", "rollout", "planner", "optim", "keys", "protocols"},
-    "training": {"keys", "protocols"},
+    # functional: for metrics such as the share of saturated actions
+    "algorithms": {
+        "objectives",
+        "rollout",
+        "planner",
+        "optim",
+        "functional",
+        "keys",
+        "protocols",
+    },
+    # the loops own time and compose these; models and algorithms are handed to them
+    "training": {"data", "envs", "objectives", "optim", "rollout", "keys", "protocols"},
     "__init__": set(),  # imports everything, but only when a name is used
 }
 
@@ -42,6 +52,7 @@ INTERNAL = {
 TENSORS = {"torch", "tensordict"}
 EXTERNAL = {
     "functional": {"torch"},
+    "models": {*TENSORS, "safetensors"},
     "data": {*TENSORS, "torchrl", "numpy", "safetensors"},
     "envs": {*TENSORS, "torchrl", "numpy", "gymnasium"},
     "simulators": {*TENSORS, "numpy"},

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+import pwm_sdk
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITH_CODE = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
@@ -65,3 +67,11 @@ def test_a_no_run_mark_holds_for_one_block() -> None:
     assert (first.runs, second.runs) == (False, True)
     assert second.code.count("\n") == 7
     assert second.code.strip() == "y = 2"
+
+
+@pytest.mark.parametrize("name", pwm_sdk.__all__)
+def test_public_names_are_in_the_reference(name: str) -> None:
+    reference = "".join(
+        page.read_text(encoding="utf-8") for page in PAGES if "reference" in str(page)
+    )
+    assert re.search(rf"^::: pwm_sdk\.[\w.]*\b{name}$", reference, re.M)

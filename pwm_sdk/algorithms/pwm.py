@@ -13,20 +13,36 @@ from torch import Tensor, nn
 
 from pwm_sdk import keys
 from pwm_sdk.functional.losses import saturated_share
-from pwm_sdk.objectives import actor_loss, behaviour_loss, critic_loss, imagined_returns, lambda_targets
-from pwm_sdk.optim import decay_factor, frozen, minibatches, optimize, scale_learning_rates, soft_update
+from pwm_sdk.objectives import (
+    actor_loss,
+    behaviour_loss,
+    critic_loss,
+    imagined_returns,
+    lambda_targets,
+)
+from pwm_sdk.optim import (
+    decay_factor,
+    frozen,
+    minibatches,
+    optimize,
+    scale_learning_rates,
+    soft_update,
+)
 from pwm_sdk.rollout import LatentRollout
 
 
 @dataclass(frozen=True)
 class PWMConfig:
-    """Settings of `PWM`; the defaults are the paper's, without the published program's quirks (docs/differences.md).
+    """Settings of `PWM`; the defaults are the paper's.
+
+    The quirks of the published program are left out (docs/differences.md).
 
     Attributes:
         horizon: H, imagined steps.
         gamma: discount per step, one number or one per policy.
         lam: lambda of the critic's targets.
-        actor_lam: None: the actor climbs the H-step return; a number: the mean of its trajectory's lambda-returns.
+        actor_lam: None: the actor climbs the H-step return; a number: the mean of its trajectory's
+            lambda-returns.
         actor_lr: Adam's rate for the actor.
         critic_lr: Adam's rate for the critic.
         betas: Adam's betas, for both.
@@ -36,8 +52,10 @@ class PWMConfig:
         critic_splits: minibatches per pass.
         critic_limit: minibatches used of each pass; None: all.
         saturation: coefficient of the penalty on pre-tanh means beyond 1.
-        behaviour: coefficient of the squared distance to the data's actions, a guard for fixed data.
-        target_tau: rate of a slowly moving critic that bootstraps the targets; None: the critic itself.
+        behaviour: coefficient of the squared distance to the data's actions, a guard for fixed
+            data.
+        target_tau: rate of a slowly moving critic that bootstraps the targets; None: the critic
+            itself.
         average_tau: rate of a slowly moving copy of the actor, kept in `PWM.average`; None: none.
         detach: the policy sees latents without gradient, as published.
     """
@@ -93,11 +111,20 @@ class PWM:
         self.model, self.actor, self.critic, self.return_scale = model, actor, critic, return_scale
         self.population: int | None = getattr(actor, "population", None)
         if getattr(critic, "population", None) != self.population:
-            raise ValueError(f"critic must have the actor's population {self.population}, got {critic.population}")
+            raise ValueError(
+                f"critic must have the actor's population {self.population}, "
+                f"got {critic.population}"
+            )
         self.gamma: float | Tensor = _discount(config.gamma, self.population)
-        self.rollout = LatentRollout(model, actor, config.horizon, detach=config.detach, generator=generator)
-        self.target = critic if config.target_tau is None else copy.deepcopy(critic).requires_grad_(False)
-        self.average = actor if config.average_tau is None else copy.deepcopy(actor).requires_grad_(False)
+        self.rollout = LatentRollout(
+            model, actor, config.horizon, detach=config.detach, generator=generator
+        )
+        self.target = (
+            critic if config.target_tau is None else copy.deepcopy(critic).requires_grad_(False)
+        )
+        self.average = (
+            actor if config.average_tau is None else copy.deepcopy(actor).requires_grad_(False)
+        )
         fused: dict[str, Any] = {"betas": config.betas, "fused": True}
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
@@ -107,18 +134,19 @@ class PWM:
         """Improve actor and critic once from the observations of a batch.
 
         Args:
-            batch: windows `[B]` (observation `[B, H+1, O]`, the first row is used), or starts `[B]`, or `[P, B]` for a
-                population (observation `[P, B, O]`); with `task`, and `action` where a behaviour guard is on.
+            batch: windows `[B]` (observation `[B, H+1, O]`, the first row is used), or starts
+                `[B]`, or `[P, B]` for a population (observation `[P, B, O]`); with `task`, and
+                `action` where a behaviour guard is on.
 
         Returns:
-            Detached metrics, `[]` or `[P]`: return (imagined), value_loss, actor_grad_norm, critic_grad_norm,
-            saturated (share of pre-tanh means beyond 2).
+            Detached metrics, `[]` or `[P]`: return (imagined), value_loss, actor_grad_norm,
+            critic_grad_norm, saturated (share of pre-tanh means beyond 2).
 
         Raises:
             ValueError: if a loss is not finite.
         """
-        config = self.config
-        observation, task, action = _starts(batch, self.population)
+        config, population = self.config, self.population
+        observation, task, action = _starts(batch, population)
         with frozen(self.model, self.critic):
             with torch.no_grad():
                 latent = self.model.encode(observation, task)
@@ -126,11 +154,18 @@ class PWM:
             returns = imagined_returns(trajectory, self.critic, self.gamma, config.actor_lam)
             scale = 1.0 if self.return_scale is None else self.return_scale.update(returns)
             loss = actor_loss(
-                trajectory, self.critic, self.gamma, scale=scale, saturation=config.saturation, returns=returns
+                trajectory,
+                self.critic,
+                self.gamma,
+                scale=scale,
+                saturation=config.saturation,
+                returns=returns,
             )
             if config.behaviour:
                 loss = loss + config.behaviour * behaviour_loss(self.actor, latent, action)
-            actor_norm = optimize(loss, self.actor_optimizer, config.actor_max_norm, population=self.population)
+            actor_norm = optimize(
+                loss, self.actor_optimizer, config.actor_max_norm, population=population
+            )
         targets = lambda_targets(trajectory, self.target, self.gamma, config.lam)
         parts = minibatches(
             trajectory[keys.LATENT],
@@ -143,22 +178,25 @@ class PWM:
         for latents, target in parts:
             value_loss = critic_loss(self.critic, latents, target)
             critic_norm = optimize(
-                value_loss, self.critic_optimizer, config.critic_max_norm, population=self.population
+                value_loss, self.critic_optimizer, config.critic_max_norm, population=population
             )
         self._move_averages()
         return {
-            "return": _mean(returns.detach(), self.population),
-            "value_loss": value_loss.detach() / (self.population or 1),
+            "return": _mean(returns.detach(), population),
+            "value_loss": value_loss.detach() / (population or 1),
             "actor_grad_norm": actor_norm,
             "critic_grad_norm": critic_norm,
             "saturated": saturated_share(trajectory[keys.LOC]),
         }
 
-    def fit(self, replay: Any, steps: int, *, tasks: Sequence[int] | None = None, batch_size: int = 64) -> dict:
-        """Update `steps` times from a replay, with learning rates falling linearly to 2% of their start.
+    def fit(
+        self, replay: Any, steps: int, *, tasks: Sequence[int] | None = None, batch_size: int = 64
+    ) -> dict:
+        """Update `steps` times from a replay; learning rates fall linearly to 2% of their start.
 
         Args:
-            replay: a `ReplayBuffer`; its windows are used, or for a population `batch_size` starts a policy.
+            replay: a `ReplayBuffer`; its windows are used, or for a population `batch_size` starts
+                a policy.
             steps: number of updates, at least 1.
             tasks: task id of each policy of a population.
             batch_size: starts per policy of a population.
@@ -185,6 +223,8 @@ class PWM:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
+        if self.generator is not None:
+            state["generator"] = self.generator.get_state()
         return {**state, "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -192,6 +232,8 @@ class PWM:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.updates = state["updates"]
+        if self.generator is not None:
+            self.generator.set_state(state["generator"])
 
     def _parts(self) -> dict[str, Any]:
         parts: dict[str, Any] = {
@@ -221,16 +263,23 @@ def _discount(gamma: float | Sequence[float], population: int | None) -> float |
     if isinstance(gamma, (int, float)):
         return float(gamma)
     if len(values) != population:
-        raise ValueError(f"gamma must be one number or one per policy ({population}), got {len(values)}")
+        raise ValueError(
+            f"gamma must be one number or one per policy ({population}), got {len(values)}"
+        )
     return torch.tensor(values)
 
 
-def _starts(batch: TensorDictBase, population: int | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    observation, task, action = (batch.get(k, None) for k in (keys.OBSERVATION, keys.TASK, keys.ACTION))
+def _starts(batch: TensorDictBase, population: int | None) -> tuple[Tensor, Tensor | None, Any]:
+    """Return observations, tasks and actions (None where the batch has none) of the starts."""
+    observation, task, action = (
+        batch.get(k, None) for k in (keys.OBSERVATION, keys.TASK, keys.ACTION)
+    )
     if population is None and observation.dim() == 3:
         observation, action = observation[:, 0], None if action is None else action[:, 0]
     if population is not None and (observation.dim() != 3 or observation.shape[0] != population):
-        raise ValueError(f"observation must have shape [{population}, B, O], got {list(observation.shape)}")
+        raise ValueError(
+            f"observation must have shape [{population}, B, O], got {list(observation.shape)}"
+        )
     return observation, task, action
 
 

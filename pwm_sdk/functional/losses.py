@@ -10,7 +10,7 @@ from pwm_sdk.functional.twohot import two_hot
 
 
 def two_hot_loss(logits: Tensor, value: Tensor, low: float = -10.0, high: float = 10.0) -> Tensor:
-    """Cross entropy of logits `[.., N]` against the two-hot code of value `[.., 1]`; returns `[.., 1]`."""
+    """Cross entropy `[.., 1]` of logits `[.., N]` against the two-hot code of value `[.., 1]`."""
     target = two_hot(value, logits.shape[-1], low, high)
     return -(target * F.log_softmax(logits, dim=-1)).sum(-1, keepdim=True)
 
@@ -20,7 +20,8 @@ def saturation_penalty(loc: Tensor, limit: float = 1.0) -> Tensor:
 
     .. math:: \sum_a \max(|m_a| - limit, 0)^2
 
-    Beyond `|m| = 2` the slope of tanh is below 0.07 and a first-order actor stops learning; this keeps it inside.
+    Beyond `|m| = 2` the slope of tanh is below 0.07 and a first-order actor stops learning; this
+    keeps it inside.
 
     Args:
         loc: pre-tanh means, `[.., A]`.
@@ -33,7 +34,7 @@ def saturation_penalty(loc: Tensor, limit: float = 1.0) -> Tensor:
 
 
 def saturated_share(loc: Tensor, threshold: float = 2.0) -> Tensor:
-    """Share of entries of `loc` `[.., A]` with `|m| > threshold`; a scalar tensor without gradient."""
+    """Share of entries of `loc` `[.., A]` with `|m| > threshold`; a scalar without gradient."""
     return (loc.detach().abs() > threshold).to(loc.dtype).mean()
 
 

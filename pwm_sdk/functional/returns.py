@@ -11,7 +11,10 @@ def _check(reward: Tensor, **others: Tensor | None) -> None:
         raise ValueError(f"reward must have shape [.., H, 1] with H >= 1, got {list(reward.shape)}")
     for name, value in others.items():
         if value is not None and value.shape != reward.shape:
-            raise ValueError(f"{name} must have the shape of reward {list(reward.shape)}, got {list(value.shape)}")
+            raise ValueError(
+                f"{name} must have the shape of reward {list(reward.shape)}, "
+                f"got {list(value.shape)}"
+            )
 
 
 def lambda_returns(
@@ -26,13 +29,14 @@ def lambda_returns(
 
     .. math:: G_t = r_t + \gamma (1 - d_t) [(1 - \lambda_t) V(z_{t+1}) + \lambda_t G_{t+1}]
 
-    with `d_t` = terminated and `lambda_t = lam`, or 0 where the trajectory is cut (truncated, and always at the
-    last step). `lam = 0` is the one-step target, `lam = 1` the H-step return.
+    with `d_t` = terminated and `lambda_t = lam`, or 0 where the trajectory is cut (truncated, and
+    always at the last step). `lam = 0` is the one-step target, `lam = 1` the H-step return.
 
     Args:
         reward: `[.., H, 1]`, environment units per step.
         next_value: `V(z_{t+1})`, `[.., H, 1]`.
-        gamma: discount per step in [0, 1], one number or one per policy `[P]` for reward `[P, .., H, 1]`.
+        gamma: discount per step in [0, 1], one number or one per policy `[P]` for reward `[P, ..,
+            H, 1]`.
         lam: lambda in [0, 1].
         terminated: `[.., H, 1]` bool; no value is bootstrapped behind these steps.
         truncated: `[.., H, 1]` bool; the return is cut here and bootstrapped with the value.
@@ -43,7 +47,8 @@ def lambda_returns(
     Raises:
         ValueError: for wrong shapes or a lambda outside [0, 1].
 
-    Source: Sutton and Barto, Reinforcement Learning, 2nd ed., eq. 12.18 and section 12.8; PWM eq. 6.
+    Source: Sutton and Barto, Reinforcement Learning, 2nd ed., eq. 12.18 and section 12.8; PWM eq.
+    6.
     """
     _check(reward, next_value=next_value, terminated=terminated, truncated=truncated)
     if not 0.0 <= lam <= 1.0:
@@ -62,11 +67,12 @@ def lambda_returns(
 
 
 def gamma_like(gamma: float | Tensor, reward: Tensor) -> Tensor:
-    """Turn a discount, or one per policy `[P]`, into a tensor that broadcasts against reward `[.., H, 1]`."""
+    """Shape a discount, or one per policy `[P]`, to broadcast against reward `[.., H, 1]`."""
     gamma = torch.as_tensor(gamma, dtype=reward.dtype, device=reward.device)
     if gamma.dim() > 1 or (gamma.dim() == 1 and len(gamma) not in (1, reward.shape[0])):
         raise ValueError(
-            f"gamma must be one number or one per policy [{reward.shape[0]}], got {list(gamma.shape)}"
+            f"gamma must be one number or one per policy [{reward.shape[0]}], "
+            f"got {list(gamma.shape)}"
         )
     return gamma.view(-1, *[1] * (reward.dim() - 1)) if gamma.dim() else gamma
 
@@ -79,7 +85,8 @@ def discounted_return(
 ) -> Tensor:
     r"""H-step return with a bootstrapped end.
 
-    .. math:: J = \sum_{t<H} \gamma^t c_t r_t + \gamma^H c_H V(z_H), \quad c_t = \prod_{s<t} (1 - d_s)
+    .. math:: J = \sum_{t<H} \gamma^t c_t r_t + \gamma^H c_H V(z_H), \quad c_t = \prod_{s<t} (1 -
+    d_s)
 
     Args:
         reward: `[.., H, 1]`, environment units per step.
@@ -93,12 +100,17 @@ def discounted_return(
     Source: PWM eq. 5. Differs: the published program gives the value `gamma^(H+1)`.
     """
     _check(reward, terminated=terminated)
-    if last_value.shape != reward.shape[:-2] + (1,):
-        raise ValueError(f"last_value must have shape {list(reward.shape[:-2])} + [1], got {list(last_value.shape)}")
+    if last_value.shape != (*reward.shape[:-2], 1):
+        raise ValueError(
+            f"last_value must have shape {list(reward.shape[:-2])} + [1], "
+            f"got {list(last_value.shape)}"
+        )
     discount = gamma_like(gamma, reward)
     if terminated is not None:
         discount = discount * ~terminated
     total = last_value
-    for now, factor in zip(reward.flip(-2).unbind(-2), discount.expand_as(reward).flip(-2).unbind(-2), strict=True):
+    for now, factor in zip(
+        reward.flip(-2).unbind(-2), discount.expand_as(reward).flip(-2).unbind(-2), strict=True
+    ):
         total = now + factor * total
     return total

@@ -19,7 +19,9 @@ def symexp(x: Tensor) -> Tensor:
     return torch.sign(x) * torch.expm1(torch.abs(x))
 
 
-def bin_centers(num_bins: int, low: float = -10.0, high: float = 10.0, like: Tensor | None = None) -> Tensor:
+def bin_centers(
+    num_bins: int, low: float = -10.0, high: float = 10.0, like: Tensor | None = None
+) -> Tensor:
     """Evenly spaced centers `[num_bins]` in symlog space, on the device and dtype of `like`."""
     dtype, device = (None, None) if like is None else (like.dtype, like.device)
     return torch.linspace(low, high, num_bins, dtype=dtype, device=device)
@@ -51,11 +53,11 @@ def two_hot(x: Tensor, num_bins: int, low: float = -10.0, high: float = 10.0) ->
 
 
 def two_hot_mean(logits: Tensor, low: float = -10.0, high: float = 10.0) -> Tensor:
-    """Expected symlog value `[.., 1]` of logits `[.., num_bins]`: the "almost inverse", without symexp."""
+    """Expected symlog value `[.., 1]` of logits `[.., num_bins]`: "almost inverse", no symexp."""
     centers = bin_centers(logits.shape[-1], low, high, like=logits)
     return (logits.softmax(-1) * centers).sum(-1, keepdim=True)
 
 
 def two_hot_decode(logits: Tensor, low: float = -10.0, high: float = 10.0) -> Tensor:
-    """Scalar `[.., 1]` in raw units: symexp of the expected symlog value of logits `[.., num_bins]`."""
+    """Scalar `[.., 1]` in raw units of logits `[.., num_bins]`: symexp of `two_hot_mean`."""
     return symexp(two_hot_mean(logits, low, high))

@@ -7,28 +7,33 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
 
 
-class FirstOrderActor(nn.Module):
+class FirstOrderActor(Checkpointed):
     """Policy `a = tanh(m(z) + std * eps)`, reparametrised, for gradients through the model.
 
-    With `noise="after"` the noise is added to the squashed mean, `a = clip(tanh(m) + std * eps)`, with a
-    straight-through clip: its size in action space then does not depend on `m`.
+    With `noise="after"` the noise is added to the squashed mean, `a = clip(tanh(m) + std * eps)`,
+    with a straight-through clip: its size in action space then does not depend on `m`.
 
     Args:
         latent_dim: D.
         action_dim: A, padded size where tasks differ.
         hidden: widths; each hidden layer is Linear, activation, LayerNorm.
-        population: P policies with stacked parameters; latents are then `[P, .., D]`. None: one policy.
-        action_dims: real action sizes of the P policies (or of the one); further entries are zero. None: all.
+        population: P policies with stacked parameters; latents are then `[P, .., D]`. None: one
+            policy.
+        action_dims: real action sizes of the P policies (or of the one); further entries are zero.
+            None: all.
         std: initial standard deviation of the noise.
         min_std: lower bound of a learned std.
-        learn_std: learn one state-independent std per action dimension; otherwise it is set by `set_std`.
+        learn_std: learn one state-independent std per action dimension; otherwise it is set by
+            `set_std`.
         noise: "before" (published) or "after" the tanh.
         activation: name of the activation.
         norm: LayerNorm "after" (published) or "before" the activation.
-        output_gain: scale of the last layer's initial weights; small values start near zero actions.
+        output_gain: scale of the last layer's initial weights; small values start near zero
+            actions.
 
     Source: PWM (arXiv 2407.02466), appendix; SHAC (arXiv 2204.07137) for the state-independent std.
     """
@@ -49,7 +54,9 @@ class FirstOrderActor(nn.Module):
         norm: str = "after",
         output_gain: float = 1.0,
     ) -> None:
+        settings = constructor_arguments(locals())
         super().__init__()
+        self.settings = settings
         if noise not in ("before", "after"):
             raise ValueError(f"noise must be 'before' or 'after' the tanh, got {noise!r}")
         stack = () if population is None else (population,)
@@ -61,7 +68,10 @@ class FirstOrderActor(nn.Module):
             self.log_std = nn.Parameter(log_std)
         else:
             self.register_buffer("log_std", log_std)
-        self.register_buffer("action_mask", _mask(action_dims, population, action_dim), persistent=False)
+        self.action_mask: Tensor | None
+        self.register_buffer(
+            "action_mask", _mask(action_dims, population, action_dim), persistent=False
+        )
 
     @property
     def std(self) -> Tensor:
@@ -74,21 +84,28 @@ class FirstOrderActor(nn.Module):
 
     @torch.no_grad()
     def set_std(self, std: float | Tensor) -> None:
-        """Set the std of the exploration noise; a tensor must broadcast to `[P, 1, A]` or `[1, A]`."""
-        self.log_std.copy_(torch.as_tensor(std, dtype=self.log_std.dtype).log().expand_as(self.log_std))
+        """Set the std of the noise; a tensor must broadcast to `[P, 1, A]` or `[1, A]`."""
+        self.log_std.copy_(
+            torch.as_tensor(std, dtype=self.log_std.dtype).log().expand_as(self.log_std)
+        )
 
     def loc(self, latent: Tensor) -> Tensor:
-        """Return the mean before the tanh, `[.., A]`, for latents `[.., D]` (population: `[P, .., D]`)."""
+        """Return the mean before the tanh, `[.., A]`, of latents `[.., D]` (or `[P, .., D]`)."""
         if latent.shape[-1] != self.latent_dim:
             raise ValueError(f"latent must have size {self.latent_dim}, got {list(latent.shape)}")
         if self.population is None:
             return self.net(latent)
         if latent.shape[0] != self.population or latent.dim() < 3:
-            raise ValueError(f"latent must have shape [{self.population}, .., B, D], got {list(latent.shape)}")
+            raise ValueError(
+                f"latent must have shape [{self.population}, .., B, D], got {list(latent.shape)}"
+            )
         return self.net(latent.flatten(1, -2)).unflatten(1, latent.shape[1:-1])
 
     def squash(self, loc: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return actions in [-1, 1], `[.., A]`, of means `loc` and standard-normal `noise` (None: the mean action)."""
+        """Return actions in [-1, 1], `[.., A]`, of means `loc` and standard-normal `noise`.
+
+        Without noise, the mean action.
+        """
         if noise is None:
             action = torch.tanh(loc)
         else:
@@ -101,7 +118,7 @@ class FirstOrderActor(nn.Module):
         return action if self.action_mask is None else action * self._spread(self.action_mask, loc)
 
     def forward(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return actions `[.., A]`; deterministic unless standard-normal `noise` `[.., A]` is given."""
+        """Return actions `[.., A]`; without standard-normal `noise` `[.., A]` the mean ones."""
         return self.squash(self.loc(latent), noise)
 
     def _spread(self, value: Tensor, like: Tensor) -> Tensor:
@@ -111,12 +128,17 @@ class FirstOrderActor(nn.Module):
         return value.reshape(self.population, *([1] * (like.dim() - 2)), self.action_dim)
 
 
-def _mask(action_dims: Sequence[int] | None, population: int | None, action_dim: int) -> Tensor | None:
+def _mask(
+    action_dims: Sequence[int] | None, population: int | None, action_dim: int
+) -> Tensor | None:
     if action_dims is None:
         return None
-    if len(action_dims) != (population or 1) or not all(1 <= size <= action_dim for size in action_dims):
+    if len(action_dims) != (population or 1) or not all(
+        1 <= size <= action_dim for size in action_dims
+    ):
         raise ValueError(
-            f"action_dims must have {population or 1} entries in 1..{action_dim}, got {list(action_dims)}"
+            f"action_dims must have {population or 1} entries in 1..{action_dim}, "
+            f"got {list(action_dims)}"
         )
     mask = (torch.arange(action_dim) < torch.as_tensor(list(action_dims)).unsqueeze(-1)).float()
     return mask if population is None else mask.unsqueeze(1)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
 
 
-class Critic(nn.Module):
+class Critic(Checkpointed):
     """E independent values V(z), read as their minimum or mean.
 
     Args:
@@ -19,12 +20,14 @@ class Critic(nn.Module):
         ensemble: E.
         population: P critics of P policies with stacked parameters; latents are then `[P, .., D]`.
         reduce: "min" (published) or "mean" over the ensemble.
-        scale: unit of the output, one number or one per policy; `0.1 / (1 - gamma)` keeps raw outputs near 1.
+        scale: unit of the output, one number or one per policy; `0.1 / (1 - gamma)` keeps raw
+            outputs near 1.
         activation: name of the activation.
         norm: LayerNorm "after" (published) or "before" the activation.
         output_gain: scale of the last layer's initial weights.
 
-    Source: PWM (arXiv 2407.02466), section 4.2 and appendix. Differs: weights start from N(0, 1/fan_in), not orthogonal.
+    Source: PWM (arXiv 2407.02466), section 4.2 and appendix. Differs: weights start from N(0,
+    1/fan_in), not orthogonal.
     """
 
     value_scale: Tensor
@@ -42,25 +45,43 @@ class Critic(nn.Module):
         norm: str = "after",
         output_gain: float = 1.0,
     ) -> None:
+        settings = constructor_arguments(locals())
         super().__init__()
+        self.settings = settings
         if reduce not in ("min", "mean"):
             raise ValueError(f"reduce must be 'min' or 'mean', got {reduce!r}")
         if ensemble < 1:
             raise ValueError(f"ensemble must be at least 1, got {ensemble}")
         stack = (ensemble,) if population is None else (population, ensemble)
-        self.latent_dim, self.ensemble, self.population, self.reduce = latent_dim, ensemble, population, reduce
+        self.latent_dim, self.ensemble, self.population, self.reduce = (
+            latent_dim,
+            ensemble,
+            population,
+            reduce,
+        )
         self.net = StackedMLP(latent_dim, hidden, 1, stack, activation, norm, output_gain)
         unit = torch.as_tensor(scale, dtype=torch.get_default_dtype())
         if unit.dim() and len(unit) != (population or 1):
-            raise ValueError(f"scale must be one number or {population or 1} numbers, got {len(unit)}")
-        self.register_buffer("value_scale", unit if population is None else unit.expand(population).clone())
+            raise ValueError(
+                f"scale must be one number or {population or 1} numbers, got {len(unit)}"
+            )
+        self.register_buffer(
+            "value_scale", unit if population is None else unit.expand(population).clone()
+        )
 
     def unit(self, value: Tensor) -> Tensor:
-        """View the unit of the output so that it broadcasts against values `[.., 1]` (population: `[P, .., 1]`)."""
-        return self.value_scale if self.population is None else self.value_scale.view(-1, *[1] * (value.dim() - 1))
+        """View the unit of the output to broadcast against values `[.., 1]` (or `[P, .., 1]`)."""
+        return (
+            self.value_scale
+            if self.population is None
+            else self.value_scale.view(-1, *[1] * (value.dim() - 1))
+        )
 
     def values(self, latent: Tensor) -> Tensor:
-        """Return all heads, `[E, .., 1]`, for latents `[.., D]` (population: `[P, .., D]` to `[E, P, .., 1]`)."""
+        """Return all heads, `[E, .., 1]`, for latents `[.., D]`.
+
+        Population: `[E, P, .., 1]` for `[P, .., D]`.
+        """
         if latent.shape[-1] != self.latent_dim:
             raise ValueError(f"latent must have size {self.latent_dim}, got {list(latent.shape)}")
         if self.population is None:
@@ -68,8 +89,12 @@ class Critic(nn.Module):
             value = self.net(flat).reshape(self.ensemble, *latent.shape[:-1], 1)
             return value * self.value_scale
         if latent.shape[0] != self.population:
-            raise ValueError(f"latent must have shape [{self.population}, .., D], got {list(latent.shape)}")
-        flat = latent.reshape(self.population, 1, -1, self.latent_dim).expand(-1, self.ensemble, -1, -1)
+            raise ValueError(
+                f"latent must have shape [{self.population}, .., D], got {list(latent.shape)}"
+            )
+        flat = latent.reshape(self.population, 1, -1, self.latent_dim).expand(
+            -1, self.ensemble, -1, -1
+        )
         value = self.net(flat).transpose(0, 1).reshape(self.ensemble, *latent.shape[:-1], 1)
         return value * self.unit(value[0])
 

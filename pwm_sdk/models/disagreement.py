@@ -1,8 +1,9 @@
-"""A guard against exploiting the model: reward minus the disagreement of an ensemble of dynamics."""
+"""A guard against exploiting the model: reward minus an ensemble's disagreement."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,12 @@ from pwm_sdk.models.world_model import TaskContext, WorldModel
 class DisagreementHead(nn.Module):
     """Further dynamics and reward networks on a world model's encoder, started from other weights.
 
-    Has what `world_model_loss` needs, so a head is trained like the model; the shared encoder is only read.
+    Has what `world_model_loss` needs, so a head is trained like the model; the shared encoder is
+    only read.
 
     Args:
-        model: the world model; its encoder, embedding and masks are shared, its networks' shapes are copied.
+        model: the world model; its encoder, embedding and masks are shared, its networks' shapes
+            are copied.
     """
 
     def __init__(self, model: WorldModel) -> None:
@@ -37,15 +40,21 @@ class DisagreementHead(nn.Module):
         """Look up task ids `[..]`, without gradient."""
         return self._shared[0].context(task)
 
-    def next(self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None) -> Tensor:
+    def next(
+        self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
+    ) -> Tensor:
         """Predict the next latent `[.., D]`."""
         return self.dynamics(self._shared[0].inputs(latent, action, task))
 
-    def reward_logits(self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None) -> Tensor:
+    def reward_logits(
+        self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
+    ) -> Tensor:
         """Return raw outputs of the reward network."""
         return self.reward_head(self._shared[0].inputs(latent, action, task))
 
-    def reward(self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None) -> Tensor:
+    def reward(
+        self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
+    ) -> Tensor:
         """Predict the reward `[.., 1]`."""
         return self._shared[0].decode_reward(self.reward_logits(latent, action, task))
 
@@ -59,13 +68,15 @@ class Disagreement(nn.Module):
 
     .. math:: \tilde r = r - coef (\| std_i z'_i \|_2 + std_i r_i)
 
-    over the model itself and further `heads`. Swap it for the model in a `LatentRollout` or in `PWM`. Train the heads
-    on the same data: `sum(world_model_loss(head, batch) for head in guard.heads)`.
+    over the model itself and further `heads`. Swap it for the model in a `LatentRollout` or in
+    `PWM`. Train the heads on the same data:
+    `sum(world_model_loss(head, batch) for head in guard.heads)`.
 
     Args:
         model: the world model that predicts latents and rewards.
         heads: number of further heads, at least 1.
-        coef: weight of the penalty, in reward units. About 1 to 5 for fixed data, 0 where new data keeps coming.
+        coef: weight of the penalty, in reward units. About 1 to 5 for fixed data, 0 where new data
+            keeps coming.
 
     Source: MOPO (arXiv 2005.13239), eq. 2, with the ensemble's spread as uncertainty.
     """
@@ -93,8 +104,8 @@ class Disagreement(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the model's next latent `[.., D]` and the penalised reward `[.., 1]`."""
         context = self.model.context(task)
-        members = [self.model, *self.heads]
-        latents = torch.stack([m.next(latent, action, context) for m in members])  # pyright: ignore
-        rewards = torch.stack([m.reward(latent, action, context) for m in members])  # pyright: ignore
+        members: list[Any] = [self.model, *self.heads]
+        latents = torch.stack([m.next(latent, action, context) for m in members])
+        rewards = torch.stack([m.reward(latent, action, context) for m in members])
         spread = latents.std(0).norm(dim=-1, keepdim=True) + rewards.std(0)
         return latents[0], rewards[0] - self.coef * spread

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -71,13 +72,13 @@ class NormedLinear(nn.Linear):
 def world_model_mlp(
     in_dim: int, hidden: Sequence[int], out_dim: int, activation: str, last: nn.Module | None = None
 ) -> nn.Sequential:
-    """Normed blocks of widths `hidden`, then a plain Linear, or a block that ends in `last` (SimNorm).
+    """Normed blocks of widths `hidden`, then a plain Linear or a block that ends in `last`.
 
     Source: TD-MPC2, appendix; weights truncated normal with std 0.02, biases 0.
     """
     widths = [in_dim, *hidden]
     layers: list[nn.Module] = [
-        NormedLinear(a, b, make_activation(activation)) for a, b in zip(widths, widths[1:], strict=False)
+        NormedLinear(a, b, make_activation(activation)) for a, b in pairwise(widths)
     ]
     if last is not None:
         layers.append(NormedLinear(widths[-1], out_dim, last))
@@ -110,7 +111,9 @@ class StackedLinear(nn.Module):
         gain: weights are drawn from N(0, gain^2 / in_dim), biases are zero.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, stack: tuple[int, ...] = (), gain: float = 1.0) -> None:
+    def __init__(
+        self, in_dim: int, out_dim: int, stack: tuple[int, ...] = (), gain: float = 1.0
+    ) -> None:
         super().__init__()
         self.stack = stack
         self.weight = nn.Parameter(torch.empty(*stack, in_dim, out_dim))
@@ -155,16 +158,14 @@ class StackedMLP(nn.Module):
             raise ValueError(f"norm must be 'before' or 'after' the activation, got {norm!r}")
         self.norm_first = norm == "before"
         widths = [in_dim, *hidden]
-        self.layers = nn.ModuleList(
-            StackedLinear(a, b, stack) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(StackedLinear(a, b, stack) for a, b in pairwise(widths))
         self.scales = nn.ParameterList(torch.ones(*stack, 1, b) for b in hidden)
         self.shifts = nn.ParameterList(torch.zeros(*stack, 1, b) for b in hidden)
         self.head = StackedLinear(widths[-1], out_dim, stack, output_gain)
         self.activation = make_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[*stack, N, in]` to `[*stack, N, out]` (without a stack: `[.., in]` to `[.., out]`)."""
+        """Map `[*stack, N, in]` to `[*stack, N, out]`; no stack: `[.., in]` to `[.., out]`."""
         for layer, scale, shift in zip(self.layers, self.scales, self.shifts, strict=True):
             x = layer(x)
             if not self.norm_first:

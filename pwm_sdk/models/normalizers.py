@@ -9,7 +9,8 @@ from torch import Tensor, nn
 class ReturnScale(nn.Module):
     """Moving range of returns: the distance between two quantiles, one per policy.
 
-    Dividing returns by it makes the actor's gradient independent of the task's reward units, without shifting them.
+    Dividing returns by it makes the actor's gradient independent of the task's reward units,
+    without shifting them.
 
     Args:
         population: P, or None for one policy.
@@ -34,7 +35,9 @@ class ReturnScale(nn.Module):
     ) -> None:
         super().__init__()
         if not 0.0 <= low < high <= 1.0:
-            raise ValueError(f"low and high must satisfy 0 <= low < high <= 1, got {low} and {high}")
+            raise ValueError(
+                f"low and high must satisfy 0 <= low < high <= 1, got {low} and {high}"
+            )
         self.decay, self.low, self.high, self.floor = decay, low, high, floor
         self.register_buffer("value", torch.ones(population or 1))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
@@ -45,6 +48,8 @@ class ReturnScale(nn.Module):
         rows = returns.detach().reshape(len(self.value), -1)
         quantiles = torch.quantile(rows, torch.tensor([self.low, self.high]).to(rows), dim=1)
         spread = quantiles[1] - quantiles[0]
-        self.value.copy_(torch.where(self.started, torch.lerp(spread, self.value, self.decay), spread))
+        self.value.copy_(
+            torch.where(self.started, torch.lerp(spread, self.value, self.decay), spread)
+        )
         self.started.fill_(True)
         return self.value.clamp_min(self.floor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,21 +11,28 @@ from torch import Tensor, nn
 
 from pwm_sdk.functional.losses import two_hot_loss
 from pwm_sdk.functional.twohot import two_hot_decode
+from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import SimNorm, world_model_mlp
 
 
 class TaskContext(NamedTuple):
-    """What the networks need of a task, looked up once: `embedding` `[.., task_dim]`, `action_mask` `[.., A]`."""
+    """What the networks need of a task, looked up once.
+
+    Attributes:
+        embedding: `[.., task_dim]`, or None for a model without tasks.
+        action_mask: `[.., A]`, or None where all actions are real.
+    """
 
     embedding: Tensor | None
     action_mask: Tensor | None
 
 
-class WorldModel(nn.Module):
+class WorldModel(Checkpointed):
     """Encoder, latent dynamics and reward: a `LatentModel` with learned parameters.
 
-    z = enc(o, e), z' = dyn(z, e, a), r = rew(z, e, a), with e the learned embedding of the task. Latents are SimNorm
-    simplices, rewards are two-hot distributions over symlog bins (or a plain scalar with `num_bins=0`).
+    z = enc(o, e), z' = dyn(z, e, a), r = rew(z, e, a), with e the learned embedding of the task.
+    Latents are SimNorm simplices, rewards are two-hot distributions over symlog bins (or a plain
+    scalar with `num_bins=0`).
 
     Args:
         observation_dim: O, padded size where tasks differ.
@@ -37,9 +44,11 @@ class WorldModel(nn.Module):
         encoder_hidden: widths of the encoder.
         num_bins: bins of the reward head, or 0 for a scalar reward in raw units.
         simnorm_size: group size of SimNorm; 0 leaves LayerNorm latents.
-        action_dims: real action sizes of the K tasks; inputs beyond them are masked to zero. None: no mask.
+        action_dims: real action sizes of the K tasks; inputs beyond them are masked to zero. None:
+            no mask.
         activation: "mish" as published, or "silu", about seven times cheaper on a CPU.
-        standardize: keep per-task observation statistics (see `set_observation_statistics`), applied in `encode`.
+        standardize: keep per-task observation statistics (see `set_observation_statistics`),
+            applied in `encode`.
 
     Raises:
         ValueError: for sizes that do not fit together.
@@ -63,22 +72,36 @@ class WorldModel(nn.Module):
         activation: str = "mish",
         standardize: bool = False,
     ) -> None:
+        settings = constructor_arguments(locals())
         super().__init__()
+        self.settings = settings
         _check_sizes(action_dim, num_tasks, latent_dim, simnorm_size, num_bins, action_dims)
-        self.observation_dim, self.action_dim, self.latent_dim = observation_dim, action_dim, latent_dim
+        self.observation_dim, self.action_dim, self.latent_dim = (
+            observation_dim,
+            action_dim,
+            latent_dim,
+        )
         self.num_tasks, self.num_bins = num_tasks, num_bins
         embedded = task_dim if num_tasks else 0
         norm = SimNorm(simnorm_size) if simnorm_size else nn.Identity()
         joint = latent_dim + embedded + action_dim
-        self.encoder = world_model_mlp(observation_dim + embedded, encoder_hidden, latent_dim, activation, norm)
+        self.encoder = world_model_mlp(
+            observation_dim + embedded, encoder_hidden, latent_dim, activation, norm
+        )
         self.dynamics = world_model_mlp(joint, hidden, latent_dim, activation, norm)
         self.reward_head = world_model_mlp(joint, hidden, max(num_bins, 1), activation)
-        nn.init.zeros_(self.reward_head[-1].weight)  # pyright: ignore[reportArgumentType]
-        self.task_embedding = nn.Parameter(torch.empty(num_tasks, task_dim).uniform_(-0.02, 0.02)) if num_tasks else None
+        head: Any = self.reward_head[-1]
+        nn.init.zeros_(head.weight)
+        self.task_embedding = (
+            nn.Parameter(torch.empty(num_tasks, task_dim).uniform_(-0.02, 0.02))
+            if num_tasks
+            else None
+        )
         mask = None
         if action_dims is not None:
             mask = torch.arange(action_dim) < torch.as_tensor(list(action_dims)).unsqueeze(-1)
             mask = mask.float() if num_tasks else mask.float()[0]
+        self.action_mask: Tensor | None
         self.register_buffer("action_mask", mask, persistent=False)
         self.observation_mean: Tensor | None
         self.observation_std: Tensor | None
@@ -86,22 +109,28 @@ class WorldModel(nn.Module):
         self.register_buffer("observation_mean", torch.zeros(shape) if standardize else None)
         self.register_buffer("observation_std", torch.ones(shape) if standardize else None)
 
-    def set_observation_statistics(self, mean: Tensor, std: Tensor, task: int | None = None) -> None:
+    def set_observation_statistics(
+        self, mean: Tensor, std: Tensor, task: int | None = None
+    ) -> None:
         """Set mean and std `[O]` by which `encode` standardises the observations (of one task)."""
         if self.observation_mean is None or self.observation_std is None:
-            raise ValueError("standardize must be True to set observation statistics, got a model without them")
+            raise ValueError(
+                "standardize must be True to set observation statistics, got a model without them"
+            )
         index = () if task is None else (task,)
         self.observation_mean[index] = mean.to(self.observation_mean)
         self.observation_std[index] = std.to(self.observation_std)
 
     def context(self, task: Tensor | TaskContext | None) -> TaskContext:
-        """Look up embedding and action mask of task ids `[..]`; pass the result in place of `task`."""
+        """Look up embedding and action mask of task ids `[..]`; pass the result as `task`."""
         if isinstance(task, TaskContext):
             return task
         if self.task_embedding is None:
             return TaskContext(None, self.action_mask)
         if task is None:
-            raise ValueError(f"task must be given: this model knows {self.num_tasks} tasks, got None")
+            raise ValueError(
+                f"task must be given: this model knows {self.num_tasks} tasks, got None"
+            )
         embedding = F.embedding(task, self.task_embedding, max_norm=1.0)
         return TaskContext(embedding, None if self.action_mask is None else self.action_mask[task])
 
@@ -110,13 +139,16 @@ class WorldModel(nn.Module):
 
         Args:
             observation: `[.., O]`.
-            task: ids `[..]` int64, broadcastable to the observation's leading shape; None without tasks.
+            task: ids `[..]` int64, broadcastable to the observation's leading shape; None without
+                tasks.
 
         Returns:
             Latent `[.., D]`.
         """
         if observation.shape[-1] != self.observation_dim:
-            raise ValueError(f"observation must have size {self.observation_dim}, got {list(observation.shape)}")
+            raise ValueError(
+                f"observation must have size {self.observation_dim}, got {list(observation.shape)}"
+            )
         embedding = self.context(task).embedding
         if self.observation_mean is not None and self.observation_std is not None:
             index = () if self.num_tasks == 0 else (task,)
@@ -124,8 +156,10 @@ class WorldModel(nn.Module):
             observation = ((observation - mean) / std).clamp(-10.0, 10.0)
         return self.encoder(_join(observation, embedding))
 
-    def inputs(self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None) -> Tensor:
-        """Join latent `[.., D]`, task embedding and masked action `[.., A]`: what dynamics and reward read."""
+    def inputs(
+        self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
+    ) -> Tensor:
+        """Join latent `[.., D]`, embedding and masked action `[.., A]` for dynamics and reward."""
         if latent.shape[-1] != self.latent_dim or action.shape[-1] != self.action_dim:
             raise ValueError(
                 f"latent and action must have sizes {self.latent_dim} and {self.action_dim}, "
@@ -136,15 +170,21 @@ class WorldModel(nn.Module):
             action = action * context.action_mask
         return _join(latent, context.embedding, action)
 
-    def next(self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None) -> Tensor:
+    def next(
+        self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
+    ) -> Tensor:
         """Predict the next latent `[.., D]` of latent `[.., D]` and action `[.., A]`."""
         return self.dynamics(self.inputs(latent, action, task))
 
-    def reward_logits(self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None) -> Tensor:
-        """Return raw outputs of the reward head, `[.., num_bins]` (or `[.., 1]` for a scalar head)."""
+    def reward_logits(
+        self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
+    ) -> Tensor:
+        """Return raw outputs of the reward head, `[.., num_bins]` (scalar head: `[.., 1]`)."""
         return self.reward_head(self.inputs(latent, action, task))
 
-    def reward(self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None) -> Tensor:
+    def reward(
+        self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
+    ) -> Tensor:
         """Predict the reward `[.., 1]` in the units of the training data."""
         return self.decode_reward(self.reward_logits(latent, action, task))
 
@@ -153,7 +193,7 @@ class WorldModel(nn.Module):
         return two_hot_decode(logits) if self.num_bins else logits
 
     def reward_error(self, logits: Tensor, reward: Tensor) -> Tensor:
-        """Loss of the reward head: two-hot cross entropy, or squared error for a scalar head; `[.., 1]`."""
+        """Loss of the reward head, `[.., 1]`: two-hot cross entropy, or squared error (scalar)."""
         return two_hot_loss(logits, reward) if self.num_bins else (logits - reward).square()
 
     def step(
@@ -171,15 +211,25 @@ def _join(first: Tensor, embedding: Tensor | None, *rest: Tensor) -> Tensor:
 
 
 def _check_sizes(
-    action_dim: int, num_tasks: int, latent_dim: int, simnorm_size: int, num_bins: int, action_dims: Sequence[int] | None
+    action_dim: int,
+    num_tasks: int,
+    latent_dim: int,
+    simnorm_size: int,
+    num_bins: int,
+    action_dims: Sequence[int] | None,
 ) -> None:
     if simnorm_size and latent_dim % simnorm_size:
-        raise ValueError(f"latent_dim must be divisible by simnorm_size {simnorm_size}, got {latent_dim}")
+        raise ValueError(
+            f"latent_dim must be divisible by simnorm_size {simnorm_size}, got {latent_dim}"
+        )
     if num_bins == 1 or num_bins < 0:
         raise ValueError(f"num_bins must be 0 (scalar reward) or at least 2, got {num_bins}")
     if action_dims is None:
         return
     if len(action_dims) != max(num_tasks, 1):
-        raise ValueError(f"action_dims must have one entry per task ({max(num_tasks, 1)}), got {len(action_dims)}")
+        raise ValueError(
+            f"action_dims must have one entry per task ({max(num_tasks, 1)}), "
+            f"got {len(action_dims)}"
+        )
     if not all(1 <= size <= action_dim for size in action_dims):
         raise ValueError(f"action_dims must lie in 1..{action_dim}, got {list(action_dims)}")

@@ -53,8 +53,8 @@ class RandomBehaviour:
         count: N, number of environments.
         action_dim: A.
         seed: seed of the actions.
-        hold: longest time an action is held; 1 is white noise. With holding, a quarter of the episodes is bang-bang
-            (-1 or 1) and a quarter white.
+        hold: longest time an action is held; 1 is white noise. With holding, a quarter of the
+            episodes is bang-bang (-1 or 1) and a quarter white.
     """
 
     def __init__(self, count: int, action_dim: int, seed: int, hold: int = 1) -> None:
@@ -82,11 +82,12 @@ class LatentBehaviour:
 
     Args:
         model: encodes observations.
-        actors: a single policy for all N environments, or populations that share the N environments out in order.
+        actors: a single policy for all N environments, or populations that share the N
+            environments out in order.
         tasks: task id of each environment.
         rng: source of exploration noise; None: mean actions.
-        correlation: in every other episode (drawn) the noise is autoregressive with this coefficient and the same
-            marginal std, which carries further than white noise.
+        correlation: in every other episode (drawn) the noise is autoregressive with this
+            coefficient and the same marginal std, which carries further than white noise.
     """
 
     def __init__(
@@ -117,7 +118,9 @@ class LatentBehaviour:
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
         device = next(self.actors[0].parameters()).device
-        latent = self.model.encode(torch.as_tensor(observation, device=device), self.tasks.to(device))
+        latent = self.model.encode(
+            torch.as_tensor(observation, device=device), self.tasks.to(device)
+        )
         noise = None
         if self.rng is not None:
             fresh = self.rng.standard_normal(self.noise.shape)
@@ -129,7 +132,9 @@ class LatentBehaviour:
             if actor.population is None:
                 actions.append(actor(part, eps))
             else:
-                actions.append(actor(part.unsqueeze(1), None if eps is None else eps.unsqueeze(1)).squeeze(1))
+                actions.append(
+                    actor(part.unsqueeze(1), None if eps is None else eps.unsqueeze(1)).squeeze(1)
+                )
         return torch.cat(actions).cpu().numpy()
 
 
@@ -155,7 +160,9 @@ def run_episodes(
     """
     count = len(pool)
     if len(quota) != count or (lengths is not None and len(lengths) != count):
-        raise ValueError(f"quota and lengths must have one entry per environment ({count}), got {len(quota)}")
+        raise ValueError(
+            f"quota and lengths must have one entry per environment ({count}), got {len(quota)}"
+        )
     done: list[list[Episode]] = [[] for _ in range(count)]
     open_: list[_Recorder] = [_Recorder() for _ in range(count)]
     live = [i for i in range(count) if quota[i] > 0]
@@ -207,4 +214,6 @@ class _Recorder:
     def end(self) -> Episode:
         flags = np.asarray(self.flags, bool)
         reward = np.asarray(self.reward, np.float32)
-        return Episode(np.stack(self.observation), np.stack(self.action), reward, flags[:, 0], flags[:, 1])
+        return Episode(
+            np.stack(self.observation), np.stack(self.action), reward, flags[:, 0], flags[:, 1]
+        )

@@ -12,7 +12,7 @@ from pwm_sdk.training.collect import Behaviour, Episode, LatentBehaviour, run_ep
 
 
 def summarize(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Mean, standard deviation and minimum of returns, success at any step and at the last, number of episodes."""
+    """Mean, deviation and minimum of returns, success at any and the last step, episode count."""
     if not episodes:
         raise ValueError("episodes must not be empty, got none")
     totals = np.asarray([e.total for e in episodes])
@@ -26,11 +26,14 @@ def summarize(episodes: Sequence[Episode]) -> dict[str, float]:
     }
 
 
-def evaluate(env: Any, model: Any, actor: Any, episodes: int = 10, *, task: int | None = None) -> dict[str, float]:
+def evaluate(
+    env: Any, model: Any, actor: Any, episodes: int = 10, *, task: int | None = None
+) -> dict[str, float]:
     """Run the mean action of a policy for whole episodes.
 
     Args:
-        env: an environment of `make_env` or `make_gym`, or any unbatched TorchRL or gymnasium environment.
+        env: an environment of `make_env` or `make_gym`, or any unbatched TorchRL or gymnasium
+            environment.
         model: encodes observations.
         actor: one policy on its latents.
         episodes: number of episodes, at least 1.
@@ -46,7 +49,9 @@ def evaluate(env: Any, model: Any, actor: Any, episodes: int = 10, *, task: int 
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     own = getattr(env, "task", None)
     index = task if task is not None else getattr(own, "index", 0)
-    return summarize(run_episodes(EnvPool([env]), LatentBehaviour(model, [actor], [index]), [episodes])[0])
+    return summarize(
+        run_episodes(EnvPool([env]), LatentBehaviour(model, [actor], [index]), [episodes])[0]
+    )
 
 
 def evaluate_pool(pool: EnvPool, behaviour: Behaviour, episodes: int) -> list[list[Episode]]:

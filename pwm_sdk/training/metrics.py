@@ -20,8 +20,8 @@ def sample_segments(
     """Draw `count` segments of `horizon` steps from the episodes of each of P policies.
 
     Returns:
-        Start observations `[P, count, O]`, rewards of the steps `[P, count, horizon]` and the observations where the
-        segments end `[P, count, O]`.
+        Start observations `[P, count, O]`, rewards of the steps `[P, count, horizon]` and the
+        observations where the segments end `[P, count, O]`.
 
     Raises:
         ValueError: if a policy has no episode of at least `horizon` steps.
@@ -30,7 +30,9 @@ def sample_segments(
     for i, mine in enumerate(episodes):
         long = [e for e in mine if len(e.reward) >= horizon]
         if not long:
-            raise ValueError(f"episodes must hold one of at least {horizon} steps for policy {i}, got none")
+            raise ValueError(
+                f"episodes must hold one of at least {horizon} steps for policy {i}, got none"
+            )
         picks = [long[rng.integers(len(long))] for _ in range(count)]
         times = [int(rng.integers(len(e.reward) - horizon + 1)) for e in picks]
         starts.append([e.observation[t] for e, t in zip(picks, times, strict=True)])
@@ -54,7 +56,7 @@ def exploitation_gap(
     rng: np.random.Generator,
     deterministic: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Compare what the model and the critic predict with what the episodes of the same policies brought.
+    """Compare what model and critic predict with what episodes of the same policies brought.
 
     Args:
         model: the latent model.
@@ -70,9 +72,9 @@ def exploitation_gap(
         deterministic: imagine with the mean action; otherwise with the policy's noise.
 
     Returns:
-        Per policy `[P]`: predicted (imagined sum of `horizon` rewards), real (of the environment), gap (their
-        difference), value (V at the starts), value_real (real discounted rewards plus discounted V where they end).
-        Large positive gaps mean that the policy exploits the model.
+        Per policy `[P]`: predicted (imagined sum of `horizon` rewards), real (of the environment),
+        gap (their difference), value (V at the starts), value_real (real discounted rewards plus
+        discounted V where they end). Large positive gaps mean that the policy exploits the model.
     """
     starts, rewards, ends = sample_segments(episodes, horizon, count, rng)
     rewards = rewards / np.asarray(reward_scale, np.float32).reshape(-1, 1, 1)
@@ -83,7 +85,8 @@ def exploitation_gap(
     if deterministic:
         noise = torch.zeros(horizon, *latent.shape[:-1], actor.action_dim, device=device)
     trajectory = LatentRollout(model, actor, horizon)(latent, task, noise)
-    predicted = trajectory[keys.NEXT, keys.REWARD].sum(-2).mean((1, 2))
+    imagined: Any = trajectory[keys.NEXT, keys.REWARD]
+    predicted = imagined.sum(-2).mean((1, 2))
     end_value = critic(model.encode(torch.as_tensor(ends, device=device), task)).squeeze(-1)
     discount = torch.as_tensor(gamma, device=device).expand(len(tasks)).view(-1, 1)
     powers = discount.unsqueeze(-1) ** torch.arange(horizon, device=device)

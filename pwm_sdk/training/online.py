@@ -1,4 +1,4 @@
-"""Growing batches: collect, train the shared model, improve the policies, in small rounds over one or more tasks."""
+"""Growing batches: collect, train the shared model, improve the policies, in small rounds."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class RoundConfig:
         consistency: coefficient of the latent error.
         reward: coefficient of the reward error.
         model_max_norm: gradient clip of the world model.
-        reward_weight_gain: a task's reward error is weighted `min(cap, gain / (var + eps))`; 0: all weights 1.
+        reward_weight_gain: a task's reward error is weighted `min(cap, gain / (var + eps))`; 0:
+            all weights 1.
         reward_weight_eps: see above; reward variance, in squared units of the scaled reward.
         reward_weight_cap: see above.
         std: exploration std at the start and at the end, linear over `std_share` of the budget.
@@ -54,7 +55,8 @@ class RoundConfig:
         correlation: autoregressive coefficient of the noise in every other episode.
         decay_share: all learning rates fall linearly over this last share of the budget.
         decay_floor: to this share of their start.
-        statistics_rounds: observation statistics are refreshed in so many first rounds, then frozen.
+        statistics_rounds: observation statistics are refreshed in so many first rounds, then
+            frozen.
         hold: longest time that a seed action is held.
     """
 
@@ -91,8 +93,9 @@ class RoundReport:
 class GrowingBatch:
     """The loop {collect with policy and noise, train the model, improve the policies} over N tasks.
 
-    In a process group of `torch.distributed`, every process owns some of the tasks: their environments, data and
-    policies. The world model is shared: its gradients are averaged, so all replicas stay equal.
+    In a process group of `torch.distributed`, every process owns some of the tasks: their
+    environments, data and policies. The world model is shared: its gradients are averaged, so all
+    replicas stay equal.
 
     Args:
         pool: an `EnvPool`, one environment per task, in the order of the learners' tasks.
@@ -102,11 +105,12 @@ class GrowingBatch:
         replay: where episodes go; its windows train the model.
         config: settings.
         reward_scale: rewards enter the replay divided by this, per task.
-        lengths: training episodes are cut after so many agent steps, per task. Short ones keep data useful where
-            failing is absorbing.
+        lengths: training episodes are cut after so many agent steps, per task. Short ones keep
+            data useful where failing is absorbing.
         episodes: training episodes per round and task.
         seed: seed of exploration.
-        weight: weight of this process's model loss in a process group, its share of all windows times their number.
+        weight: weight of this process's model loss in a process group, its share of all windows
+            times their number.
     """
 
     def __init__(
@@ -128,17 +132,31 @@ class GrowingBatch:
         self.pool, self.model, self.model_optimizer = pool, model, model_optimizer
         self.learners, self.replay, self.config = list(learners), replay, config
         self.tasks = [task for learner in learners for task in learner.tasks]
-        self.reward_scale, self.lengths, self.episodes = list(reward_scale), list(lengths), list(episodes)
-        sizes = {len(pool), len(self.tasks), len(self.reward_scale), len(self.lengths), len(self.episodes)}
+        self.reward_scale, self.lengths, self.episodes = (
+            list(reward_scale),
+            list(lengths),
+            list(episodes),
+        )
+        sizes = {
+            len(pool),
+            len(self.tasks),
+            len(self.reward_scale),
+            len(self.lengths),
+            len(self.episodes),
+        }
         if len(sizes) != 1:
-            raise ValueError(f"pool, tasks, reward_scale, lengths and episodes must agree in size, got {sizes}")
+            raise ValueError(
+                f"pool, tasks, reward_scale, lengths and episodes must agree in size, got {sizes}"
+            )
         self.rng = np.random.default_rng(seed)
         self.reward_weight = torch.ones(max(getattr(model, "num_tasks", 0), max(self.tasks) + 1))
         self.round = self.updates = 0
 
     def collect_seed(self, episodes: Sequence[int]) -> list[list[Episode]]:
         """Fill the replay with episodes of held random actions and set all statistics."""
-        behaviour = RandomBehaviour(len(self.pool), self.model.action_dim, int(self.rng.integers(2**31)), self.config.hold)
+        behaviour = RandomBehaviour(
+            len(self.pool), self.model.action_dim, int(self.rng.integers(2**31)), self.config.hold
+        )
         gathered = run_episodes(self.pool, behaviour, episodes, lengths=self.lengths)
         self._store(gathered)
         return gathered
@@ -146,13 +164,15 @@ class GrowingBatch:
     def collect(self) -> list[list[Episode]]:
         """Add a round of episodes of the current policies with noise."""
         actors = [learner.pwm.actor for learner in self.learners]
-        behaviour = LatentBehaviour(self.model, actors, self.tasks, self.rng, self.config.correlation)
+        behaviour = LatentBehaviour(
+            self.model, actors, self.tasks, self.rng, self.config.correlation
+        )
         gathered = run_episodes(self.pool, behaviour, self.episodes, lengths=self.lengths)
         self._store(gathered)
         return gathered
 
     def improve(self, updates: int) -> dict[str, Any]:
-        """Train model and policies `updates` times; returns the last metrics per learner and of the model."""
+        """Train model and policies `updates` times; return the last metrics of each."""
         metrics: dict[str, Any] = {}
         for _ in range(updates):
             loss = world_model_loss(
@@ -164,7 +184,10 @@ class GrowingBatch:
                 reward_weight=self.reward_weight,
             )
             metrics["model_grad_norm"] = optimize(
-                self.weight * loss, self.model_optimizer, self.config.model_max_norm, synchronize=True
+                self.weight * loss,
+                self.model_optimizer,
+                self.config.model_max_norm,
+                synchronize=True,
             )
             metrics["model_loss"] = loss.detach()
             for i, learner in enumerate(self.learners):
@@ -176,7 +199,7 @@ class GrowingBatch:
         return metrics
 
     def run_round(self, progress: float) -> RoundReport:
-        """Improve on the data at hand, then collect; `progress` in [0, 1] drives noise and learning rates."""
+        """Improve, then collect; `progress` in [0, 1] drives noise and learning rates."""
         config = self.config
         self._schedule(progress)
         count = config.first_updates if self.round == 0 else config.updates
@@ -194,7 +217,9 @@ class GrowingBatch:
             collect_seconds=time.perf_counter() - trained,
         )
 
-    def alarms(self, episodes: Sequence[Sequence[Episode]], *, deterministic: bool) -> dict[str, np.ndarray]:
+    def alarms(
+        self, episodes: Sequence[Sequence[Episode]], *, deterministic: bool
+    ) -> dict[str, np.ndarray]:
         """Return the exploitation gap and its companions per task (see `exploitation_gap`)."""
         columns: list[dict[str, np.ndarray]] = []
         low = 0
@@ -217,7 +242,7 @@ class GrowingBatch:
         return {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything but the replay's rows: networks, optimisers, counters and random states."""
+        """Return all but the replay's rows: networks, optimisers, counters, random states."""
         return {
             "model": self.model.state_dict(),
             "model_optimizer": self.model_optimizer.state_dict(),
@@ -253,17 +278,27 @@ class GrowingBatch:
     def _store(self, gathered: Sequence[Sequence[Episode]]) -> None:
         for task, scale, mine in zip(self.tasks, self.reward_scale, gathered, strict=True):
             for e in mine:
-                self.replay.add(make_episode(e.observation, e.action, e.reward / scale, task, e.terminated))
+                self.replay.add(
+                    make_episode(e.observation, e.action, e.reward / scale, task, e.terminated)
+                )
+        settling = self.round < self.config.statistics_rounds
+        if settling or self.round % 5 == 0:  # the moments of a large replay change slowly
+            self._refresh_statistics(settling)
+
+    def _refresh_statistics(self, observations: bool) -> None:
+        """Set the reward weights and, where asked, the model's observation statistics."""
+        config = self.config
         for task in self.tasks:
             moments = self.replay.statistics(task)
-            if self.round < self.config.statistics_rounds:
+            if observations:
                 std = moments["observation_std"]
                 std = torch.where(std < 1e-4, torch.ones_like(std), std + 2e-3)
                 self.model.set_observation_statistics(moments["observation_mean"], std, task)
-            if self.config.reward_weight_gain:
-                weight = self.config.reward_weight_gain / (float(moments["reward_var"]) + self.config.reward_weight_eps)
-                self.reward_weight[task] = min(self.config.reward_weight_cap, weight)
-        if self.round < self.config.statistics_rounds:
+            if config.reward_weight_gain:
+                spread = float(moments["reward_var"]) + config.reward_weight_eps
+                weight = config.reward_weight_gain / spread
+                self.reward_weight[task] = min(config.reward_weight_cap, weight)
+        if observations:
             self._share_statistics()
 
     def _share_statistics(self) -> None:
@@ -274,7 +309,10 @@ class GrowingBatch:
         own[self.tasks] = 1.0
         others = own.clone()
         dist.all_reduce(others)
-        for table, neutral in ((self.model.observation_mean, 0.0), (self.model.observation_std, 1.0)):
+        for table, neutral in (
+            (self.model.observation_mean, 0.0),
+            (self.model.observation_std, 1.0),
+        ):
             total = torch.where(own > 0, table, 0.0)
             dist.all_reduce(total)
             table.copy_(torch.where(others > 0, total, neutral))

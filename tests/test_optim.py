@@ -1,0 +1,176 @@
+"""Turning losses into steps: checks, clipping, schedules, averages and minibatches, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pwm_sdk.optim import (
+    decay_factor,
+    frozen,
+    minibatches,
+    optimize,
+    scale_learning_rates,
+    soft_update,
+)
+
+
+def parameter(*values: float) -> tuple[nn.Parameter, torch.optim.SGD]:
+    weight = nn.Parameter(torch.tensor(values))
+    return weight, torch.optim.SGD([weight], lr=1.0)
+
+
+def test_a_step_by_hand() -> None:
+    weight, optimizer = parameter(3.0, 4.0)
+    weight.grad = torch.full((2,), 100.0)  # an old gradient must not count
+    norm = optimize(0.5 * weight.square().sum(), optimizer)
+    assert norm.shape == ()
+    assert float(norm) == 5.0  # the gradient is the weight itself
+    torch.testing.assert_close(weight.data, torch.zeros(2))
+
+
+def test_clipping_by_hand() -> None:
+    weight, optimizer = parameter(3.0, 4.0)
+    norm = optimize(0.5 * weight.square().sum(), optimizer, max_norm=1.0)
+    assert float(norm) == 5.0
+    torch.testing.assert_close(weight.data, torch.tensor([3.0 - 0.6, 4.0 - 0.8]))
+    weight, optimizer = parameter(0.3, 0.4)  # below the bound nothing is scaled
+    optimize(0.5 * weight.square().sum(), optimizer, max_norm=1.0)
+    torch.testing.assert_close(weight.data, torch.zeros(2))
+
+
+def test_each_policy_is_clipped_by_its_own_norm() -> None:
+    first = nn.Parameter(torch.tensor([[3.0], [0.3]]))
+    second = nn.Parameter(torch.tensor([[[4.0]], [[0.4]]]))
+    optimizer = torch.optim.SGD([first, second], lr=1.0)
+    loss = 0.5 * (first.square().sum() + second.square().sum())
+    norm = optimize(loss, optimizer, max_norm=1.0, population=2)
+    torch.testing.assert_close(norm, torch.tensor([5.0, 0.5]))
+    torch.testing.assert_close(first.data, torch.tensor([[2.4], [0.0]]))
+    torch.testing.assert_close(second.data, torch.tensor([[[3.2]], [[0.0]]]))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_steps_nothing(value: float) -> None:
+    weight, optimizer = parameter(3.0)
+    with pytest.raises(ValueError, match=f"loss must be finite, got {value}"):
+        optimize(weight.sum() * value, optimizer)
+    assert float(weight) == 3.0
+
+
+def test_a_gradient_that_is_not_finite_steps_nothing() -> None:
+    weight, optimizer = parameter(0.0)
+    with pytest.raises(ValueError, match="gradients must be finite, got norm inf"):
+        optimize(weight.sqrt().sum(), optimizer)  # sqrt has an infinite slope at 0
+    assert float(weight) == 0.0
+    assert weight.grad is None
+
+
+def test_other_misuses_of_optimize() -> None:
+    weight, optimizer = parameter(3.0, 4.0)
+    with pytest.raises(ValueError, match=r"loss must be a scalar, got shape \[2\]"):
+        optimize(weight.square(), optimizer)
+    other = torch.ones(1, requires_grad=True)
+    with pytest.raises(ValueError, match="loss must depend on a parameter of the optimizer"):
+        optimize(other.sum(), optimizer)
+    with pytest.raises(ValueError, match=r"population must be the leading size .*, got 3"):
+        optimize(weight.sum(), optimizer, population=3)
+
+
+def test_learning_rates_scale_from_where_they_started() -> None:
+    groups = [{"params": [parameter(1.0)[0]], "lr": 0.1}, {"params": [parameter(1.0)[0]]}]
+    optimizer = torch.optim.SGD(groups, lr=0.2)
+    scale_learning_rates(optimizer, 0.5)
+    scale_learning_rates(optimizer, 0.25)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.025, 0.05])
+
+
+def test_decay_factor_by_hand() -> None:
+    # The last half of the budget: flat until 0.5, then straight down to the floor.
+    points = {0.0: 1.0, 0.5: 1.0, 0.75: 0.5, 0.9: 0.2, 1.0: 0.1, 2.0: 0.1}
+    for progress, expected in points.items():
+        assert decay_factor(progress, share=0.5, floor=0.1) == pytest.approx(expected)
+    assert decay_factor(1.0, share=0.0) == 1.0
+    with pytest.raises(ValueError, match=r"share must lie in \[0, 1\], got 2.0"):
+        decay_factor(0.5, share=2.0)
+
+
+def test_soft_update_by_hand() -> None:
+    target, source = nn.Linear(1, 1), nn.Linear(1, 1)
+    with torch.no_grad():
+        for value, module in ((0.0, target), (10.0, source)):
+            module.weight.fill_(value)
+            module.bias.fill_(2 * value)
+    soft_update(target, source, 0.1)
+    assert (float(target.weight), float(target.bias)) == pytest.approx((1.0, 2.0))
+    assert float(source.weight) == 10.0
+    with pytest.raises(ValueError, match=r"tau must lie in \[0, 1\], got 1.5"):
+        soft_update(target, source, 1.5)
+
+
+def test_frozen_lets_gradients_pass_through_but_not_in() -> None:
+    module = nn.Linear(1, 1)
+    module.bias.requires_grad_(False)
+    x = torch.ones(1, 1, requires_grad=True)
+    with pytest.raises(RuntimeError, match="stop"), frozen(module, object()):
+        module(x).sum().backward()
+        raise RuntimeError("stop")
+    assert x.grad is not None
+    assert module.weight.grad is None
+    assert module.weight.requires_grad  # restored, even after an error
+    assert not module.bias.requires_grad  # and what was frozen before stays so
+
+
+def states(*lead: int) -> tuple[Tensor, Tensor]:
+    """Latents that are numbered, and targets that are ten times the number."""
+    count = math.prod(lead)
+    latents = torch.arange(float(count)).view(*lead, 1)
+    return latents, 10 * latents
+
+
+def test_minibatches_use_every_state_once_a_pass() -> None:
+    latents, targets = states(3, 4)
+    parts = list(minibatches(latents, targets, epochs=2, splits=5))
+    assert [len(part) for part, _ in parts] == [3, 3, 2, 2, 2] * 2
+    for begin in (0, 5):
+        seen = torch.cat([part for part, _ in parts[begin : begin + 5]]).flatten()
+        assert seen.sort().values.tolist() == list(range(12))
+        assert seen.tolist() != list(range(12))  # shuffled
+    for part, target in parts:
+        assert torch.equal(target, 10 * part)
+
+
+def test_minibatches_of_a_population_stay_with_their_policy() -> None:
+    latents, targets = states(2, 3, 4)
+    parts = list(minibatches(latents.requires_grad_(), targets, splits=2))
+    assert [part.shape for part, _ in parts] == [(2, 6, 1), (2, 6, 1)]
+    first = torch.cat([part[0] for part, _ in parts]).flatten()
+    assert first.sort().values.tolist() == list(range(12))
+    assert all(torch.equal(part[1], part[0] + 12) for part, _ in parts)
+    assert not any(part.requires_grad for part, _ in parts)
+
+
+def test_minibatches_stop_at_the_limit_and_follow_the_generator() -> None:
+    latents, targets = states(3, 4)
+
+    def draw(seed: int) -> list[float]:
+        generator = torch.Generator().manual_seed(seed)
+        parts = list(minibatches(latents, targets, 2, 2, limit=1, generator=generator))
+        assert [len(part) for part, _ in parts] == [6, 6]
+        return torch.cat([part for part, _ in parts]).flatten().tolist()
+
+    assert draw(0) == draw(0)
+    assert draw(0) != draw(1)
+
+
+def test_minibatches_errors_name_the_argument() -> None:
+    latents, targets = states(3, 4)
+    with pytest.raises(ValueError, match=r"targets must have shape \[3, 4, 1\]"):
+        next(minibatches(latents, targets[:2]))
+    with pytest.raises(ValueError, match=r"splits must lie in 1..12 and epochs be at least 1"):
+        next(minibatches(latents, targets, splits=13))
+    with pytest.raises(ValueError, match="epochs be at least 1, got 1 and 0"):
+        next(minibatches(latents, targets, epochs=0))

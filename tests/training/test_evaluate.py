@@ -1,0 +1,108 @@
+"""Evaluation: the table of a set of episodes, and whole episodes of the mean action."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pwm_sdk.envs.factory import make_env, make_gym
+from pwm_sdk.envs.pool import EnvPool
+from pwm_sdk.models.actor import FirstOrderActor
+from pwm_sdk.models.world_model import WorldModel
+from pwm_sdk.training.collect import Episode, RandomBehaviour
+from pwm_sdk.training.evaluate import evaluate, evaluate_pool, summarize
+
+
+class Identity:
+    latent_dim, action_dim = 2, 1
+
+    def encode(self, observation, task=None):
+        self.task = task
+        return observation
+
+
+def pusher(force: float) -> FirstOrderActor:
+    """An actor whose mean action is `force`, with noise that would show."""
+    actor = FirstOrderActor(2, 1, (4,), std=3.0)
+    for parameter in actor.net.parameters():
+        nn.init.zeros_(parameter)
+    nn.init.constant_(actor.net.head.bias, float(np.arctanh(force)))
+    return actor
+
+
+def episode(rewards: list[float], success: list[bool]) -> Episode:
+    steps = len(rewards)
+    return Episode(
+        np.zeros((steps + 1, 2)), np.zeros((steps, 1)), np.array(rewards), np.array(success),
+        np.zeros(steps, bool),
+    )  # fmt: skip
+
+
+def test_summary_by_hand() -> None:
+    table = summarize(
+        [
+            episode([1.0, 2.0], [True, False]),
+            episode([5.0, 0.0], [False, True]),
+            episode([1.0, 0.0], [False, False]),
+            episode([7.0], [True]),
+        ]
+    )
+    assert table == pytest.approx(
+        {
+            "return": 4.0,  # of 3, 5, 1 and 7
+            "return_std": 5**0.5,
+            "return_min": 1.0,
+            "success_any": 0.75,
+            "success_last": 0.5,
+            "episodes": 4.0,
+        }
+    )
+    with pytest.raises(ValueError, match="episodes must not be empty"):
+        summarize([])
+
+
+def test_evaluates_the_mean_action_by_hand(point_mass) -> None:
+    # From rest at -1 a push of 1/2 moves to -.96875 and -.909375, far from success.
+    table = evaluate(point_mass(start=-1.0, length=2), Identity(), pusher(0.5), episodes=3)
+    expected = np.exp(-4 * 0.96875**2) + np.exp(-4 * 0.909375**2)
+    assert table["return"] == pytest.approx(expected, rel=1e-5)
+    assert table["return_std"] == pytest.approx(0.0, abs=1e-9)
+    assert table["episodes"] == 3
+    assert table["success_any"] == 0.0
+
+
+def test_the_task_comes_from_the_environment_or_the_argument(point_mass) -> None:
+    model = Identity()
+    evaluate(point_mass(length=2), model, pusher(0.0), episodes=1)
+    assert model.task.tolist() == [0]
+    evaluate(point_mass(length=2), model, pusher(0.0), episodes=1, task=7)
+    assert model.task.tolist() == [7]
+
+
+@pytest.mark.parametrize("make", [make_env, make_gym])
+def test_a_real_task(make) -> None:
+    env = make("mw-reach", seed=0)
+    model = WorldModel(39, 4, num_tasks=80, task_dim=4, latent_dim=8, hidden=(8,))
+    table = evaluate(env, model, FirstOrderActor(8, 4, (8,)), episodes=1)
+    assert 0.0 < table["return"] < 1000.0
+    env.close()
+
+
+def test_a_pool_gives_episodes_per_environment(point_mass) -> None:
+    pool = EnvPool([point_mass(length=3), point_mass(length=5)])
+    episodes = evaluate_pool(pool, RandomBehaviour(2, 1, seed=0), 2)
+    assert [[len(e.reward) for e in mine] for mine in episodes] == [[3, 3], [5, 5]]
+
+
+def test_at_least_one_episode(point_mass) -> None:
+    with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
+        evaluate(point_mass(), Identity(), pusher(0.0), episodes=0)
+
+
+def test_evaluation_leaves_no_gradient(point_mass) -> None:
+    actor = pusher(0.5)
+    evaluate(point_mass(length=2), Identity(), actor, episodes=1)
+    assert torch.is_grad_enabled()
+    assert all(p.grad is None for p in actor.parameters())
