@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
     from pwm_sdk.training.evaluate import evaluate, summarize
     from pwm_sdk.training.metrics import exploitation_gap
-    from pwm_sdk.training.online import GrowingBatch, Learner, RoundConfig
+    from pwm_sdk.training.online import GrowingBatch
+    from pwm_sdk.training.settings import Learner, RoundConfig
 
 __version__ = "0.1.0"
 
@@ -98,13 +99,13 @@ _MODULE_OF = {
     "LatentBehaviour": "pwm_sdk.training.collect",
     "LatentModel": "pwm_sdk.protocols",
     "LatentRollout": "pwm_sdk.rollout",
-    "Learner": "pwm_sdk.training.online",
+    "Learner": "pwm_sdk.training.settings",
     "PWMConfig": "pwm_sdk.algorithms.pwm",
     "Policy": "pwm_sdk.protocols",
     "RandomBehaviour": "pwm_sdk.training.collect",
     "ReplayBuffer": "pwm_sdk.data.replay",
     "ReturnScale": "pwm_sdk.models.normalizers",
-    "RoundConfig": "pwm_sdk.training.online",
+    "RoundConfig": "pwm_sdk.training.settings",
     "StochasticPolicy": "pwm_sdk.protocols",
     "Task": "pwm_sdk.tasks",
     "TaskSet": "pwm_sdk.tasks",

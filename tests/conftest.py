@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 torch.set_num_threads(1)
+torch.set_warn_always(
+    True
+)  # some warnings come once a process, and would hit whichever test is first
 
 
 @pytest.fixture(autouse=True)

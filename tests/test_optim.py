@@ -58,14 +58,14 @@ def test_a_loss_that_is_not_finite_steps_nothing(value: float) -> None:
     weight, optimizer = parameter(3.0)
     with pytest.raises(ValueError, match=f"loss must be finite, got {value}"):
         optimize(weight.sum() * value, optimizer)
-    assert float(weight) == 3.0
+    assert weight.item() == 3.0
 
 
 def test_a_gradient_that_is_not_finite_steps_nothing() -> None:
     weight, optimizer = parameter(0.0)
     with pytest.raises(ValueError, match="gradients must be finite, got norm inf"):
         optimize(weight.sqrt().sum(), optimizer)  # sqrt has an infinite slope at 0
-    assert float(weight) == 0.0
+    assert weight.item() == 0.0
     assert weight.grad is None
 
 
@@ -105,8 +105,8 @@ def test_soft_update_by_hand() -> None:
             module.weight.fill_(value)
             module.bias.fill_(2 * value)
     soft_update(target, source, 0.1)
-    assert (float(target.weight), float(target.bias)) == pytest.approx((1.0, 2.0))
-    assert float(source.weight) == 10.0
+    assert (target.weight.item(), target.bias.item()) == pytest.approx((1.0, 2.0))
+    assert source.weight.item() == 10.0
     with pytest.raises(ValueError, match=r"tau must lie in \[0, 1\], got 1.5"):
         soft_update(target, source, 1.5)
 

@@ -167,19 +167,7 @@ class PWM:
                 loss, self.actor_optimizer, config.actor_max_norm, population=population
             )
         targets = lambda_targets(trajectory, self.target, self.gamma, config.lam)
-        parts = minibatches(
-            trajectory[keys.LATENT],
-            targets,
-            config.critic_epochs,
-            config.critic_splits,
-            limit=config.critic_limit,
-            generator=self.generator,
-        )
-        for latents, target in parts:
-            value_loss = critic_loss(self.critic, latents, target)
-            critic_norm = optimize(
-                value_loss, self.critic_optimizer, config.critic_max_norm, population=population
-            )
+        value_loss, critic_norm = self._fit_critic(trajectory[keys.LATENT], targets)
         self._move_averages()
         return {
             "return": _mean(returns.detach(), population),
@@ -247,6 +235,24 @@ class PWM:
         if isinstance(self.return_scale, nn.Module):
             parts["return_scale"] = self.return_scale
         return parts
+
+    def _fit_critic(self, latents: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        config = self.config
+        loss = norm = torch.zeros(())
+        parts = minibatches(
+            latents,
+            targets,
+            config.critic_epochs,
+            config.critic_splits,
+            limit=config.critic_limit,
+            generator=self.generator,
+        )
+        for states, target in parts:
+            loss = critic_loss(self.critic, states, target)
+            norm = optimize(
+                loss, self.critic_optimizer, config.critic_max_norm, population=self.population
+            )
+        return loss, norm
 
     def _move_averages(self) -> None:
         self.updates += 1

@@ -95,7 +95,7 @@ def test_init_fan_in_spares_heads_that_start_at_zero() -> None:
     net = world_model_mlp(400, (400,), 10, "mish")
     nn.init.zeros_(net[-1].weight)
     assert init_fan_in(net) is net
-    assert float(net[0].weight.std()) == pytest.approx(1 / 20, rel=0.02)
+    assert net[0].weight.std().item() == pytest.approx(1 / 20, rel=0.02)
     assert not net[-1].weight.any()
 
 

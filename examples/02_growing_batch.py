@@ -1,0 +1,60 @@
+"""One task from nothing: small rounds of {improve in the model, collect with the new policy}."""
+
+import torch
+
+from pwm_sdk import (
+    MT80,
+    PWM,
+    Critic,
+    EnvPool,
+    FirstOrderActor,
+    GrowingBatch,
+    Learner,
+    PWMConfig,
+    ReplayBuffer,
+    ReturnScale,
+    RoundConfig,
+    WorldModel,
+    evaluate,
+    make_env,
+    make_gym,
+)
+
+ROUNDS = 4  # about 25 swing the pole up
+
+torch.manual_seed(0)
+task = MT80["cartpole-swingup"]
+sizes = {"latent_dim": 64, "hidden": (128, 128), "encoder_hidden": (128,), "activation": "silu"}
+model = WorldModel(5, 1, num_tasks=len(MT80), task_dim=8, num_bins=0, standardize=True, **sizes)
+nets = {"hidden": (64, 64), "population": 1, "activation": "silu", "norm": "before"}
+actor = FirstOrderActor(64, 1, learn_std=False, noise="after", output_gain=0.1, **nets)
+critic = Critic(64, ensemble=2, reduce="mean", scale=10.0, output_gain=0.01, **nets)
+config = PWMConfig(
+    actor_lam=0.95,
+    saturation=0.1,
+    betas=(0.9, 0.999),
+    critic_lr=1e-3,
+    critic_epochs=1,
+    critic_splits=1,
+    target_tau=0.01,
+)
+pwm = PWM(model, actor, critic, config, return_scale=ReturnScale(1))
+loop = GrowingBatch(
+    EnvPool([make_gym(task, seed=0)]),
+    model,
+    torch.optim.Adam(model.parameters(), lr=1e-3),
+    [Learner(pwm, tasks=[task.index], starts=32)],
+    ReplayBuffer(100_000, slice_len=5, batch_size=64, seed=0),
+    RoundConfig(updates=40, first_updates=80),
+    reward_scale=[task.reward_scale],
+    lengths=[250],
+    episodes=[2],
+)
+loop.collect_seed([5])
+for i in range(ROUNDS):
+    report = loop.run_round(progress=i / ROUNDS)
+    print(f"round {i}: training return {report.train_return[0]:.1f}", end=", ")
+    print(f"gap {report.alarms['gap'][0]:+.2f}")
+single = FirstOrderActor(64, 1, **{**nets, "population": None}, learn_std=False, noise="after")
+single.load_state_dict({k: v[0] for k, v in actor.state_dict().items()})
+print(evaluate(make_env(task, seed=1), model, single, episodes=1))
