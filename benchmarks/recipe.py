@@ -166,31 +166,9 @@ def build(
     tasks = shares[part]
     rows = [sum(plan_of(task, preset).rows for task in share) for share in shares]
     plans = [plan_of(task, preset) for task in tasks]
-    sizes = [task.action_dim for task in MT80]
-    width = (preset.hidden, preset.hidden)
-    model = WorldModel(
-        MT80.observation_dim,
-        MT80.action_dim,
-        num_tasks=len(MT80),
-        task_dim=preset.task_dim,
-        latent_dim=preset.latent_dim,
-        hidden=width,
-        encoder_hidden=(preset.hidden,),
-        num_bins=0,
-        action_dims=sizes,
-        activation="silu",
-        standardize=True,
-    )
-    init_fan_in(model).to(device)
-    encoder = list(model.encoder.parameters())
-    known = {id(p) for p in encoder}
-    groups = [
-        {"params": encoder, "lr": preset.encoder_lr},
-        {"params": [p for p in model.parameters() if id(p) not in known], "lr": preset.model_lr},
-    ]
-    stream = (
-        1000 * seed + part
-    )  # the model starts equal everywhere, from here on every process draws its own
+    model, optimizer = _model(preset, device)
+    # The model starts equal everywhere; from here on every process draws its own numbers.
+    stream = 1000 * seed + part
     torch.manual_seed(stream)
     learners = []
     for k, suite in enumerate(("metaworld", "dmcontrol")):
@@ -213,7 +191,7 @@ def build(
     return GrowingBatch(
         make_pool(tasks, 1000 * seed + 100 * part + 1),
         model,
-        torch.optim.Adam(groups, fused=True),
+        optimizer,
         learners,
         replay,
         preset.rounds_config,
@@ -223,6 +201,32 @@ def build(
         seed=stream,
         weight=len(shares) * rows[part] / sum(rows),
     )
+
+
+def _model(preset: Preset, device: str) -> tuple[WorldModel, torch.optim.Optimizer]:
+    sizes = [task.action_dim for task in MT80]
+    width = (preset.hidden, preset.hidden)
+    model = WorldModel(
+        MT80.observation_dim,
+        MT80.action_dim,
+        num_tasks=len(MT80),
+        task_dim=preset.task_dim,
+        latent_dim=preset.latent_dim,
+        hidden=width,
+        encoder_hidden=(preset.hidden,),
+        num_bins=0,
+        action_dims=sizes,
+        activation="silu",
+        standardize=True,
+    )
+    init_fan_in(model).to(device)
+    encoder = list(model.encoder.parameters())
+    known = {id(p) for p in encoder}
+    groups = [
+        {"params": encoder, "lr": preset.encoder_lr},
+        {"params": [p for p in model.parameters() if id(p) not in known], "lr": preset.model_lr},
+    ]
+    return model, torch.optim.Adam(groups, fused=True)
 
 
 def make_actor(preset: Preset, tasks: Sequence[Task]) -> FirstOrderActor:

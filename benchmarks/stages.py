@@ -99,6 +99,7 @@ class SeedRun:
             self._rounds()
             rows = self._final()
             self.save()
+            self._export()
             write_json(done, rows)
         return json.loads(done.read_text())
 
@@ -117,6 +118,15 @@ class SeedRun:
         write_atomic(self.folder / "rounds.csv", self._write_log)
         for old in sorted(self.folder.glob("checkpoint-*"))[:-2]:
             shutil.rmtree(old)
+
+    def _export(self) -> None:
+        """Leave model, policies and data as files that the SDK opens by name."""
+        self.loop.model.save(self.folder / "model.safetensors")
+        for learner in self.loop.learners:
+            name = "-".join(dict.fromkeys(MT80[task].suite for task in learner.tasks))
+            learner.pwm.actor.save(self.folder / f"actors-{name}.safetensors")
+            learner.pwm.critic.save(self.folder / f"critics-{name}.safetensors")
+        self.loop.replay.save(self.folder / "data")
 
     def _resume(self) -> None:
         saved = sorted(self.folder.glob("checkpoint-*/state.pt"))

@@ -178,7 +178,7 @@ def world_model_errors(
         Consistency `[B, 1]` and reward error `[B, 1]`.
 
     Raises:
-        ValueError: for windows whose lengths do not fit, or data that is not finite.
+        ValueError: for windows whose lengths do not fit.
 
     Source: TD-MPC2 eq. 3-4 without the value terms; PWM section 4.1.
     """

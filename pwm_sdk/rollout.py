@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -77,9 +78,10 @@ class LatentRollout:
             seen = self._features(latents[-1])
             if isinstance(self.policy, StochasticPolicy):
                 locs.append(self.policy.loc(seen))
-                actions.append(self.policy.squash(locs[-1], None if noise is None else noise[t]))
+                action = self.policy.squash(locs[-1], None if noise is None else noise[t])
             else:
-                actions.append(self.policy(seen))
+                action = self.policy(seen)
+            actions.append(self._padded(action))
             if batched_reward:
                 latents.append(model.next(latents[-1], actions[-1], context))
                 continue
@@ -93,6 +95,11 @@ class LatentRollout:
         else:
             reward = torch.stack(rewards, -2)
         return self._pack(before, action, locs, task, torch.stack(latents[1:], -2), reward, ends)
+
+    def _padded(self, action: Tensor) -> Tensor:
+        """Append the zeros by which a model of several tasks is wider than this policy."""
+        missing = self.model.action_dim - action.shape[-1]
+        return F.pad(action, (0, missing)) if missing > 0 else action
 
     def _features(self, latent: Tensor) -> Tensor:
         model: Any = self.model
@@ -142,7 +149,8 @@ class LatentRollout:
             raise ValueError(
                 f"task must be on the latent's device {latent.device}, got {task.device}"
             )
-        shape = (self.horizon, *latent.shape[:-1], self.model.action_dim)
+        width = getattr(self.policy, "action_dim", self.model.action_dim)
+        shape = (self.horizon, *latent.shape[:-1], width)
         if noise is not None and noise.shape != shape:
             raise ValueError(f"noise must have shape {list(shape)}, got {list(noise.shape)}")
 

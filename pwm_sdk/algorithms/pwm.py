@@ -152,6 +152,7 @@ class PWM:
                 latent = self.model.encode(observation, task)
             trajectory = self.rollout(latent, task)
             returns = imagined_returns(trajectory, self.critic, self.gamma, config.actor_lam)
+            _check_finite(returns)
             scale = 1.0 if self.return_scale is None else self.return_scale.update(returns)
             loss = actor_loss(
                 trajectory,
@@ -162,6 +163,8 @@ class PWM:
                 returns=returns,
             )
             if config.behaviour:
+                if action is None:
+                    raise ValueError("batch must hold actions for a behaviour guard, got none")
                 loss = loss + config.behaviour * behaviour_loss(self.actor, latent, action)
             actor_norm = optimize(
                 loss, self.actor_optimizer, config.actor_max_norm, population=population
@@ -287,6 +290,12 @@ def _starts(batch: TensorDictBase, population: int | None) -> tuple[Tensor, Tens
             f"observation must have shape [{population}, B, O], got {list(observation.shape)}"
         )
     return observation, task, action
+
+
+def _check_finite(returns: Tensor) -> None:
+    """Stop before a running scale takes in what is not a number."""
+    if not bool(torch.isfinite(returns).all()):
+        raise ValueError("imagined returns must be finite, got NaN or infinity")
 
 
 def _mean(returns: Tensor, population: int | None) -> Tensor:

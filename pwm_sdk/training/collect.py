@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class LatentBehaviour:
         correlation: float = 0.0,
     ) -> None:
         self.model, self.actors, self.rng = model, list(actors), rng
-        sizes = [len(tasks) if a.population is None else a.population for a in self.actors]
+        sizes = [getattr(a, "population", None) or len(tasks) for a in self.actors]
         if sum(sizes) != len(tasks):
             raise ValueError(f"actors must cover {len(tasks)} environments, got {sizes}")
         self.bounds = np.cumsum([0, *sizes]).tolist()
@@ -117,10 +118,12 @@ class LatentBehaviour:
     @torch.no_grad()
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
-        device = next(self.actors[0].parameters()).device
-        latent = self.model.encode(
-            torch.as_tensor(observation, device=device), self.tasks.to(device)
-        )
+        device = _device(self.actors[0])
+        seen = torch.as_tensor(observation, device=device)
+        missing = getattr(self.model, "observation_dim", seen.shape[-1]) - seen.shape[-1]
+        if missing > 0:  # an unpadded environment under a model of several tasks
+            seen = F.pad(seen, (0, missing))
+        latent = self.model.encode(seen, self.tasks.to(device))
         noise = None
         if self.rng is not None:
             fresh = self.rng.standard_normal(self.noise.shape)
@@ -136,6 +139,12 @@ class LatentBehaviour:
                     actor(part.unsqueeze(1), None if eps is None else eps.unsqueeze(1)).squeeze(1)
                 )
         return torch.cat(actions).cpu().numpy()
+
+
+def _device(actor: Any) -> torch.device:
+    """Return where an actor lives; the CPU for one without parameters."""
+    parameters = actor.parameters() if isinstance(actor, torch.nn.Module) else ()
+    return next((p.device for p in parameters), torch.device("cpu"))
 
 
 def run_episodes(
@@ -161,7 +170,8 @@ def run_episodes(
     count = len(pool)
     if len(quota) != count or (lengths is not None and len(lengths) != count):
         raise ValueError(
-            f"quota and lengths must have one entry per environment ({count}), got {len(quota)}"
+            f"quota and lengths must have one entry per environment ({count}), "
+            f"got {len(quota)} and {'none' if lengths is None else len(lengths)}"
         )
     done: list[list[Episode]] = [[] for _ in range(count)]
     open_: list[_Recorder] = [_Recorder() for _ in range(count)]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pwm_sdk import MT80, Critic, FirstOrderActor, ReplayBuffer, WorldModel
 
@@ -64,6 +65,9 @@ def test_everything_is_left_in_files_that_open(finished: tuple[Path, str]) -> No
     folders = sorted((out / "smoke" / "seed0").iterdir())
     assert (out / "smoke" / "curves.png").stat().st_size > 10_000
     tasks: set[int] = set()
+    weights = [WorldModel.from_checkpoint(f / "model.safetensors").state_dict() for f in folders]
+    for name, value in weights[0].items():  # processes that share a seed hold one model
+        assert all(torch.equal(value, other[name]) for other in weights[1:]), name
     for folder in folders:
         model = WorldModel.from_checkpoint(folder / "model.safetensors")
         for path in folder.glob("actors-*.safetensors"):
