@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pwm_sdk.algorithms.pwm import PWM, PWMConfig
+    from pwm_sdk.algorithms.pwm import PWM
+    from pwm_sdk.algorithms.pwm_config import PWMConfig
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
     from pwm_sdk.envs.factory import make_env, make_gym, register_task
     from pwm_sdk.envs.pool import EnvPool
@@ -100,7 +101,7 @@ _MODULE_OF = {
     "LatentModel": "pwm_sdk.protocols",
     "LatentRollout": "pwm_sdk.rollout",
     "Learner": "pwm_sdk.training.settings",
-    "PWMConfig": "pwm_sdk.algorithms.pwm",
+    "PWMConfig": "pwm_sdk.algorithms.pwm_config",
     "Policy": "pwm_sdk.protocols",
     "RandomBehaviour": "pwm_sdk.training.collect",
     "ReplayBuffer": "pwm_sdk.data.replay",

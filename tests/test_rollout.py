@@ -191,9 +191,20 @@ def test_actor_gradient_agrees_with_finite_differences(lam, noise_place: str) ->
         assert (values[0] - values[1]) / 2e-6 == pytest.approx(slope, rel=1e-5, abs=1e-7)
 
 
-def test_a_policy_must_act_in_all_of_the_models_dimensions() -> None:
-    rollout = LatentRollout(small_model(), FirstOrderActor(8, 1, (4,)), 2)
-    with pytest.raises(ValueError, match=r"sizes 8 and 2, got \[5, 8\] and \[5, 1\]"):
+def test_a_policy_of_fewer_actions_is_padded_with_zeros() -> None:
+    model = small_model()
+    narrow = FirstOrderActor(8, 1, (4,))
+    latent = torch.rand(5, 8)
+    trajectory = LatentRollout(model, narrow, 2)(latent, noise=torch.zeros(2, 5, 1))
+    assert trajectory["action"].shape == (5, 2, 2)
+    assert torch.equal(trajectory["action"][..., 1], torch.zeros(5, 2))
+    wide = torch.cat([narrow(latent), torch.zeros(5, 1)], -1)
+    assert torch.allclose(trajectory["next", "latent"][:, 0], model.next(latent, wide))
+
+
+def test_a_policy_of_more_actions_than_the_model_is_an_error() -> None:
+    rollout = LatentRollout(small_model(), FirstOrderActor(8, 3, (4,)), 2)
+    with pytest.raises(ValueError, match=r"sizes 8 and 2, got \[5, 8\] and \[5, 3\]"):
         rollout(torch.rand(5, 8))
 
 
