@@ -1,0 +1,73 @@
+"""A seed's stages: an interrupted run goes on, a budget ends one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from recipe import PRESETS, chosen_tasks, split_tasks  # noqa: E402
+from stages import SeedRun  # noqa: E402
+
+TINY = replace(PRESETS["smoke"], tasks=("cartpole-swingup",), save_every=1, readings=0, rounds=3)
+
+
+class StoppedError(Exception):
+    """Stands for a power cut."""
+
+
+def make(folder: Path, budget: float | None = None) -> SeedRun:
+    return SeedRun(
+        TINY, 0, 1, 0, folder, device="cpu", budget=budget, progress=lambda share, status: None
+    )
+
+
+def test_an_interrupted_run_ends_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SeedRun, "_final", lambda self: [])
+    whole = make(tmp_path / "whole")
+    whole.run()
+
+    first = make(tmp_path / "cut")
+    run_round = first.loop.run_round
+
+    def cut(progress: float) -> Any:
+        if first.loop.round == 2:
+            raise StoppedError
+        return run_round(progress)
+
+    monkeypatch.setattr(first.loop, "run_round", cut)
+    with pytest.raises(StoppedError):
+        first.run()
+    second = make(tmp_path / "cut")
+    second.run()
+
+    assert second.loop.round == whole.loop.round == 3
+    assert [row["round"] for row in second.log] == [1, 2, 3]
+    assert len(second.loop.replay) == len(whole.loop.replay)
+    states = whole.loop.model.state_dict(), second.loop.model.state_dict()
+    # Environments restart with the same seeds, so the third round's episodes differ; what was
+    # learned before the cut, and from the data of before the cut, does not.
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_budget_ends_the_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SeedRun, "_final", lambda self: [])
+    run = make(tmp_path, budget=1e-3)
+    run.run()
+    assert run.loop.round == 0  # the seed data alone has spent it
+    assert len(run.loop.replay) > 0
+
+
+def test_suites_share_a_seed_where_there_are_cores() -> None:
+    preset = PRESETS["quick"]
+    alone, shared = split_tasks(preset, 1), split_tasks(preset, 2)
+    assert [len(tasks) for tasks in alone] == [8]
+    assert [len(tasks) for tasks in shared] == [5, 3]
+    assert [task for tasks in shared for task in tasks] == chosen_tasks(preset)
