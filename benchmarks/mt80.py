@@ -53,7 +53,7 @@ class Arguments:
     """
 
     preset: Literal["quick", "smoke"] = "quick"
-    """quick: eight real tasks, a quarter of an hour a seed on two cores. smoke: the same, tiny."""
+    """quick: eight real tasks, ten minutes a seed on two cores. smoke: the same, tiny."""
     tasks: tuple[str, ...] = ()
     """Tasks instead of the preset's, by name.
 
