@@ -20,6 +20,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -198,6 +199,14 @@ def _show(bars: list[Any], news: Any) -> None:
     bars[seed].update(max(0.0, min(share, 1.0) - bars[seed].n))
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        watch = threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True)
+        watch.start()
+
+
 def run_part(
     preset: Any,
     seed: int,
@@ -214,6 +223,7 @@ def run_part(
     import torch.distributed as dist
     from stages import SeedRun
 
+    _end_with_parent()
     torch.set_num_threads(1)
     if len(parts) > 1:
         dist.init_process_group(
