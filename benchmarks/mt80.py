@@ -54,7 +54,7 @@ class Arguments:
     """
 
     preset: Literal["quick", "smoke"] = "quick"
-    """quick: eight real tasks, under a quarter of an hour a seed on two cores. smoke: the same, tiny."""
+    """quick: eight real tasks, under a quarter of an hour a seed on two cores. smoke: tiny."""
     tasks: tuple[str, ...] = ()
     """Tasks instead of the preset's, by name.
 
