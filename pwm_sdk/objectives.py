@@ -15,6 +15,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.losses import saturation_penalty, step_weights
 from pwm_sdk.functional.returns import discounted_return, lambda_returns
 from pwm_sdk.protocols import ValueFunction
@@ -200,11 +201,7 @@ def world_model_errors(
     weights = step_weights(horizon, rho, reward)
     predicted = torch.stack(latents[1:], 1)
     consistency = (predicted - target).square().mean(-1, keepdim=True)
-    later_context = context
-    if isinstance(context, tuple):
-        parts: list[Any] = [x if x is None or x.dim() == 1 else x.unsqueeze(1) for x in context]
-        later_context = type(context)(*parts)
-    logits = model.reward_logits(torch.stack(latents[:-1], 1), action, later_context)
+    logits = model.reward_logits(torch.stack(latents[:-1], 1), action, with_time(context))
     return (consistency * weights).sum(1), (model.reward_error(logits, reward) * weights).sum(1)
 
 

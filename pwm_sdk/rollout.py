@@ -10,6 +10,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.functional.context import with_time
 from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy
 
 
@@ -91,7 +92,7 @@ class LatentRollout:
             ends.extend(terminated)
         before, action = torch.stack(latents[:-1], -2), torch.stack(actions, -2)
         if batched_reward:
-            reward = model.reward(before, action, _with_time(context))
+            reward = model.reward(before, action, with_time(context))
         else:
             reward = torch.stack(rewards, -2)
         return self._pack(before, action, locs, task, torch.stack(latents[1:], -2), reward, ends)
@@ -153,12 +154,3 @@ class LatentRollout:
         shape = (self.horizon, *latent.shape[:-1], width)
         if noise is not None and noise.shape != shape:
             raise ValueError(f"noise must have shape {list(shape)}, got {list(noise.shape)}")
-
-
-def _with_time(context: Any) -> Any:
-    """Give what was looked up per start, `[.., B, *]` or ids `[.., B]`, a time axis after B."""
-    if context is None:
-        return None
-    if isinstance(context, Tensor):
-        return context.unsqueeze(-1)
-    return type(context)(*(x if x is None or x.dim() == 1 else x.unsqueeze(-2) for x in context))
