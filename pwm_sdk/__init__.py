@@ -17,15 +17,14 @@ if TYPE_CHECKING:
     from pwm_sdk.models.layers import init_fan_in
     from pwm_sdk.models.normalizers import ReturnScale
     from pwm_sdk.models.world_model import WorldModel
-    from pwm_sdk.objectives import (
+    from pwm_sdk.objectives.policy import (
         actor_loss,
         behaviour_loss,
         critic_loss,
         imagined_returns,
         lambda_targets,
-        world_model_errors,
-        world_model_loss,
     )
+    from pwm_sdk.objectives.world_model import world_model_errors, world_model_loss
     from pwm_sdk.optim import frozen, minibatches, optimize, soft_update
     from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, ValueFunction
     from pwm_sdk.rollout import LatentRollout
@@ -112,16 +111,16 @@ _MODULE_OF = {
     "TaskSet": "pwm_sdk.tasks",
     "ValueFunction": "pwm_sdk.protocols",
     "WorldModel": "pwm_sdk.models.world_model",
-    "actor_loss": "pwm_sdk.objectives",
-    "behaviour_loss": "pwm_sdk.objectives",
+    "actor_loss": "pwm_sdk.objectives.policy",
+    "behaviour_loss": "pwm_sdk.objectives.policy",
     "check_latent_model": "pwm_sdk.testing",
-    "critic_loss": "pwm_sdk.objectives",
+    "critic_loss": "pwm_sdk.objectives.policy",
     "evaluate": "pwm_sdk.training.evaluate",
     "exploitation_gap": "pwm_sdk.training.metrics",
     "frozen": "pwm_sdk.optim",
-    "imagined_returns": "pwm_sdk.objectives",
+    "imagined_returns": "pwm_sdk.objectives.policy",
     "init_fan_in": "pwm_sdk.models.layers",
-    "lambda_targets": "pwm_sdk.objectives",
+    "lambda_targets": "pwm_sdk.objectives.policy",
     "make_env": "pwm_sdk.envs.factory",
     "make_episode": "pwm_sdk.data.replay",
     "make_gym": "pwm_sdk.envs.factory",
@@ -131,8 +130,8 @@ _MODULE_OF = {
     "run_episodes": "pwm_sdk.training.collect",
     "soft_update": "pwm_sdk.optim",
     "summarize": "pwm_sdk.training.evaluate",
-    "world_model_errors": "pwm_sdk.objectives",
-    "world_model_loss": "pwm_sdk.objectives",
+    "world_model_errors": "pwm_sdk.objectives.world_model",
+    "world_model_loss": "pwm_sdk.objectives.world_model",
 }
 
 

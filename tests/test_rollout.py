@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.world_model import WorldModel
-from pwm_sdk.objectives import actor_loss, imagined_returns
+from pwm_sdk.objectives.policy import actor_loss, imagined_returns
 from pwm_sdk.rollout import LatentRollout
 
 

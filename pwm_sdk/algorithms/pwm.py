@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pwm_sdk import keys
 from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.functional.losses import saturated_share
-from pwm_sdk.objectives import (
+from pwm_sdk.objectives.policy import (
     actor_loss,
     behaviour_loss,
     critic_loss,

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from pwm_sdk.data.replay import ReplayBuffer, make_episode
-from pwm_sdk.objectives import world_model_loss
+from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
 from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
 from pwm_sdk.training.metrics import exploitation_gap

@@ -11,7 +11,7 @@ from torch import nn
 
 from pwm_sdk.models.disagreement import Disagreement
 from pwm_sdk.models.world_model import WorldModel
-from pwm_sdk.objectives import world_model_loss
+from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.rollout import LatentRollout
 
 TASK = torch.tensor([0, 1, 1, 0])

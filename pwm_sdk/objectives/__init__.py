@@ -1,0 +1,1 @@
+"""TensorDict face of the mathematics: what each part of an algorithm minimises."""
