@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,17 +22,6 @@ def fixed_seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def golden() -> Callable[[str], dict[str, Tensor]]:
-    """Load a file of vectors that the published programs produced, as tensors by name."""
-
-    def load(name: str) -> dict[str, Tensor]:
-        with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as file:
-            return {key: torch.from_numpy(np.asarray(file[key])) for key in file.files}
-
-    return load
 
 
 @pytest.fixture

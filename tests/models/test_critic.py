@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from vectors import load
 
 from pwm_sdk.models.critic import Critic
 
@@ -77,8 +78,8 @@ def published_critic(data: dict[str, Tensor]) -> Critic:
     return critic
 
 
-def test_published_critic(golden, close) -> None:
-    data = golden("g1_pwm_policy")
+def test_published_critic(close) -> None:
+    data = load("g1_pwm_policy.npz")
     values = published_critic(data).values(data["out/z"])
     close(values.squeeze(-1), data["out/critic_all"])
     lowest = published_critic(data)(data["out/z"]).squeeze(-1)

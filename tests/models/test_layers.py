@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from vectors import load
 
 from pwm_sdk.models.layers import (
     NormedLinear,
@@ -25,14 +26,14 @@ def test_simnorm_by_hand() -> None:
     torch.testing.assert_close(SimNorm(2)(x), torch.tensor([[0.25, 0.75, 0.5, 0.5]]))
 
 
-def test_published_simnorm(golden, close) -> None:
-    data = golden("g4_tables")
+def test_published_simnorm(close) -> None:
+    data = load("g4_tables.npz")
     close(SimNorm(8)(data["in/simnorm_x"]), data["out/simnorm"])
     close(SimNorm(8)(data["in/simnorm_x3"]), data["out/simnorm3"])
 
 
-def test_published_normed_linear(golden, close) -> None:
-    data = golden("g4_tables")
+def test_published_normed_linear(close) -> None:
+    data = load("g4_tables.npz")
     layer = NormedLinear(7, 16, nn.Mish())
     names = ("weight", "bias", "ln.weight", "ln.bias")
     layer.load_state_dict({name: data[f"w/nl.{name}"] for name in names})

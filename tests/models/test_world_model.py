@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from vectors import load
 
 from pwm_sdk.functional.twohot import two_hot_mean
 from pwm_sdk.models.world_model import WorldModel
@@ -151,8 +152,8 @@ def test_standardisation_without_tasks() -> None:
     torch.testing.assert_close(model.encode(torch.tensor([[3.0, 2.0, 1.0]])), expected)
 
 
-def test_published_multi_task_model(golden, close) -> None:
-    data = golden("g1_world_model_small")
+def test_published_multi_task_model(close) -> None:
+    data = load("g1_world_model_small.npz")
     model = published_model(data, "w/", [64, 64])
     observation, action, task = data["in/obs"], data["in/action"], data["in/task"]
     latent = model.encode(observation[0], task)
@@ -171,8 +172,8 @@ def test_published_multi_task_model(golden, close) -> None:
     close(latent, data["out/rollout_z"][-1])
 
 
-def test_published_single_task_model(golden, close) -> None:
-    data = golden("g1_world_model_single")
+def test_published_single_task_model(close) -> None:
+    data = load("g1_world_model_single.npz")
     model = published_model(data, "w/", [64, 64])
     latent = model.encode(data["in/obs"])
     close(latent, data["out/encode"])
@@ -181,9 +182,9 @@ def test_published_single_task_model(golden, close) -> None:
     close(model.reward(latent, data["in/action"]), data["out/reward_two_hot_inv"])
 
 
-def test_published_pwm_model(golden, close) -> None:
+def test_published_pwm_model(close) -> None:
     """PWM imagines with the "almost" inverse, our `two_hot_mean`."""
-    data = golden("g1_pwm_policy")
+    data = load("g1_pwm_policy.npz")
     model = published_model(data, "w/wm.", [64, 64])
     task = data["in/task"]
     latent = model.encode(data["in/obs"], task)
