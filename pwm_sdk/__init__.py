@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     )
     from pwm_sdk.objectives.world_model import world_model_errors, world_model_loss
     from pwm_sdk.optim import frozen, minibatches, optimize, soft_update
+    from pwm_sdk.planner.mppi import MPPI
+    from pwm_sdk.planner.policy_value import PolicyValue
     from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, ValueFunction
     from pwm_sdk.rollout import LatentRollout
     from pwm_sdk.tasks import MT30, MT80, Task, TaskSet
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "MPPI",
     "MT30",
     "MT80",
     "PWM",
@@ -54,6 +57,7 @@ __all__ = [
     "Learner",
     "PWMConfig",
     "Policy",
+    "PolicyValue",
     "RandomBehaviour",
     "ReplayBuffer",
     "ReturnScale",
@@ -87,6 +91,7 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "MPPI": "pwm_sdk.planner.mppi",
     "MT30": "pwm_sdk.tasks",
     "MT80": "pwm_sdk.tasks",
     "PWM": "pwm_sdk.algorithms.pwm",
@@ -102,6 +107,7 @@ _MODULE_OF = {
     "Learner": "pwm_sdk.training.settings",
     "PWMConfig": "pwm_sdk.algorithms.pwm_config",
     "Policy": "pwm_sdk.protocols",
+    "PolicyValue": "pwm_sdk.planner.policy_value",
     "RandomBehaviour": "pwm_sdk.training.collect",
     "ReplayBuffer": "pwm_sdk.data.replay",
     "ReturnScale": "pwm_sdk.models.normalizers",
