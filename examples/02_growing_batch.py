@@ -55,6 +55,4 @@ for i in range(ROUNDS):
     report = loop.run_round(progress=i / ROUNDS)
     print(f"round {i}: training return {report.train_return[0]:.1f}", end=", ")
     print(f"gap {report.alarms['gap'][0]:+.2f}")
-single = FirstOrderActor(64, 1, **{**nets, "population": None}, learn_std=False, noise="after")
-single.load_state_dict({k: v[0] for k, v in actor.state_dict().items()})
-print(evaluate(make_env(task, seed=1), model, single, episodes=1))
+print(evaluate(make_env(task, seed=1), model, actor.member(0), episodes=1))

@@ -26,19 +26,23 @@ if TYPE_CHECKING:
     )
     from pwm_sdk.objectives.world_model import world_model_errors, world_model_loss
     from pwm_sdk.optim import frozen, minibatches, optimize, soft_update
+    from pwm_sdk.planner.mppi import MPPI
+    from pwm_sdk.planner.policy_value import PolicyValue
     from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, ValueFunction
     from pwm_sdk.rollout import LatentRollout
     from pwm_sdk.tasks import MT30, MT80, Task, TaskSet
     from pwm_sdk.testing import check_latent_model
     from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
-    from pwm_sdk.training.evaluate import evaluate, summarize
+    from pwm_sdk.training.evaluate import evaluate, evaluate_members, summarize
     from pwm_sdk.training.metrics import exploitation_gap
     from pwm_sdk.training.online import GrowingBatch
+    from pwm_sdk.training.planning import PlannerBehaviour
     from pwm_sdk.training.settings import Learner, RoundConfig
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MPPI",
     "MT30",
     "MT80",
     "PWM",
@@ -53,7 +57,9 @@ __all__ = [
     "LatentRollout",
     "Learner",
     "PWMConfig",
+    "PlannerBehaviour",
     "Policy",
+    "PolicyValue",
     "RandomBehaviour",
     "ReplayBuffer",
     "ReturnScale",
@@ -68,6 +74,7 @@ __all__ = [
     "check_latent_model",
     "critic_loss",
     "evaluate",
+    "evaluate_members",
     "exploitation_gap",
     "frozen",
     "imagined_returns",
@@ -87,6 +94,7 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "MPPI": "pwm_sdk.planner.mppi",
     "MT30": "pwm_sdk.tasks",
     "MT80": "pwm_sdk.tasks",
     "PWM": "pwm_sdk.algorithms.pwm",
@@ -101,7 +109,9 @@ _MODULE_OF = {
     "LatentRollout": "pwm_sdk.rollout",
     "Learner": "pwm_sdk.training.settings",
     "PWMConfig": "pwm_sdk.algorithms.pwm_config",
+    "PlannerBehaviour": "pwm_sdk.training.planning",
     "Policy": "pwm_sdk.protocols",
+    "PolicyValue": "pwm_sdk.planner.policy_value",
     "RandomBehaviour": "pwm_sdk.training.collect",
     "ReplayBuffer": "pwm_sdk.data.replay",
     "ReturnScale": "pwm_sdk.models.normalizers",
@@ -116,6 +126,7 @@ _MODULE_OF = {
     "check_latent_model": "pwm_sdk.testing",
     "critic_loss": "pwm_sdk.objectives.policy",
     "evaluate": "pwm_sdk.training.evaluate",
+    "evaluate_members": "pwm_sdk.training.evaluate",
     "exploitation_gap": "pwm_sdk.training.metrics",
     "frozen": "pwm_sdk.optim",
     "imagined_returns": "pwm_sdk.objectives.policy",

@@ -1,4 +1,4 @@
-"""Where the optimum is known, first-order policies find it: the gain of the Riccati equation."""
+"""Where the optimum is known, policies and plans find it: the gain of the Riccati equation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pwm_sdk.objectives.policy import actor_loss
 from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
+from pwm_sdk.planner import MPPI
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.testing import check_latent_model
 
@@ -120,3 +121,43 @@ def test_exploration_noise_does_not_move_the_optimum() -> None:
     gain, cost = model.optimum()
     found = learn(model, lambda z: -cost * z.square(), horizon=8, steps=300, lr=0.03, std=0.1)
     torch.testing.assert_close(found, gain, atol=1e-2, rtol=0)
+
+
+PUSHED = torch.tensor([[0.3, 0.0], [0.0, -0.3], [-0.2, 0.4], [0.25, -0.25]])
+
+
+def nothing(latent: Tensor) -> Tensor:
+    """A value of 0, or an action of 0."""
+    return torch.zeros_like(latent[..., :1])
+
+
+@pytest.mark.parametrize("choice", ["mean", "elite"])
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_with_the_optimal_value_a_plan_is_the_optimal_action(choice: str, horizon: int) -> None:
+    model = point_mass()
+    gain, cost = model.optimum()
+
+    def value(latent: Tensor) -> Tensor:
+        return -(latent @ cost * latent).sum(-1, keepdim=True)
+
+    settings = {"horizon": horizon, "gamma": model.gamma, "iterations": 15, "std": (0.01, 2.0)}
+    settings |= {"temperature": 20.0, "generator": torch.Generator().manual_seed(0)}
+    best = -(PUSHED @ gain.T)
+    assert 0.3 < float(best.abs().max()) < 1.0
+    found = MPPI(model, nothing, value, **settings).plan(PUSHED, choice=choice)
+    torch.testing.assert_close(found, best, atol=0.05, rtol=0)
+
+
+def test_a_short_plan_without_a_value_is_myopic() -> None:
+    """The check above has teeth: one step without a value never pays for acting."""
+    planner = MPPI(point_mass(), nothing, nothing, horizon=1, temperature=20.0, iterations=15)
+    torch.testing.assert_close(planner.plan(PUSHED), torch.zeros(4, 1), atol=0.05, rtol=0)
+
+
+def test_a_long_plan_needs_no_value() -> None:
+    model = point_mass(gamma=0.9)
+    gain, _ = model.optimum()
+    settings = {"horizon": 25, "gamma": 0.9, "temperature": 200.0, "std": (0.02, 0.5)}
+    settings |= {"iterations": 8, "generator": torch.Generator().manual_seed(0)}
+    found = MPPI(model, lambda z: -(z @ gain.T), nothing, **settings).plan(PUSHED)
+    torch.testing.assert_close(found, -(PUSHED @ gain.T), atol=0.1, rtol=0)

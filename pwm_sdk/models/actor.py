@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
+from pwm_sdk.models.members import cut_member
 
 
 class FirstOrderActor(Checkpointed):
@@ -120,6 +121,11 @@ class FirstOrderActor(Checkpointed):
     def forward(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return actions `[.., A]`; without standard-normal `noise` `[.., A]` the mean ones."""
         return self.squash(self.loc(latent), noise)
+
+    def member(self, index: int) -> FirstOrderActor:
+        """Return policy `index` of a population alone, with copied weights and equal actions."""
+        dims = self.settings["action_dims"]
+        return cut_member(self, index, lambda: {"action_dims": dims and [dims[index]]})
 
     def _spread(self, value: Tensor, like: Tensor) -> Tensor:
         """View `[1, A]` or `[P, 1, A]` so that it broadcasts against `[.., A]` or `[P, .., A]`."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
+from pwm_sdk.models.members import cut_member
 
 
 class Critic(Checkpointed):
@@ -102,3 +103,7 @@ class Critic(Checkpointed):
         """Return the value `[.., 1]` of latents `[.., D]`."""
         values = self.values(latent)
         return values.amin(0) if self.reduce == "min" else values.mean(0)
+
+    def member(self, index: int) -> Critic:
+        """Return critic `index` of a population alone, with copied weights and equal values."""
+        return cut_member(self, index, lambda: {"scale": float(self.value_scale[index])})

@@ -9,6 +9,7 @@ import numpy as np
 
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.training.collect import Behaviour, Episode, LatentBehaviour, run_episodes
+from pwm_sdk.training.planning import PlannerBehaviour
 
 
 def summarize(episodes: Sequence[Episode]) -> dict[str, float]:
@@ -35,7 +36,7 @@ def evaluate(
         env: an environment of `make_env` or `make_gym`, or any unbatched TorchRL or gymnasium
             environment.
         model: encodes observations.
-        actor: one policy on its latents.
+        actor: one policy on its latents, or an `MPPI`, which plans at every step.
         episodes: number of episodes, at least 1.
         task: task id for a multi-task model; None: the environment's own task, if it has one.
 
@@ -47,13 +48,57 @@ def evaluate(
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    own = getattr(env, "task", None)
-    index = task if task is not None else getattr(own, "index", 0)
-    return summarize(
-        run_episodes(EnvPool([env]), LatentBehaviour(model, [actor], [index]), [episodes])[0]
-    )
+    index = _task_id(env, task)
+    if hasattr(actor, "plan"):
+        behaviour = PlannerBehaviour(actor, [index], action_dim=_action_dim(env))
+    else:
+        behaviour = LatentBehaviour(model, [actor], [index])
+    return summarize(run_episodes(EnvPool([env]), behaviour, [episodes])[0])
+
+
+def evaluate_members(
+    envs: Sequence[Any],
+    model: Any,
+    actor: Any,
+    episodes: int = 10,
+    *,
+    tasks: Sequence[int] | None = None,
+) -> list[dict[str, float]]:
+    """Run the mean action of every policy of a population, all at once.
+
+    Args:
+        envs: one environment per policy, as for `evaluate`.
+        model: encodes observations.
+        actor: population of as many policies.
+        episodes: number of episodes of each, at least 1.
+        tasks: task id of each policy; None: those of the environments.
+
+    Returns:
+        For each policy what `evaluate` returns.
+
+    Raises:
+        ValueError: for fewer than one episode, or numbers of policies that differ.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    if tasks is not None and len(tasks) != len(envs):
+        raise ValueError(f"tasks must have one entry per policy ({len(envs)}), got {len(tasks)}")
+    ids = [_task_id(env, None if tasks is None else tasks[i]) for i, env in enumerate(envs)]
+    pool = EnvPool(list(envs))
+    return [
+        summarize(e) for e in evaluate_pool(pool, LatentBehaviour(model, [actor], ids), episodes)
+    ]
 
 
 def evaluate_pool(pool: EnvPool, behaviour: Behaviour, episodes: int) -> list[list[Episode]]:
     """Run `episodes` whole episodes in every environment of a pool."""
     return run_episodes(pool, behaviour, [episodes] * len(pool))
+
+
+def _task_id(env: Any, task: int | None) -> int:
+    return task if task is not None else getattr(getattr(env, "task", None), "index", 0)
+
+
+def _action_dim(env: Any) -> int:
+    space = getattr(env, "action_space", None)
+    return (env.action_spec if space is None else space).shape[-1]

@@ -99,6 +99,32 @@ def test_a_member_of_a_population_is_the_policy_alone(noise: str) -> None:
         torch.testing.assert_close(actions[i], alone(latent[i], eps[i]), atol=1e-5, rtol=1e-5)
 
 
+def test_a_member_is_cut_out_with_its_mask_and_its_noise(tmp_path) -> None:
+    together = FirstOrderActor(
+        3, 2, (8,), population=3, action_dims=[2, 1, 2], learn_std=False, noise="after"
+    ).double()
+    for parameter in together.parameters():
+        nn.init.normal_(parameter)
+    together.set_std(torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64).view(3, 1, 1))
+    latent, eps = torch.randn(3, 5, 3).double(), torch.randn(3, 5, 2).double()
+    actions = together(latent, eps)
+    for i in range(3):
+        alone = together.member(i)
+        assert alone.population is None
+        torch.testing.assert_close(alone(latent[i], eps[i]), actions[i])
+        alone.float().save(tmp_path / "actor.safetensors")
+        loaded = FirstOrderActor.from_checkpoint(tmp_path / "actor.safetensors")
+        assert torch.equal(loaded(latent[i].float()), alone(latent[i].float()))
+    before = together.state_dict()["net.head.weight"].clone()
+    with torch.no_grad():
+        together.member(0).net.head.weight.zero_()
+    assert torch.equal(together.net.head.weight, before)
+    with pytest.raises(ValueError, match=r"index must lie in 0..2, got 3"):
+        together.member(3)
+    with pytest.raises(ValueError, match="population must be given to have members, got None"):
+        FirstOrderActor(3, 2).member(0)
+
+
 def published_actor(data: dict[str, Tensor]) -> FirstOrderActor:
     """Their mean network is Linear, Mish, LayerNorm three times, then Linear; ours keeps W^T."""
     units = data["cfg/actor_units"].tolist()

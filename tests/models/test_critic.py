@@ -60,6 +60,18 @@ def test_a_member_of_a_population_is_the_critic_alone() -> None:
         torch.testing.assert_close(values[:, i], alone.values(latent[i]), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [2.0, [2.0, 5.0]])
+def test_a_member_is_cut_out_with_its_unit(scale) -> None:
+    together = Critic(3, (8,), 2, population=2, scale=scale, reduce="mean")
+    latent = torch.randn(2, 4, 3)
+    for i in range(2):
+        alone = together.member(i)
+        torch.testing.assert_close(alone(latent[i]), together(latent)[i])
+        assert alone.settings["scale"] == (scale if isinstance(scale, float) else scale[i])
+    with pytest.raises(ValueError, match=r"index must lie in 0..1, got -1"):
+        together.member(-1)
+
+
 def published_critic(data: dict[str, Tensor]) -> Critic:
     """Their parameters are numbered: weight, bias, norm's weight and bias; ours keep W^T."""
     units, heads = data["cfg/critic_units"].tolist(), int(data["cfg/num_critics"])

@@ -11,8 +11,9 @@ from pwm_sdk.envs.factory import make_env, make_gym
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.world_model import WorldModel
+from pwm_sdk.planner import MPPI
 from pwm_sdk.training.collect import Episode, RandomBehaviour
-from pwm_sdk.training.evaluate import evaluate, evaluate_pool, summarize
+from pwm_sdk.training.evaluate import evaluate, evaluate_members, evaluate_pool, summarize
 
 
 class Identity:
@@ -94,6 +95,61 @@ def test_a_pool_gives_episodes_per_environment(point_mass) -> None:
     pool = EnvPool([point_mass(length=3), point_mass(length=5)])
     episodes = evaluate_pool(pool, RandomBehaviour(2, 1, seed=0), 2)
     assert [[len(e.reward) for e in mine] for mine in episodes] == [[3, 3], [5, 5]]
+
+
+def test_every_member_of_a_population_is_evaluated_at_once(point_mass) -> None:
+    actor = FirstOrderActor(2, 1, (4,), population=2)
+    for parameter in actor.net.parameters():
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        actor.net.head.bias[:, 0, 0] = torch.tensor([0.5, -0.5]).atanh()
+    model = Identity()
+    envs = [point_mass(start=-1.0, length=2) for _ in range(2)]
+    tables = evaluate_members(envs, model, actor, episodes=2, tasks=[3, 4])
+    assert model.task.tolist() == [3, 4]
+    for i in range(2):
+        env = point_mass(start=-1.0, length=2)
+        assert tables[i] == pytest.approx(evaluate(env, model, actor.member(i), episodes=2))
+    assert tables[0]["return"] > tables[1]["return"]
+    with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
+        evaluate_members(envs, model, actor, episodes=0)
+    with pytest.raises(ValueError, match=r"tasks must have one entry per policy \(2\), got 1"):
+        evaluate_members(envs, model, actor, tasks=[3])
+
+
+def zero(latent):
+    return torch.zeros_like(latent[..., :1])
+
+
+class Exact(Identity):
+    """The point mass as a latent model, with an action of zero effect that the env has not."""
+
+    action_dim = 2
+
+    def step(self, latent, action, task=None):
+        v = 0.9 * latent[..., 1:] + 0.25 * action[..., :1]
+        p = latent[..., :1] + 0.25 * v
+        return torch.cat((p, v), -1), torch.exp(-4 * p.square())
+
+
+def test_planning_in_an_exact_model_solves_the_task(point_mass) -> None:
+    planner = MPPI(
+        Exact(), zero, zero, horizon=8, samples=128, elites=16,
+        iterations=4, temperature=5.0, generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    table = evaluate(point_mass(start=-1.0), planner.model, planner, episodes=2)
+    idle = evaluate(point_mass(start=-1.0), Identity(), pusher(0.0), episodes=1)
+    assert table["success_last"] == 1.0
+    assert table["return"] > 25.0 > 2.0 > idle["return"]
+
+
+def test_a_new_episode_starts_a_new_plan(point_mass) -> None:
+    planner = MPPI(Exact(), zero, zero, samples=32, elites=4)
+    forgotten = []
+    reset = planner.reset
+    planner.reset = lambda index=None: (forgotten.append(index), reset(index))
+    evaluate(point_mass(length=2), planner.model, planner, episodes=3)
+    assert forgotten == [None, 0, 0, 0]
 
 
 def test_at_least_one_episode(point_mass) -> None:

@@ -1,0 +1,49 @@
+"""Planning in environments, one plan per environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+class PlannerBehaviour:
+    """A planner that acts in N environments at once and forgets at the start of an episode.
+
+    Args:
+        planner: an `MPPI`.
+        tasks: task id of each environment.
+        choice: how it chooses among the elites, see `MPPI.plan`.
+        action_dim: width of the environments' actions, where the model's is larger; None: the
+            model's.
+    """
+
+    def __init__(
+        self,
+        planner: Any,
+        tasks: Sequence[int],
+        *,
+        choice: str = "mean",
+        action_dim: int | None = None,
+    ) -> None:
+        self.planner, self.choice, self.action_dim = planner, choice, action_dim
+        parameters = getattr(planner.model, "parameters", list)()
+        self.device = next((p.device for p in parameters), torch.device("cpu"))
+        self.tasks = torch.as_tensor(list(tasks), device=self.device)
+        planner.reset()
+
+    def start(self, index: int) -> None:
+        """Forget the plan of environment `index`."""
+        self.planner.reset(index)
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Return actions `[N, A]` for observations `[N, O]`."""
+        seen = torch.as_tensor(observation, device=self.device)
+        missing = getattr(self.planner.model, "observation_dim", seen.shape[-1]) - seen.shape[-1]
+        if missing > 0:  # an unpadded environment under a model of several tasks
+            seen = F.pad(seen, (0, missing))
+        actions = self.planner.plan(seen, self.tasks, choice=self.choice)
+        return actions[:, : self.action_dim].cpu().numpy()
