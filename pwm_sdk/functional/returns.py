@@ -114,3 +114,18 @@ def discounted_return(
     ):
         total = now + factor * total
     return total
+
+
+def alive_steps(terminated: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Mark the steps up to and including the first terminated one.
+
+    Args:
+        terminated: `[.., H, 1]` bool.
+        dtype: of the result.
+
+    Returns:
+        1 where the step happened and 0 behind an end, `[.., H, 1]`.
+    """
+    alive = torch.ones_like(terminated, dtype=dtype)
+    alive[..., 1:, :] = (~terminated[..., :-1, :]).cumprod(-2).to(dtype)
+    return alive

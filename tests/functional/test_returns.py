@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from vectors import load
 
-from pwm_sdk.functional.returns import discounted_return, lambda_returns
+from pwm_sdk.functional.returns import alive_steps, discounted_return, lambda_returns
 
 
 def column(*values: float) -> Tensor:
@@ -83,6 +82,12 @@ def test_discounted_return_stops_behind_a_terminated_step() -> None:
     torch.testing.assert_close(result, torch.tensor([[1 + 0.5 * 2.0]]))
 
 
+def test_steps_are_alive_up_to_the_end_by_hand() -> None:
+    ends = torch.tensor([[False, True, False], [True, False, True], [False, False, False]])
+    alive = alive_steps(ends.unsqueeze(-1)).squeeze(-1)
+    assert alive.tolist() == [[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
+
+
 def test_gradients_agree_with_finite_differences() -> None:
     reward = torch.randn(2, 5, 1, dtype=torch.float64, requires_grad=True)
     value = torch.randn(2, 5, 1, dtype=torch.float64, requires_grad=True)
@@ -96,23 +101,6 @@ def test_gradients_agree_with_finite_differences() -> None:
     assert torch.autograd.gradcheck(
         lambda r, v: discounted_return(r, v[:, -1], 0.9, ends), (reward, value)
     )
-
-
-@pytest.mark.parametrize("case", [0, 1, 2, 3])
-def test_published_targets(close, case: int) -> None:
-    """The published program bootstraps V wherever its done flag is set: it is our `truncated`.
-
-    It sets the flag at every last step, which is cut here without being told.
-    """
-    data = load("g3_td_lambda.npz")
-    names = ("rewards", "next_values", "done_mask")
-    reward, value, done = (data[f"in/{case}/{n}"].T.unsqueeze(-1) for n in names)
-    gamma, lam = float(data[f"in/{case}/gamma"]), float(data[f"in/{case}/lam"])
-    assert done[:, -1].all()
-    result = lambda_returns(reward, value, gamma, lam, truncated=done.bool())
-    close(result, data[f"out/{case}/targets"].T.unsqueeze(-1))
-    one_step = lambda_returns(reward, value, gamma, lam=0.0)
-    close(one_step, data[f"out/{case}/targets_one_step"].T.unsqueeze(-1))
 
 
 def test_errors_name_the_argument() -> None:
