@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pwm_sdk.functional.returns import alive_steps, discounted_return, lambda_returns
+from pwm_sdk.functional.returns import (
+    alive_steps,
+    discounted_return,
+    lambda_returns,
+    restarted_return,
+)
 
 
 def column(*values: float) -> Tensor:
@@ -80,6 +85,38 @@ def test_discounted_return_by_hand() -> None:
 def test_discounted_return_stops_behind_a_terminated_step() -> None:
     result = discounted_return(REWARD, torch.tensor([[40.0]]), gamma=0.5, terminated=AT_1)
     torch.testing.assert_close(result, torch.tensor([[1 + 0.5 * 2.0]]))
+
+
+RESTARTED = {
+    "reward": column(1.0, 2.0, 3.0),
+    "next_value": column(10.0, 20.0, 40.0),
+    "gamma": 0.5,
+    "terminated": torch.zeros(1, 3, 1, dtype=torch.bool),
+}
+
+
+def test_restarted_episodes_add_up_by_hand() -> None:
+    # 1 + 2/2 + 20/4 of the first two steps, then 3 + 40/2.
+    total = restarted_return(**RESTARTED, truncated=AT_1)
+    torch.testing.assert_close(total, torch.tensor([[7.0 + 23.0]]))
+    ended = {**RESTARTED, "terminated": AT_1}
+    total = restarted_return(**ended, truncated=torch.zeros_like(AT_1))
+    torch.testing.assert_close(total, torch.tensor([[2.0 + 23.0]]))
+    none = torch.zeros_like(AT_1)
+    plain = discounted_return(RESTARTED["reward"], torch.tensor([[40.0]]), 0.5)
+    torch.testing.assert_close(restarted_return(**RESTARTED, truncated=none), plain)
+
+
+def test_restarted_episodes_as_published_by_hand() -> None:
+    # The last value gets one factor more: 3 + 40/4 in place of 3 + 40/2.
+    total = restarted_return(**RESTARTED, truncated=AT_1, published=True)
+    torch.testing.assert_close(total, torch.tensor([[7.0 + 13.0]]))
+    # Ends at steps 1 and 2: the reward of step 2 is lost, its value counts 40/2.
+    both = torch.tensor([False, True, True]).view(1, 3, 1)
+    total = restarted_return(**RESTARTED, truncated=both, published=True)
+    torch.testing.assert_close(total, torch.tensor([[7.0 + 20.0]]))
+    total = restarted_return(**RESTARTED, truncated=both)
+    torch.testing.assert_close(total, torch.tensor([[7.0 + 23.0]]))
 
 
 def test_steps_are_alive_up_to_the_end_by_hand() -> None:
