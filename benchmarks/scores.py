@@ -67,6 +67,8 @@ def _parse(row: dict[str, str], place: str) -> Row:
             parsed[name] = text if name in TEXT_COLUMNS else float(text)
         except ValueError:
             raise ValueError(f"{name} must be a number, got {text!r} in {place}") from None
+    if not parsed.get("seed", 0.0).is_integer():
+        raise ValueError(f"seed must be a whole number, got {row['seed']!r} in {place}")
     if "seed" in parsed:
         parsed["seed"] = int(parsed["seed"])
     return parsed
