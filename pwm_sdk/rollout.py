@@ -10,7 +10,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.functional.context import with_time
+from pwm_sdk.functional.context import given, with_time
 from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy
 
 
@@ -23,7 +23,8 @@ class LatentRollout:
 
     Args:
         model: a `LatentModel`.
-        policy: a `StochasticPolicy`, or any callable from latents to actions.
+        policy: a `StochasticPolicy`, or any callable from latents to actions; one that depends on
+            the task has a method `given(context)` that returns such a policy.
         horizon: H, at least 1.
         detach: let the policy see latents without gradient, as published: d action / d latent is
             then left out.
@@ -68,20 +69,21 @@ class LatentRollout:
         self._check(latent, task, noise)
         model: Any = self.model  # its optional methods are no part of the protocol
         context = model.context(task) if hasattr(model, "context") else task
+        policy = given(self.policy, context)
         latents, locs, actions, rewards, ends = [latent], [], [], [], []
-        if isinstance(self.policy, StochasticPolicy) and noise is None:
-            shape = (self.horizon, *latent.shape[:-1], self.policy.action_dim)
+        if isinstance(policy, StochasticPolicy) and noise is None:
+            shape = (self.horizon, *latent.shape[:-1], policy.action_dim)
             noise = torch.randn(
                 shape, dtype=latent.dtype, device=latent.device, generator=self.generator
             )
         batched_reward = hasattr(model, "next") and hasattr(model, "reward")
         for t in range(self.horizon):
             seen = self._features(latents[-1])
-            if isinstance(self.policy, StochasticPolicy):
-                locs.append(self.policy.loc(seen))
-                action = self.policy.squash(locs[-1], None if noise is None else noise[t])
+            if isinstance(policy, StochasticPolicy):
+                locs.append(policy.loc(seen))
+                action = policy.squash(locs[-1], None if noise is None else noise[t])
             else:
-                action = self.policy(seen)
+                action = policy(seen)
             actions.append(self._padded(action))
             if batched_reward:
                 latents.append(model.next(latents[-1], actions[-1], context))

@@ -76,6 +76,28 @@ def test_a_plain_callable_is_a_policy() -> None:
     torch.testing.assert_close(trajectory["next", "latent"].flatten(), torch.tensor([1.5, 2.25]))
 
 
+def test_a_policy_of_many_tasks_is_given_its_tasks() -> None:
+    class ByTask:
+        def given(self, context: Tensor):
+            return lambda latent: context.unsqueeze(-1) * latent
+
+    # z' = z + k z, rewarded with z': factors 1 and 4 a step for tasks 0 and 3.
+    trajectory = LatentRollout(Walk(), ByTask(), 2)(torch.ones(2, 1), torch.tensor([0, 3]))
+    expected = torch.tensor([[1.0, 1.0], [4.0, 16.0]])
+    torch.testing.assert_close(trajectory["next", "reward"][..., 0], expected)
+
+
+def test_a_policy_is_given_what_the_model_looked_up() -> None:
+    class ByEmbedding:
+        def given(self, context):
+            return lambda latent: context.embedding[..., :2]
+
+    model, task = small_model(num_tasks=3), torch.tensor([2, 0])
+    trajectory = LatentRollout(model, ByEmbedding(), 2)(torch.rand(2, 8), task)
+    expected = model.context(task).embedding[:, :2]
+    torch.testing.assert_close(trajectory["action"], torch.stack((expected, expected), 1))
+
+
 @pytest.mark.parametrize("num_tasks", [0, 3])
 def test_equals_a_loop_by_hand(num_tasks: int) -> None:
     dims = [1, 2, 2] if num_tasks else [1]
