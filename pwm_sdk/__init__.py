@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pwm_sdk.models.disagreement import Disagreement
     from pwm_sdk.models.layers import init_fan_in
     from pwm_sdk.models.normalizers import ReturnScale
+    from pwm_sdk.models.sizes import ModelSize, model_size
     from pwm_sdk.models.world_model import WorldModel
     from pwm_sdk.objectives.policy import (
         actor_loss,
@@ -52,6 +53,7 @@ __all__ = [
     "LatentModel",
     "LatentRollout",
     "Learner",
+    "ModelSize",
     "PWMConfig",
     "Policy",
     "RandomBehaviour",
@@ -77,6 +79,7 @@ __all__ = [
     "make_episode",
     "make_gym",
     "minibatches",
+    "model_size",
     "optimize",
     "register_task",
     "run_episodes",
@@ -100,6 +103,7 @@ _MODULE_OF = {
     "LatentModel": "pwm_sdk.protocols",
     "LatentRollout": "pwm_sdk.rollout",
     "Learner": "pwm_sdk.training.settings",
+    "ModelSize": "pwm_sdk.models.sizes",
     "PWMConfig": "pwm_sdk.algorithms.pwm_config",
     "Policy": "pwm_sdk.protocols",
     "RandomBehaviour": "pwm_sdk.training.collect",
@@ -125,6 +129,7 @@ _MODULE_OF = {
     "make_episode": "pwm_sdk.data.replay",
     "make_gym": "pwm_sdk.envs.factory",
     "minibatches": "pwm_sdk.optim",
+    "model_size": "pwm_sdk.models.sizes",
     "optimize": "pwm_sdk.optim",
     "register_task": "pwm_sdk.envs.factory",
     "run_episodes": "pwm_sdk.training.collect",

@@ -18,8 +18,8 @@ class LatentRollout:
     """Imagine H steps of a policy and pack them into one TensorDict.
 
     The loop is plain tensors; the graph runs through actions, rewards and the chain of latents. A
-    model with `next` and `reward` has its rewards computed in one batch after the loop, a model
-    with `context` looks its task up once.
+    model with `next` and `reward` has its rewards (and, if `episodic`, its ends) computed in one
+    batch after the loop, a model with `context` looks its task up once.
 
     Args:
         model: a `LatentModel`.
@@ -95,6 +95,9 @@ class LatentRollout:
         before, action = torch.stack(latents[:-1], -2), torch.stack(actions, -2)
         if batched_reward:
             reward = model.reward(before, action, with_time(context))
+            if getattr(model, "episodic", False):
+                later = torch.stack(latents[1:], -2)
+                ends = list(model.terminated(later, with_time(context)).unbind(-2))
         else:
             reward = torch.stack(rewards, -2)
         return self._pack(before, action, locs, task, torch.stack(latents[1:], -2), reward, ends)

@@ -247,3 +247,17 @@ def test_errors_name_the_argument() -> None:
         rollout(torch.zeros(5, 8))
     with pytest.raises(ValueError, match=r"noise must have shape \[2, 5, 2\], got \[3, 5, 2\]"):
         rollout(torch.zeros(5, 8), task, torch.zeros(3, 5, 2))
+
+
+def test_an_episodic_model_ends_imagined_steps() -> None:
+    model = small_model(num_tasks=3, episodic=True)
+    task, start, noise = torch.tensor([0, 2, 1]), torch.rand(3, 8), 3 * torch.randn(6, 3, 2)
+    actor = FirstOrderActor(8, 2, (6,))
+    batched = LatentRollout(model, actor, 6)(start, task, noise)
+    with torch.no_grad():  # half of the latents end
+        odds = model.termination_logits(batched["next", "latent"], task.unsqueeze(-1))
+        model.termination_head[-1].bias -= odds.quantile(0.5)
+    batched = LatentRollout(model, actor, 6)(start, task, noise)
+    assert int(batched["next", "terminated"].sum()) == 9  # of 18
+    stepped = LatentRollout(StepOnly(model), actor, 6)(start, task, noise)
+    torch.testing.assert_close(batched.to_dict(), stepped.to_dict())

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from vectors import load
 
 from pwm_sdk.functional.losses import (
     saturated_share,
@@ -30,11 +29,6 @@ def test_two_hot_loss_is_least_at_the_code_itself() -> None:
     logits = (two_hot(value, 11) + 1e-12).log().requires_grad_()
     (gradient,) = torch.autograd.grad(two_hot_loss(logits, value).sum(), logits)
     assert float(gradient.abs().max()) < 1e-6
-
-
-def test_published_cross_entropy(close) -> None:
-    data = load("g4_tables.npz")
-    close(two_hot_loss(data["in/logits"], data["in/ce_target"]), data["out/soft_ce"])
 
 
 def test_saturation_penalty_by_hand() -> None:

@@ -1,11 +1,10 @@
-"""The critic: ensemble, units and populations by hand, and published weights."""
+"""The critic: ensemble, units and populations by hand."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
-from vectors import load
+from torch import nn
 
 from pwm_sdk.models.critic import Critic
 
@@ -58,32 +57,6 @@ def test_a_member_of_a_population_is_the_critic_alone() -> None:
         alone = Critic(3, (8, 6), 2)
         alone.load_state_dict({k: v[i] for k, v in together.state_dict().items()})
         torch.testing.assert_close(values[:, i], alone.values(latent[i]), atol=1e-5, rtol=1e-5)
-
-
-def published_critic(data: dict[str, Tensor]) -> Critic:
-    """Their parameters are numbered: weight, bias, norm's weight and bias; ours keep W^T."""
-    units, heads = data["cfg/critic_units"].tolist(), int(data["cfg/num_critics"])
-    critic = Critic(int(data["cfg/latent_dim"]), units, heads)
-    theirs = [data[f"w/critic.params.{i}"] for i in range(4 * len(units) + 2)]
-    weights = {"value_scale": torch.tensor(1.0)}
-    for i in range(len(units)):
-        weight, bias, scale, shift = theirs[4 * i : 4 * i + 4]
-        weights[f"net.layers.{i}.weight"] = weight.mT
-        weights[f"net.layers.{i}.bias"] = bias.unsqueeze(1)
-        weights[f"net.scales.{i}"] = scale.unsqueeze(1)
-        weights[f"net.shifts.{i}"] = shift.unsqueeze(1)
-    weights["net.head.weight"] = theirs[-2].mT
-    weights["net.head.bias"] = theirs[-1].unsqueeze(1)
-    critic.load_state_dict(weights)
-    return critic
-
-
-def test_published_critic(close) -> None:
-    data = load("g1_pwm_policy.npz")
-    values = published_critic(data).values(data["out/z"])
-    close(values.squeeze(-1), data["out/critic_all"])
-    lowest = published_critic(data)(data["out/z"]).squeeze(-1)
-    close(lowest, data["out/critic_all"].amin(0))
 
 
 def test_state_dict_and_file_round_trip(tmp_path) -> None:
