@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pwm_sdk.models.disagreement import Disagreement
     from pwm_sdk.models.layers import init_fan_in
     from pwm_sdk.models.normalizers import ReturnScale
+    from pwm_sdk.models.policy_prior import PolicyPrior
+    from pwm_sdk.models.q_ensemble import QEnsemble
+    from pwm_sdk.models.running_scale import RunningScale
     from pwm_sdk.models.sizes import ModelSize, model_size
     from pwm_sdk.models.world_model import WorldModel
     from pwm_sdk.objectives.policy import (
@@ -56,10 +59,13 @@ __all__ = [
     "ModelSize",
     "PWMConfig",
     "Policy",
+    "PolicyPrior",
+    "QEnsemble",
     "RandomBehaviour",
     "ReplayBuffer",
     "ReturnScale",
     "RoundConfig",
+    "RunningScale",
     "StochasticPolicy",
     "Task",
     "TaskSet",
@@ -106,10 +112,13 @@ _MODULE_OF = {
     "ModelSize": "pwm_sdk.models.sizes",
     "PWMConfig": "pwm_sdk.algorithms.pwm_config",
     "Policy": "pwm_sdk.protocols",
+    "PolicyPrior": "pwm_sdk.models.policy_prior",
+    "QEnsemble": "pwm_sdk.models.q_ensemble",
     "RandomBehaviour": "pwm_sdk.training.collect",
     "ReplayBuffer": "pwm_sdk.data.replay",
     "ReturnScale": "pwm_sdk.models.normalizers",
     "RoundConfig": "pwm_sdk.training.settings",
+    "RunningScale": "pwm_sdk.models.running_scale",
     "StochasticPolicy": "pwm_sdk.protocols",
     "Task": "pwm_sdk.tasks",
     "TaskSet": "pwm_sdk.tasks",
