@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pwm_sdk.models.normalizers import ReturnScale
     from pwm_sdk.models.policy_prior import PolicyPrior
     from pwm_sdk.models.q_ensemble import QEnsemble
-    from pwm_sdk.models.running_scale import RunningScale
     from pwm_sdk.models.sizes import ModelSize, model_size
     from pwm_sdk.models.world_model import WorldModel
     from pwm_sdk.objectives.policy import (
@@ -65,7 +64,6 @@ __all__ = [
     "ReplayBuffer",
     "ReturnScale",
     "RoundConfig",
-    "RunningScale",
     "StochasticPolicy",
     "Task",
     "TaskSet",
@@ -118,7 +116,6 @@ _MODULE_OF = {
     "ReplayBuffer": "pwm_sdk.data.replay",
     "ReturnScale": "pwm_sdk.models.normalizers",
     "RoundConfig": "pwm_sdk.training.settings",
-    "RunningScale": "pwm_sdk.models.running_scale",
     "StochasticPolicy": "pwm_sdk.protocols",
     "Task": "pwm_sdk.tasks",
     "TaskSet": "pwm_sdk.tasks",

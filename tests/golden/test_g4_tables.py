@@ -9,9 +9,9 @@ from vectors import load
 
 from pwm_sdk.functional.gaussian import bounded_log_std, gaussian_log_prob, tanh_log_slope
 from pwm_sdk.functional.losses import two_hot_loss
+from pwm_sdk.functional.scale import quantile_range, running_scale
 from pwm_sdk.functional.twohot import symexp, symlog, two_hot, two_hot_decode, two_hot_mean
 from pwm_sdk.models.layers import NormedLinear, SimNorm
-from pwm_sdk.models.running_scale import RunningScale
 from pwm_sdk.tasks import Task
 
 
@@ -56,11 +56,13 @@ def test_squashed_gaussian(close) -> None:
 
 def test_running_scale(close) -> None:
     data = load("g4_tables.npz")
-    scale, updates = RunningScale(), 0
+    scale, updates = torch.ones(()), 0
     while f"in/rscale_{updates}" in data:
         values = data[f"in/rscale_{updates}"]
-        close(scale.spread(values), data[f"out/rscale_pct_{updates}"].flatten())
-        close(scale.update(values).view(1), data[f"out/rscale_value_{updates}"])
+        percentiles = torch.stack(quantile_range(values)).unsqueeze(-1)
+        close(percentiles, data[f"out/rscale_pct_{updates}"])
+        scale = running_scale(scale, values)
+        close(scale.view(1), data[f"out/rscale_value_{updates}"])
         updates += 1
     assert updates
 
