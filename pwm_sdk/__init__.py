@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pwm_sdk.algorithms.pwm import PWM
     from pwm_sdk.algorithms.pwm_config import PWMConfig
+    from pwm_sdk.algorithms.tdmpc2 import TDMPC2
+    from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
     from pwm_sdk.envs.factory import make_env, make_gym, register_task
     from pwm_sdk.envs.pool import EnvPool
@@ -27,7 +29,13 @@ if TYPE_CHECKING:
         imagined_returns,
         lambda_targets,
     )
-    from pwm_sdk.objectives.world_model import world_model_errors, world_model_loss
+    from pwm_sdk.objectives.tdmpc2 import joint_loss, prior_loss, td_targets
+    from pwm_sdk.objectives.world_model import (
+        pwm_model_loss,
+        step_errors,
+        world_model_errors,
+        world_model_loss,
+    )
     from pwm_sdk.optim import frozen, minibatches, optimize, soft_update
     from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, ValueFunction
     from pwm_sdk.rollout import LatentRollout
@@ -45,6 +53,7 @@ __all__ = [
     "MT30",
     "MT80",
     "PWM",
+    "TDMPC2",
     "Critic",
     "Disagreement",
     "EnvPool",
@@ -65,6 +74,7 @@ __all__ = [
     "ReturnScale",
     "RoundConfig",
     "StochasticPolicy",
+    "TDMPC2Config",
     "Task",
     "TaskSet",
     "ValueFunction",
@@ -78,6 +88,7 @@ __all__ = [
     "frozen",
     "imagined_returns",
     "init_fan_in",
+    "joint_loss",
     "lambda_targets",
     "make_env",
     "make_episode",
@@ -85,10 +96,14 @@ __all__ = [
     "minibatches",
     "model_size",
     "optimize",
+    "prior_loss",
+    "pwm_model_loss",
     "register_task",
     "run_episodes",
     "soft_update",
+    "step_errors",
     "summarize",
+    "td_targets",
     "world_model_errors",
     "world_model_loss",
 ]
@@ -117,6 +132,8 @@ _MODULE_OF = {
     "ReturnScale": "pwm_sdk.models.normalizers",
     "RoundConfig": "pwm_sdk.training.settings",
     "StochasticPolicy": "pwm_sdk.protocols",
+    "TDMPC2": "pwm_sdk.algorithms.tdmpc2",
+    "TDMPC2Config": "pwm_sdk.algorithms.tdmpc2_config",
     "Task": "pwm_sdk.tasks",
     "TaskSet": "pwm_sdk.tasks",
     "ValueFunction": "pwm_sdk.protocols",
@@ -130,6 +147,7 @@ _MODULE_OF = {
     "frozen": "pwm_sdk.optim",
     "imagined_returns": "pwm_sdk.objectives.policy",
     "init_fan_in": "pwm_sdk.models.layers",
+    "joint_loss": "pwm_sdk.objectives.tdmpc2",
     "lambda_targets": "pwm_sdk.objectives.policy",
     "make_env": "pwm_sdk.envs.factory",
     "make_episode": "pwm_sdk.data.replay",
@@ -137,10 +155,14 @@ _MODULE_OF = {
     "minibatches": "pwm_sdk.optim",
     "model_size": "pwm_sdk.models.sizes",
     "optimize": "pwm_sdk.optim",
+    "prior_loss": "pwm_sdk.objectives.tdmpc2",
+    "pwm_model_loss": "pwm_sdk.objectives.world_model",
     "register_task": "pwm_sdk.envs.factory",
     "run_episodes": "pwm_sdk.training.collect",
     "soft_update": "pwm_sdk.optim",
+    "step_errors": "pwm_sdk.objectives.world_model",
     "summarize": "pwm_sdk.training.evaluate",
+    "td_targets": "pwm_sdk.objectives.tdmpc2",
     "world_model_errors": "pwm_sdk.objectives.world_model",
     "world_model_loss": "pwm_sdk.objectives.world_model",
 }

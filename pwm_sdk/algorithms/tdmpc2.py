@@ -66,8 +66,10 @@ class TDMPC2:
         known = {id(p) for p in encoder}
         rest = [p for p in (*model.parameters(), *q.parameters()) if id(p) not in known]
         groups = [{"params": encoder, "lr": config.encoder_lr}, {"params": rest}]
-        self.optimizer = torch.optim.Adam(groups, lr=config.lr)
-        self.prior_optimizer = torch.optim.Adam(prior.parameters(), lr=config.lr, eps=1e-5)
+        self.optimizer = torch.optim.Adam(groups, lr=config.lr, fused=True)
+        self.prior_optimizer = torch.optim.Adam(
+            prior.parameters(), lr=config.lr, eps=1e-5, fused=True
+        )
         self._carried: Tensor | None = None
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
@@ -185,14 +187,14 @@ class TDMPC2:
 
     def _update_prior(self, latent: Tensor, task: Tensor | None) -> dict[str, Tensor]:
         """Step the prior with Q functions and embedding as they are now."""
-        config, embedding = self.config, self.model.task_embedding
-        carry = config.carry_gradient and embedding is not None and embedding.requires_grad
+        config, model = self.config, self.model
+        carry = config.carry_gradient and model.num_tasks > 0 and model.task_embedding.requires_grad
         self.q.train(config.dropout_everywhere)
         if carry:
-            embedding.grad = None
+            model.task_embedding.grad = None
         with frozen(self.q):
             with torch.set_grad_enabled(carry):
-                context = self.model.context(task)
+                context = model.context(task)
             result = prior_loss(
                 self.prior,
                 self.q,
@@ -210,7 +212,7 @@ class TDMPC2:
             )
         self.scale = result.scale
         if carry:
-            self._carried, embedding.grad = embedding.grad, None
+            self._carried, model.task_embedding.grad = model.task_embedding.grad, None
         return {
             "prior_loss": result.loss.detach(),
             "prior_grad_norm": norm,

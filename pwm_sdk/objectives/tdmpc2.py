@@ -226,5 +226,6 @@ def prior_loss(
     weights = step_powers(latent.shape[1], rho, value)
     loss = (-(entropy * bonus + value / scale) * weights).mean()
     plain = scaled_entropy(noise, log_std, action, 1.0)
-    means = (x.detach().mean() for x in (plain, bonus, value))
-    return PriorLoss(loss, *means, scale)
+    return PriorLoss(
+        loss, plain.detach().mean(), bonus.detach().mean(), value.detach().mean(), scale
+    )

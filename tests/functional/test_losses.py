@@ -10,6 +10,7 @@ import torch
 from pwm_sdk.functional.losses import (
     saturated_share,
     saturation_penalty,
+    step_powers,
     step_weights,
     two_hot_loss,
 )
@@ -54,3 +55,9 @@ def test_step_weights_by_hand() -> None:
     torch.testing.assert_close(step_weights(4, 1.0, torch.zeros(1)), torch.full((4, 1), 0.25))
     with pytest.raises(ValueError, match="horizon must be at least 1, got 0"):
         step_weights(0, 0.5, torch.zeros(1))
+
+
+def test_step_powers_by_hand() -> None:
+    powers = step_powers(3, 0.5, torch.zeros(1, dtype=torch.float64))
+    expected = torch.tensor([[1.0], [0.5], [0.25]], dtype=torch.float64)
+    torch.testing.assert_close(powers, expected)

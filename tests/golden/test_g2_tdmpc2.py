@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from networks import NAMES, policy_prior, q_ensemble
 from published import Data, prefixed, world_model
 from tensordict import TensorDict
