@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from pwm_sdk.algorithms.published import PublishedModel, ReturnDeviation
     from pwm_sdk.algorithms.pwm import PWM
     from pwm_sdk.algorithms.pwm_config import PWMConfig
+    from pwm_sdk.algorithms.tdmpc2 import TDMPC2
+    from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
     from pwm_sdk.envs.factory import make_env, make_gym, register_task
     from pwm_sdk.envs.pool import EnvPool
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from pwm_sdk.models.initial import init_orthogonal, init_uniform
     from pwm_sdk.models.layers import init_fan_in
     from pwm_sdk.models.normalizers import ReturnScale, RunningMeanStd
+    from pwm_sdk.models.policy_prior import PolicyPrior
+    from pwm_sdk.models.q_ensemble import QEnsemble
+    from pwm_sdk.models.sizes import ModelSize, model_size
     from pwm_sdk.models.world_model import WorldModel
     from pwm_sdk.objectives.policy import (
         actor_loss,
@@ -26,7 +31,13 @@ if TYPE_CHECKING:
         imagined_returns,
         lambda_targets,
     )
-    from pwm_sdk.objectives.world_model import world_model_errors, world_model_loss
+    from pwm_sdk.objectives.tdmpc2 import joint_loss, prior_loss, td_targets
+    from pwm_sdk.objectives.world_model import (
+        pwm_model_loss,
+        step_errors,
+        world_model_errors,
+        world_model_loss,
+    )
     from pwm_sdk.optim import frozen, minibatches, optimize, soft_update
     from pwm_sdk.planner.mppi import MPPI
     from pwm_sdk.planner.policy_value import PolicyValue
@@ -48,6 +59,7 @@ __all__ = [
     "MT30",
     "MT80",
     "PWM",
+    "TDMPC2",
     "Critic",
     "Disagreement",
     "EnvPool",
@@ -58,11 +70,14 @@ __all__ = [
     "LatentModel",
     "LatentRollout",
     "Learner",
+    "ModelSize",
     "PWMConfig",
     "PlannerBehaviour",
     "Policy",
+    "PolicyPrior",
     "PolicyValue",
     "PublishedModel",
+    "QEnsemble",
     "RandomBehaviour",
     "ReplayBuffer",
     "ReturnDeviation",
@@ -70,6 +85,7 @@ __all__ = [
     "RoundConfig",
     "RunningMeanStd",
     "StochasticPolicy",
+    "TDMPC2Config",
     "Task",
     "TaskSet",
     "ValueFunction",
@@ -86,16 +102,22 @@ __all__ = [
     "init_fan_in",
     "init_orthogonal",
     "init_uniform",
+    "joint_loss",
     "lambda_targets",
     "make_env",
     "make_episode",
     "make_gym",
     "minibatches",
+    "model_size",
     "optimize",
+    "prior_loss",
+    "pwm_model_loss",
     "register_task",
     "run_episodes",
     "soft_update",
+    "step_errors",
     "summarize",
+    "td_targets",
     "world_model_errors",
     "world_model_loss",
 ]
@@ -115,11 +137,14 @@ _MODULE_OF = {
     "LatentModel": "pwm_sdk.protocols",
     "LatentRollout": "pwm_sdk.rollout",
     "Learner": "pwm_sdk.training.settings",
+    "ModelSize": "pwm_sdk.models.sizes",
     "PWMConfig": "pwm_sdk.algorithms.pwm_config",
     "PlannerBehaviour": "pwm_sdk.training.planning",
     "Policy": "pwm_sdk.protocols",
     "PolicyValue": "pwm_sdk.planner.policy_value",
     "PublishedModel": "pwm_sdk.algorithms.published",
+    "PolicyPrior": "pwm_sdk.models.policy_prior",
+    "QEnsemble": "pwm_sdk.models.q_ensemble",
     "RandomBehaviour": "pwm_sdk.training.collect",
     "ReplayBuffer": "pwm_sdk.data.replay",
     "ReturnDeviation": "pwm_sdk.algorithms.published",
@@ -127,6 +152,8 @@ _MODULE_OF = {
     "RunningMeanStd": "pwm_sdk.models.normalizers",
     "RoundConfig": "pwm_sdk.training.settings",
     "StochasticPolicy": "pwm_sdk.protocols",
+    "TDMPC2": "pwm_sdk.algorithms.tdmpc2",
+    "TDMPC2Config": "pwm_sdk.algorithms.tdmpc2_config",
     "Task": "pwm_sdk.tasks",
     "TaskSet": "pwm_sdk.tasks",
     "ValueFunction": "pwm_sdk.protocols",
@@ -143,16 +170,22 @@ _MODULE_OF = {
     "init_fan_in": "pwm_sdk.models.layers",
     "init_orthogonal": "pwm_sdk.models.initial",
     "init_uniform": "pwm_sdk.models.initial",
+    "joint_loss": "pwm_sdk.objectives.tdmpc2",
     "lambda_targets": "pwm_sdk.objectives.policy",
     "make_env": "pwm_sdk.envs.factory",
     "make_episode": "pwm_sdk.data.replay",
     "make_gym": "pwm_sdk.envs.factory",
     "minibatches": "pwm_sdk.optim",
+    "model_size": "pwm_sdk.models.sizes",
     "optimize": "pwm_sdk.optim",
+    "prior_loss": "pwm_sdk.objectives.tdmpc2",
+    "pwm_model_loss": "pwm_sdk.objectives.world_model",
     "register_task": "pwm_sdk.envs.factory",
     "run_episodes": "pwm_sdk.training.collect",
     "soft_update": "pwm_sdk.optim",
+    "step_errors": "pwm_sdk.objectives.world_model",
     "summarize": "pwm_sdk.training.evaluate",
+    "td_targets": "pwm_sdk.objectives.tdmpc2",
     "world_model_errors": "pwm_sdk.objectives.world_model",
     "world_model_loss": "pwm_sdk.objectives.world_model",
 }

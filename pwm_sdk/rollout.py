@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.functional.context import with_time
+from pwm_sdk.functional.context import given, with_time
 from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy
 
 
@@ -19,12 +19,13 @@ class LatentRollout:
     """Imagine H steps of a policy and pack them into one TensorDict.
 
     The loop is plain tensors; the graph runs through actions, rewards and the chain of latents. A
-    model with `next` and `reward` has its rewards computed in one batch after the loop, a model
-    with `context` looks its task up once.
+    model with `next` and `reward` has its rewards (and, if `episodic`, its ends) computed in one
+    batch after the loop, a model with `context` looks its task up once.
 
     Args:
         model: a `LatentModel`.
-        policy: a `StochasticPolicy`, or any callable from latents to actions.
+        policy: a `StochasticPolicy`, or any callable from latents to actions; one that depends on
+            the task has a method `given(context)` that returns such a policy.
         horizon: H, at least 1.
         detach: let the policy see latents without gradient, as published: d action / d latent is
             then left out.
@@ -77,9 +78,10 @@ class LatentRollout:
         self._check(latent, task, noise)
         model: Any = self.model  # its optional methods are no part of the protocol
         context = model.context(task) if hasattr(model, "context") else task
+        policy = given(self.policy, context)
         before, after, locs, actions, rewards, ends = [], [], [], [], [], []
-        if isinstance(self.policy, StochasticPolicy) and noise is None:
-            shape = (self.horizon, *latent.shape[:-1], self.policy.action_dim)
+        if isinstance(policy, StochasticPolicy) and noise is None:
+            shape = (self.horizon, *latent.shape[:-1], policy.action_dim)
             noise = torch.randn(
                 shape, dtype=latent.dtype, device=latent.device, generator=self.generator
             )
@@ -87,11 +89,11 @@ class LatentRollout:
         for t in range(self.horizon):
             before.append(latent)
             seen = self._features(latent)
-            if isinstance(self.policy, StochasticPolicy):
-                locs.append(self.policy.loc(seen))
-                action = self.policy.squash(locs[-1], None if noise is None else noise[t])
+            if isinstance(policy, StochasticPolicy):
+                locs.append(policy.loc(seen))
+                action = policy.squash(locs[-1], None if noise is None else noise[t])
             else:
-                action = self.policy(seen)
+                action = policy(seen)
             actions.append(self._padded(action))
             if batched_reward:
                 latent = model.next(latent, actions[-1], context)
@@ -102,12 +104,20 @@ class LatentRollout:
             after.append(latent)
             if restart is not None:
                 latent = restart(t, actions[-1], latent)
-        start, action = torch.stack(before, -2), torch.stack(actions, -2)
-        if batched_reward:
-            reward = model.reward(start, action, with_time(context))
-        else:
+        start, action, later = (torch.stack(x, -2) for x in (before, actions, after))
+        if not batched_reward:
             reward = torch.stack(rewards, -2)
-        return self._pack(start, action, locs, task, torch.stack(after, -2), reward, ends)
+        else:
+            reward, ends = self._judge(start, action, later, with_time(context))
+        return self._pack(start, action, locs, task, later, reward, ends)
+
+    def _judge(self, start: Tensor, action: Tensor, later: Tensor, context: Any) -> Any:
+        """Return rewards, and ends where the model predicts them, of all steps in one batch."""
+        model: Any = self.model
+        reward, ends = model.reward(start, action, context), []
+        if getattr(model, "episodic", False):
+            ends = list(model.terminated(later, context).unbind(-2))
+        return reward, ends
 
     def _padded(self, action: Tensor) -> Tensor:
         """Append the zeros by which a model of several tasks is wider than this policy."""

@@ -76,6 +76,28 @@ def test_a_plain_callable_is_a_policy() -> None:
     torch.testing.assert_close(trajectory["next", "latent"].flatten(), torch.tensor([1.5, 2.25]))
 
 
+def test_a_policy_of_many_tasks_is_given_its_tasks() -> None:
+    class ByTask:
+        def given(self, context: Tensor):
+            return lambda latent: context.unsqueeze(-1) * latent
+
+    # z' = z + k z, rewarded with z': factors 1 and 4 a step for tasks 0 and 3.
+    trajectory = LatentRollout(Walk(), ByTask(), 2)(torch.ones(2, 1), torch.tensor([0, 3]))
+    expected = torch.tensor([[1.0, 1.0], [4.0, 16.0]])
+    torch.testing.assert_close(trajectory["next", "reward"][..., 0], expected)
+
+
+def test_a_policy_is_given_what_the_model_looked_up() -> None:
+    class ByEmbedding:
+        def given(self, context):
+            return lambda latent: context.embedding[..., :2]
+
+    model, task = small_model(num_tasks=3), torch.tensor([2, 0])
+    trajectory = LatentRollout(model, ByEmbedding(), 2)(torch.rand(2, 8), task)
+    expected = model.context(task).embedding[:, :2]
+    torch.testing.assert_close(trajectory["action"], torch.stack((expected, expected), 1))
+
+
 @pytest.mark.parametrize("num_tasks", [0, 3])
 def test_equals_a_loop_by_hand(num_tasks: int) -> None:
     dims = [1, 2, 2] if num_tasks else [1]
@@ -239,3 +261,17 @@ def test_a_restart_moves_where_the_next_step_starts() -> None:
     assert trajectory["latent"].squeeze(-1).tolist() == [[0.0, 1.0, 2.0], [0.0, 1.0, 10.0]]
     assert trajectory["next", "latent"].squeeze(-1).tolist() == [[1.0, 2.0, 3.0], [1.0, 2.0, 11.0]]
     assert trajectory["next", "reward"].squeeze(-1).tolist() == [[1.0, 2.0, 3.0], [1.0, 2.0, 11.0]]
+
+
+def test_an_episodic_model_ends_imagined_steps() -> None:
+    model = small_model(num_tasks=3, episodic=True)
+    task, start, noise = torch.tensor([0, 2, 1]), torch.rand(3, 8), 3 * torch.randn(6, 3, 2)
+    actor = FirstOrderActor(8, 2, (6,))
+    batched = LatentRollout(model, actor, 6)(start, task, noise)
+    with torch.no_grad():  # half of the latents end
+        odds = model.termination_logits(batched["next", "latent"], task.unsqueeze(-1))
+        model.termination_head[-1].bias -= odds.quantile(0.5)
+    batched = LatentRollout(model, actor, 6)(start, task, noise)
+    assert int(batched["next", "terminated"].sum()) == 9  # of 18
+    stepped = LatentRollout(StepOnly(model), actor, 6)(start, task, noise)
+    torch.testing.assert_close(batched.to_dict(), stepped.to_dict())

@@ -52,5 +52,11 @@ def step_weights(horizon: int, rho: float, like: Tensor) -> Tensor:
     """Weights `rho^t / sum(rho^t)`, `[H, 1]`, for averaging per-step losses `[.., H, 1]`."""
     if horizon < 1:
         raise ValueError(f"horizon must be at least 1, got {horizon}")
-    powers = torch.as_tensor([rho**t for t in range(horizon)], dtype=like.dtype, device=like.device)
-    return (powers / powers.sum()).unsqueeze(-1)
+    powers = step_powers(horizon, rho, like)
+    return powers / powers.sum()
+
+
+def step_powers(horizon: int, rho: float, like: Tensor) -> Tensor:
+    """`rho^t` for t = 0..H-1, `[H, 1]`, on the device and dtype of `like`."""
+    powers = [rho**t for t in range(horizon)]
+    return torch.as_tensor(powers, dtype=like.dtype, device=like.device).unsqueeze(-1)

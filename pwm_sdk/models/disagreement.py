@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.models.conditioning import TaskContext
 from pwm_sdk.models.layers import init_fan_in
-from pwm_sdk.models.world_model import TaskContext, WorldModel
+from pwm_sdk.models.world_model import WorldModel
 
 
 class DisagreementHead(nn.Module):
@@ -101,11 +102,15 @@ class Disagreement(nn.Module):
 
     def step(
         self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the model's next latent `[.., D]` and the penalised reward `[.., 1]`."""
+    ) -> tuple[Tensor, ...]:
+        """Return the model's next latent `[.., D]` and the penalised reward `[.., 1]`.
+
+        An episodic model's end of the episode `[.., 1]` comes third.
+        """
         context = self.model.context(task)
         members: list[Any] = [self.model, *self.heads]
         latents = torch.stack([m.next(latent, action, context) for m in members])
         rewards = torch.stack([m.reward(latent, action, context) for m in members])
         spread = latents.std(0).norm(dim=-1, keepdim=True) + rewards.std(0)
-        return latents[0], rewards[0] - self.coef * spread
+        ends = [self.model.terminated(latents[0], context)] if self.model.episodic else []
+        return latents[0], rewards[0] - self.coef * spread, *ends

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Self, TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -11,20 +11,18 @@ from torch import Tensor, nn
 
 from pwm_sdk.functional.losses import two_hot_loss
 from pwm_sdk.functional.twohot import two_hot_decode
+from pwm_sdk.models.conditioning import TaskContext, action_masks, join, new_embedding
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import SimNorm, world_model_mlp
+from pwm_sdk.models.sizes import sized_settings
 
 
-class TaskContext(NamedTuple):
-    """What the networks need of a task, looked up once.
+class WorldModelOptions(TypedDict, total=False):
+    """Rarely used arguments of `WorldModel`, described there."""
 
-    Attributes:
-        embedding: `[.., task_dim]`, or None for a model without tasks.
-        action_mask: `[.., A]`, or None where all actions are real.
-    """
-
-    embedding: Tensor | None
-    action_mask: Tensor | None
+    standardize: bool
+    task_init: float | None
+    episodic: bool
 
 
 class WorldModel(Checkpointed):
@@ -48,7 +46,11 @@ class WorldModel(Checkpointed):
             no mask.
         activation: "mish" as published, or "silu", about seven times cheaper on a CPU.
         standardize: keep per-task observation statistics (see `set_observation_statistics`),
-            applied in `encode`.
+            applied in `encode`. Default: False.
+        task_init: standard deviation of the task embeddings' first values; None (the default):
+            uniform in (-0.02, 0.02), as published. Embeddings are kept inside the unit ball.
+        episodic: predict whether a latent ends its episode, with one more network; `step` then
+            returns it. Default: False.
 
     Raises:
         ValueError: for sizes that do not fit together.
@@ -70,12 +72,13 @@ class WorldModel(Checkpointed):
         simnorm_size: int = 8,
         action_dims: Sequence[int] | None = None,
         activation: str = "mish",
-        standardize: bool = False,
+        **options: Unpack[WorldModelOptions],
     ) -> None:
         settings = constructor_arguments(locals())
         super().__init__()
-        self.settings = settings
-        _check_sizes(action_dim, num_tasks, latent_dim, simnorm_size, num_bins, action_dims)
+        self.settings = settings.pop("options") | settings
+        standardize, task_init, self.episodic = _defaults(**options)
+        _check_sizes(latent_dim, simnorm_size, num_bins)
         self.observation_dim, self.action_dim, self.latent_dim = (
             observation_dim,
             action_dim,
@@ -92,22 +95,36 @@ class WorldModel(Checkpointed):
         self.reward_head = world_model_mlp(joint, hidden, max(num_bins, 1), activation)
         head: Any = self.reward_head[-1]
         nn.init.zeros_(head.weight)
-        self.task_embedding = (
-            nn.Parameter(torch.empty(num_tasks, task_dim).uniform_(-0.02, 0.02))
-            if num_tasks
-            else None
+        self.termination_head = (
+            world_model_mlp(latent_dim + embedded, hidden, 1, activation) if self.episodic else None
         )
-        mask = None
-        if action_dims is not None:
-            mask = torch.arange(action_dim) < torch.as_tensor(list(action_dims)).unsqueeze(-1)
-            mask = mask.float() if num_tasks else mask.float()[0]
+        self.task_embedding = new_embedding(num_tasks, task_dim, task_init)
         self.action_mask: Tensor | None
+        mask = action_masks(action_dims, num_tasks, action_dim)
         self.register_buffer("action_mask", mask, persistent=False)
         self.observation_mean: Tensor | None
         self.observation_std: Tensor | None
         shape = (num_tasks, observation_dim) if num_tasks else (observation_dim,)
         self.register_buffer("observation_mean", torch.zeros(shape) if standardize else None)
         self.register_buffer("observation_std", torch.ones(shape) if standardize else None)
+
+    @classmethod
+    def from_size(cls, size: int, tasks: Any = None, **overrides: Any) -> Self:
+        """Build a model of a published size, with masks for the actions that tasks do not have.
+
+        Args:
+            size: 1, 5, 19, 48 or 317 million parameters, those of Q functions and policy included.
+            tasks: a `TaskSet` such as `MT80`; None for a model without tasks, for which
+                `observation_dim` and `action_dim` must be given.
+            overrides: arguments of the constructor that replace those of the size.
+
+        Returns:
+            A model with first weights; see `model_size` for the widths.
+
+        Raises:
+            ValueError: for another size, or sizes of observation and action that are missing.
+        """
+        return cls(**sized_settings(size, tasks, overrides))
 
     def set_observation_statistics(
         self, mean: Tensor, std: Tensor, task: int | None = None
@@ -154,7 +171,7 @@ class WorldModel(Checkpointed):
             index = () if self.num_tasks == 0 else (task,)
             mean, std = self.observation_mean[index], self.observation_std[index]
             observation = ((observation - mean) / std).clamp(-10.0, 10.0)
-        return self.encoder(_join(observation, embedding))
+        return self.encoder(join(observation, embedding))
 
     def inputs(
         self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
@@ -168,7 +185,7 @@ class WorldModel(Checkpointed):
         context = self.context(task)
         if context.action_mask is not None:
             action = action * context.action_mask
-        return _join(latent, context.embedding, action)
+        return join(latent, context.embedding, action)
 
     def next(
         self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
@@ -196,40 +213,44 @@ class WorldModel(Checkpointed):
         """Loss of the reward head, `[.., 1]`: two-hot cross entropy, or squared error (scalar)."""
         return two_hot_loss(logits, reward) if self.num_bins else (logits - reward).square()
 
+    def termination_logits(
+        self, latent: Tensor, task: Tensor | TaskContext | None = None
+    ) -> Tensor:
+        """Return log odds `[.., 1]` that latents `[.., D]` ended their episode.
+
+        Raises:
+            ValueError: for a model that is not episodic.
+        """
+        if self.termination_head is None:
+            raise ValueError("episodic must be True to predict terminations, got False")
+        return self.termination_head(join(latent, self.context(task).embedding))
+
+    def terminated(self, latent: Tensor, task: Tensor | TaskContext | None = None) -> Tensor:
+        """Tell whether latents `[.., D]` more likely than not ended their episode, `[.., 1]`."""
+        return self.termination_logits(latent, task) > 0.0
+
     def step(
         self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Predict next latent `[.., D]` and reward `[.., 1]`."""
+    ) -> tuple[Tensor, ...]:
+        """Predict next latent `[.., D]`, reward `[.., 1]` and, if episodic, its end `[.., 1]`."""
         context = self.context(task)
-        return self.next(latent, action, context), self.reward(latent, action, context)
+        following = self.next(latent, action, context)
+        reward = self.reward(latent, action, context)
+        if self.termination_head is None:
+            return following, reward
+        return following, reward, self.terminated(following, context)
 
 
-def _join(first: Tensor, embedding: Tensor | None, *rest: Tensor) -> Tensor:
-    if embedding is None:
-        return torch.cat((first, *rest), -1) if rest else first
-    return torch.cat((first, embedding.expand(*first.shape[:-1], -1), *rest), -1)
+def _defaults(
+    standardize: bool = False, task_init: float | None = None, episodic: bool = False
+) -> tuple[bool, float | None, bool]:
+    return standardize, task_init, episodic
 
 
-def _check_sizes(
-    action_dim: int,
-    num_tasks: int,
-    latent_dim: int,
-    simnorm_size: int,
-    num_bins: int,
-    action_dims: Sequence[int] | None,
-) -> None:
+def _check_sizes(latent_dim: int, simnorm_size: int, num_bins: int) -> None:
     if simnorm_size and latent_dim % simnorm_size:
         raise ValueError(
             f"latent_dim must be divisible by simnorm_size {simnorm_size}, got {latent_dim}"
         )
     if num_bins == 1 or num_bins < 0:
         raise ValueError(f"num_bins must be 0 (scalar reward) or at least 2, got {num_bins}")
-    if action_dims is None:
-        return
-    if len(action_dims) != max(num_tasks, 1):
-        raise ValueError(
-            f"action_dims must have one entry per task ({max(num_tasks, 1)}), "
-            f"got {len(action_dims)}"
-        )
-    if not all(1 <= size <= action_dim for size in action_dims):
-        raise ValueError(f"action_dims must lie in 1..{action_dim}, got {list(action_dims)}")

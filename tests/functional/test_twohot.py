@@ -1,4 +1,4 @@
-"""Symlog and two-hot codes: numbers worked out by hand, properties and published vectors."""
+"""Symlog and two-hot codes: numbers worked out by hand and properties."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from vectors import load
 
 from pwm_sdk.functional.twohot import (
     bin_centers,
@@ -63,15 +62,6 @@ def test_decoding_by_hand() -> None:
 def test_decoding_undoes_encoding() -> None:
     x = torch.randn(50, 1) * 100
     torch.testing.assert_close(two_hot_decode(two_hot(x, 101).log()), x, atol=1e-3, rtol=1e-4)
-
-
-def test_published_tables(close) -> None:
-    data = load("g4_tables.npz")
-    x = data["in/x"]
-    close(symlog(x), data["out/symlog"])
-    close(two_hot(x, 101), data["out/two_hot"])
-    close(two_hot_decode(data["in/logits"]), data["out/two_hot_inv"])
-    close(two_hot_mean(data["in/logits"]), data["out/almost_two_hot_inv"])
 
 
 def test_gradient_of_the_decoded_value() -> None:

@@ -1,4 +1,4 @@
-"""The first-order actor: noise, clipping, masks and populations by hand, and published weights."""
+"""The first-order actor: noise, clipping, masks and populations by hand."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
-from vectors import load
+from torch import nn
 
 from pwm_sdk.models.actor import FirstOrderActor
 
@@ -136,36 +135,6 @@ def test_a_member_is_cut_out_with_its_mask_and_its_noise(tmp_path) -> None:
         together.member(3)
     with pytest.raises(ValueError, match="population must be given to have members, got None"):
         FirstOrderActor(3, 2).member(0)
-
-
-def published_actor(data: dict[str, Tensor]) -> FirstOrderActor:
-    """Their mean network is Linear, Mish, LayerNorm three times, then Linear; ours keeps W^T."""
-    units = data["cfg/actor_units"].tolist()
-    floor = float(data["cfg/min_logstd"].exp())
-    actor = FirstOrderActor(
-        int(data["cfg/latent_dim"]), int(data["cfg/action_dim"]), units, min_std=floor
-    )
-    theirs = {k.removeprefix("w/actor."): v for k, v in data.items() if k.startswith("w/actor.")}
-    weights = {"log_std": theirs["logstd"].unsqueeze(0)}
-    for i in range(len(units)):
-        weights[f"net.layers.{i}.weight"] = theirs[f"mu_net.{3 * i}.weight"].T
-        weights[f"net.layers.{i}.bias"] = theirs[f"mu_net.{3 * i}.bias"].unsqueeze(0)
-        weights[f"net.scales.{i}"] = theirs[f"mu_net.{3 * i + 2}.weight"].unsqueeze(0)
-        weights[f"net.shifts.{i}"] = theirs[f"mu_net.{3 * i + 2}.bias"].unsqueeze(0)
-    weights["net.head.weight"] = theirs[f"mu_net.{3 * len(units)}.weight"].T
-    weights["net.head.bias"] = theirs[f"mu_net.{3 * len(units)}.bias"].unsqueeze(0)
-    actor.load_state_dict(weights)
-    return actor
-
-
-def test_published_actor(close) -> None:
-    data = load("g1_pwm_policy.npz")
-    actor = published_actor(data)
-    latent, noise = data["out/z"], data["in/noise"]
-    close(actor.loc(latent), data["out/mu"])
-    close(actor.std.log().squeeze(0), data["out/logstd"])
-    close(actor(latent, noise), data["out/action"])
-    close(actor(latent), data["out/action_deterministic"])
 
 
 def test_state_dict_and_file_round_trip(tmp_path) -> None:

@@ -1,11 +1,10 @@
-"""The critic: ensemble, units and populations by hand, and published weights."""
+"""The critic: ensemble, units and populations by hand."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
-from vectors import load
+from torch import nn
 
 from pwm_sdk.models.critic import Critic
 
@@ -70,32 +69,6 @@ def test_a_member_is_cut_out_with_its_unit(scale) -> None:
         assert alone.settings["scale"] == (scale if isinstance(scale, float) else scale[i])
     with pytest.raises(ValueError, match=r"index must lie in 0..1, got -1"):
         together.member(-1)
-
-
-def published_critic(data: dict[str, Tensor]) -> Critic:
-    """Their parameters are numbered: weight, bias, norm's weight and bias; ours keep W^T."""
-    units, heads = data["cfg/critic_units"].tolist(), int(data["cfg/num_critics"])
-    critic = Critic(int(data["cfg/latent_dim"]), units, heads)
-    theirs = [data[f"w/critic.params.{i}"] for i in range(4 * len(units) + 2)]
-    weights = {"value_scale": torch.tensor(1.0)}
-    for i in range(len(units)):
-        weight, bias, scale, shift = theirs[4 * i : 4 * i + 4]
-        weights[f"net.layers.{i}.weight"] = weight.mT
-        weights[f"net.layers.{i}.bias"] = bias.unsqueeze(1)
-        weights[f"net.scales.{i}"] = scale.unsqueeze(1)
-        weights[f"net.shifts.{i}"] = shift.unsqueeze(1)
-    weights["net.head.weight"] = theirs[-2].mT
-    weights["net.head.bias"] = theirs[-1].unsqueeze(1)
-    critic.load_state_dict(weights)
-    return critic
-
-
-def test_published_critic(close) -> None:
-    data = load("g1_pwm_policy.npz")
-    values = published_critic(data).values(data["out/z"])
-    close(values.squeeze(-1), data["out/critic_all"])
-    lowest = published_critic(data)(data["out/z"]).squeeze(-1)
-    close(lowest, data["out/critic_all"].amin(0))
 
 
 def test_state_dict_and_file_round_trip(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""The world model: shapes, tasks, masks, statistics and parity with the published programs."""
+"""The world model: shapes, tasks, masks, statistics, ends of episodes."""
 
 from __future__ import annotations
 
@@ -6,41 +6,9 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
-from vectors import load
+from torch import nn
 
-from pwm_sdk.functional.twohot import two_hot_mean
 from pwm_sdk.models.world_model import WorldModel
-
-PARTS = {
-    "_task_emb.weight": "task_embedding",
-    "_encoder.state.": "encoder.",
-    "_encoder.": "encoder.",
-    "_dynamics.": "dynamics.",
-    "_reward.": "reward_head.",
-}
-
-
-def published_model(data: dict[str, Tensor], prefix: str, hidden: list[int]) -> WorldModel:
-    """Build a model of the file's sizes, with its weights; only the parts have other names."""
-    weights = {}
-    for name, value in data.items():
-        for theirs, ours in PARTS.items():
-            if name.startswith(prefix + theirs):
-                weights[ours + name.removeprefix(prefix + theirs)] = value
-                break
-    many = "task_embedding" in weights
-    model = WorldModel(
-        int(data["cfg/obs_dim"]),
-        int(data["cfg/action_dim"]),
-        num_tasks=int(data["cfg/num_tasks"]) if many else 0,
-        task_dim=int(data["cfg/task_dim"]),
-        latent_dim=int(data["cfg/latent_dim"]),
-        encoder_hidden=[40],
-        hidden=hidden,
-    )
-    model.load_state_dict(weights)
-    return model
 
 
 def small_model(**settings) -> WorldModel:
@@ -152,52 +120,32 @@ def test_standardisation_without_tasks() -> None:
     torch.testing.assert_close(model.encode(torch.tensor([[3.0, 2.0, 1.0]])), expected)
 
 
-def test_published_multi_task_model(close) -> None:
-    data = load("g1_world_model_small.npz")
-    model = published_model(data, "w/", [64, 64])
-    observation, action, task = data["in/obs"], data["in/action"], data["in/task"]
-    latent = model.encode(observation[0], task)
-    close(latent, data["out/encode"])
-    close(model.encode(observation, task), data["out/encode_seq"])
-    close(model.encode(observation[0], torch.tensor(0)), data["out/encode_task_int0"])
-    close(model.next(latent, action[0], task), data["out/next"])
-    close(model.reward_logits(latent, action[0], task), data["out/reward_logits"])
-    close(model.reward(latent, action[0], task), data["out/reward_two_hot_inv"])
-    close(model.task_embedding, data["out/task_emb_after"])
-    for t in range(len(action)):
-        close(latent, data["out/rollout_z"][t])
-        close(model.reward_logits(latent, action[t], task), data["out/rollout_reward_logits"][t])
-        latent, reward = model.step(latent, action[t], task)
-        close(reward, data["out/rollout_reward"][t])
-    close(latent, data["out/rollout_z"][-1])
+def test_task_embeddings_start_as_wide_as_asked() -> None:
+    usual = small_model(num_tasks=40, task_dim=50).task_embedding.detach()
+    assert float(usual.abs().max()) <= 0.02
+    wide = small_model(num_tasks=40, task_dim=50, task_init=0.5).task_embedding.detach()
+    assert float(wide.std()) == pytest.approx(0.5, rel=0.1)  # 2000 draws
+    assert float(wide.abs().max()) > 1.0
+    assert small_model(task_init=0.5).task_embedding is None
 
 
-def test_published_single_task_model(close) -> None:
-    data = load("g1_world_model_single.npz")
-    model = published_model(data, "w/", [64, 64])
-    latent = model.encode(data["in/obs"])
-    close(latent, data["out/encode"])
-    close(model.next(latent, data["in/action"]), data["out/next"])
-    close(model.reward_logits(latent, data["in/action"]), data["out/reward_logits"])
-    close(model.reward(latent, data["in/action"]), data["out/reward_two_hot_inv"])
-
-
-def test_published_pwm_model(close) -> None:
-    """PWM imagines with the "almost" inverse, our `two_hot_mean`."""
-    data = load("g1_pwm_policy.npz")
-    model = published_model(data, "w/wm.", [64, 64])
-    task = data["in/task"]
-    latent = model.encode(data["in/obs"], task)
-    close(latent, data["out/z"])
-    close(model.next(latent, data["out/action"], task), data["out/next_z"])
-    logits = model.reward_logits(latent, data["out/action"], task)
-    close(logits, data["out/reward_logits"])
-    close(two_hot_mean(logits), data["out/reward_almost"])
-    close(model.decode_reward(logits), data["out/reward_two_hot_inv"])
+def test_an_episodic_model_says_what_ends() -> None:
+    model = small_model(num_tasks=2, episodic=True)
+    latent, action, task = torch.rand(64, 8), torch.rand(64, 2), torch.tensor(1)
+    with torch.no_grad():  # half of the latents end
+        odds = model.termination_logits(model.next(latent, action, task), task)
+        model.termination_head[-1].bias -= odds.quantile(0.5)
+    following, reward, ended = model.step(latent, action, task)
+    assert ended.dtype == torch.bool
+    assert ended.shape == reward.shape == (64, 1)
+    assert int(ended.sum()) == 32
+    assert torch.equal(ended, model.termination_logits(following, task) > 0)
+    assert torch.equal(ended, model.terminated(following, model.context(task)))
+    assert len(small_model().step(latent, action)) == 2
 
 
 def test_state_dict_round_trip() -> None:
-    settings = {"num_tasks": 2, "action_dims": [1, 2], "standardize": True}
+    settings = {"num_tasks": 2, "action_dims": [1, 2], "standardize": True, "episodic": True}
     model, other = small_model(**settings), small_model(**settings)
     model.set_observation_statistics(torch.ones(3), torch.full((3,), 3.0), task=1)
     other.load_state_dict(model.state_dict())
@@ -245,5 +193,11 @@ def test_errors_name_the_argument() -> None:
         model.encode(torch.zeros(4, 3))
     with pytest.raises(ValueError, match="latent and action must have sizes 8 and 2, got"):
         model.next(torch.zeros(4, 8), torch.zeros(4, 1), task)
+    with pytest.raises(ValueError, match="episodic must be True to predict terminations"):
+        model.terminated(torch.zeros(4, 8), task)
+    with pytest.raises(ValueError, match="task_init must be positive or None, got 0"):
+        small_model(num_tasks=2, task_init=0.0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'episode'"):
+        small_model(episode=True)
     with pytest.raises(ValueError, match="standardize must be True"):
         model.set_observation_statistics(torch.zeros(3), torch.ones(3), task=0)

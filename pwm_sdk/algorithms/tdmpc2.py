@@ -1,0 +1,244 @@
+"""TD-MPC2's training: world model, Q functions and policy prior from windows of data."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from pwm_sdk import keys
+from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
+from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targets
+from pwm_sdk.objectives.world_model import StepErrors, step_errors, task_ids
+from pwm_sdk.optim import frozen, optimize, soft_update
+
+
+class TDMPC2:
+    """Train a world model together with Q functions and a policy prior.
+
+    Args:
+        model: a `WorldModel`.
+        q: a `QEnsemble` on its latents.
+        prior: a `PolicyPrior` on its latents.
+        config: settings.
+        generator: source of the actions' noise and of the drawn heads, on the device of the data;
+            None: torch's global generator.
+        synchronize: average gradients over the processes of `torch.distributed`.
+
+    Attributes:
+        target: the slowly moving Q functions.
+        scale: divides values in the prior's loss, `[]`; see `running_scale`.
+
+    Raises:
+        ValueError: for parts that do not fit.
+
+    Source: TD-MPC2 (arXiv 2310.16828), section 3 and its program.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        q: Any,
+        prior: Any,
+        config: TDMPC2Config | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        synchronize: bool = False,
+    ) -> None:
+        self.config = config = config or TDMPC2Config()
+        for name, part in (("q", q), ("prior", prior)):
+            if (part.latent_dim, part.action_dim) != (model.latent_dim, model.action_dim):
+                raise ValueError(
+                    f"{name} must have latents and actions of the model's sizes "
+                    f"{(model.latent_dim, model.action_dim)}, "
+                    f"got {(part.latent_dim, part.action_dim)}"
+                )
+        self.gamma = _discounts(config.gamma, model.num_tasks)
+        self.model, self.q, self.prior = model, q, prior
+        self.scale = torch.ones(())
+        self.target = copy.deepcopy(q).requires_grad_(False).train(config.dropout_everywhere)
+        self.generator, self.synchronize = generator, synchronize
+        encoder = list(model.encoder.parameters())
+        known = {id(p) for p in encoder}
+        rest = [p for p in (*model.parameters(), *q.parameters()) if id(p) not in known]
+        groups = [{"params": encoder, "lr": config.encoder_lr}, {"params": rest}]
+        self.optimizer = torch.optim.Adam(groups, lr=config.lr, fused=True)
+        self.prior_optimizer = torch.optim.Adam(
+            prior.parameters(), lr=config.lr, eps=1e-5, fused=True
+        )
+        self._carried: Tensor | None = None
+
+    def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        """Improve model, Q functions and prior once from windows of data.
+
+        Args:
+            batch: `[B]` with observation `[B, H+1, O]`, action `[B, H, A]`, reward `[B, H, 1]`,
+                task `[B]` for a model of tasks and, if episodes can end, terminated `[B, H, 1]`.
+
+        Returns:
+            Detached scalars: total_loss, consistency_loss, reward_loss, value_loss,
+            termination_loss, grad_norm, prior_loss, prior_grad_norm, entropy (nats),
+            scaled_entropy (as in the loss), value (mean Q of the prior's actions) and scale.
+
+        Raises:
+            ValueError: if windows do not fit, or a loss is not finite.
+        """
+        task = task_ids(self.model, batch)
+        errors, metrics = self._update_model(batch, task)
+        metrics |= self._update_prior(errors.latent.detach(), task)
+        soft_update(self.target, self.q, self.config.tau)
+        return metrics
+
+    def fit(self, replay: Any, steps: int) -> dict[str, Tensor]:
+        """Update `steps` times from the windows of a `ReplayBuffer`.
+
+        Args:
+            replay: has `sample()`, which returns a batch of windows.
+            steps: number of updates, at least 1.
+
+        Returns:
+            Metrics of the last update.
+        """
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        metrics: dict[str, Tensor] = {}
+        for _ in range(steps):
+            metrics = self.update(replay.sample())
+        return metrics
+
+    def losses(
+        self, batch: TensorDictBase, task: Tensor | None = None
+    ) -> tuple[StepErrors, JointLoss]:
+        """Return predictions and joint loss on windows, with a graph; nothing is stepped.
+
+        Args:
+            batch: see `update`.
+            task: ids `[B]`; None without tasks.
+        """
+        config = self.config
+        errors = step_errors(self.model, batch)
+        gamma = self.gamma
+        if isinstance(gamma, Tensor) and task is not None:
+            gamma = gamma.to(task.device)[task]
+        target = td_targets(
+            self.target,
+            self.prior,
+            batch,
+            errors.target,
+            errors.context,
+            gamma,
+            noise=self._noise(batch[keys.ACTION].shape, errors.latent),
+            heads=self._heads(),
+        )
+        joint = joint_loss(
+            self.q,
+            batch,
+            errors,
+            target,
+            rho=config.rho,
+            consistency=config.consistency,
+            reward=config.reward,
+            value=config.value,
+            termination=config.termination,
+        )
+        return errors, joint
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that `update` changes."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        if self.generator is not None:
+            state["generator"] = self.generator.get_state()
+        return {**state, "scale": self.scale, "carried": self._carried}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a `state_dict`."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.scale, self._carried = state["scale"], state["carried"]
+        if self.generator is not None:
+            self.generator.set_state(state["generator"])
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "q": self.q,
+            "prior": self.prior,
+            "target": self.target,
+            "optimizer": self.optimizer,
+            "prior_optimizer": self.prior_optimizer,
+        }
+
+    def _update_model(
+        self, batch: TensorDictBase, task: Tensor | None
+    ) -> tuple[StepErrors, dict[str, Tensor]]:
+        self.q.train()
+        errors, joint = self.losses(batch, task)
+        total = joint.total
+        if self._carried is not None:  # a term of value zero with this gradient
+            linear = (self.model.task_embedding * self._carried).sum()
+            total = total + linear - linear.detach()
+        norm = optimize(total, self.optimizer, self.config.max_norm, synchronize=self.synchronize)
+        metrics = {f"{name}_loss": part.detach() for name, part in joint._asdict().items()}
+        return errors, {**metrics, "grad_norm": norm}
+
+    def _update_prior(self, latent: Tensor, task: Tensor | None) -> dict[str, Tensor]:
+        """Step the prior with Q functions and embedding as they are now."""
+        config, model = self.config, self.model
+        carry = config.carry_gradient and model.num_tasks > 0 and model.task_embedding.requires_grad
+        self.q.train(config.dropout_everywhere)
+        if carry:
+            model.task_embedding.grad = None
+        with frozen(self.q):
+            with torch.set_grad_enabled(carry):
+                context = model.context(task)
+            result = prior_loss(
+                self.prior,
+                self.q,
+                latent,
+                context,
+                self.scale,
+                noise=self._noise((*latent.shape[:-1], self.prior.action_dim), latent),
+                heads=self._heads(),
+                rho=config.rho,
+                entropy=config.entropy,
+                kind=config.entropy_kind,
+            )
+            norm = optimize(
+                result.loss, self.prior_optimizer, config.max_norm, synchronize=self.synchronize
+            )
+        self.scale = result.scale
+        if carry:
+            self._carried, model.task_embedding.grad = model.task_embedding.grad, None
+        return {
+            "prior_loss": result.loss.detach(),
+            "prior_grad_norm": norm,
+            "entropy": result.entropy,
+            "scaled_entropy": result.scaled_entropy,
+            "value": result.value,
+            "scale": result.scale,
+        }
+
+    def _noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        return torch.randn(
+            tuple(shape), dtype=like.dtype, device=like.device, generator=self.generator
+        )
+
+    def _heads(self) -> Tensor:
+        return self.q.draw_heads(self.generator)
+
+
+def _discounts(gamma: float | Sequence[float], num_tasks: int) -> float | Tensor:
+    values = [gamma] if isinstance(gamma, (int, float)) else list(gamma)
+    if not all(0.0 <= value <= 1.0 for value in values):
+        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+    if isinstance(gamma, (int, float)):
+        return float(gamma)
+    if len(values) != num_tasks:
+        raise ValueError(
+            f"gamma must be one number or one per task ({num_tasks}), got {len(values)}"
+        )
+    return torch.tensor(values)

@@ -1,0 +1,198 @@
+"""TD-MPC2's ensemble of Q functions, with stacked parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pwm_sdk.functional.losses import two_hot_loss
+from pwm_sdk.functional.twohot import two_hot_decode
+from pwm_sdk.models.conditioning import TaskContext, join
+from pwm_sdk.models.files import Checkpointed, constructor_arguments
+from pwm_sdk.models.layers import make_activation
+from pwm_sdk.models.policy_prior import model_widths
+
+
+class Stacked(nn.Module):
+    """Parameters of E layers: `weight` and `bias` with a leading axis.
+
+    Args:
+        weight: first weights, `[E, ..]`.
+        bias: first biases, `[E, out]`.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
+    def of(self, heads: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of the chosen heads `[N]` (None: of all)."""
+        return (self.weight, self.bias) if heads is None else (self.weight[heads], self.bias[heads])
+
+
+class QEnsemble(Checkpointed):
+    """E independent Q functions Q(z, e, a) as two-hot distributions over symlog bins.
+
+    Args:
+        latent_dim: D.
+        action_dim: A, padded size where tasks differ.
+        task_dim: size of the task embedding; 0 without tasks.
+        hidden: widths; each hidden layer is Linear, LayerNorm, activation.
+        ensemble: E.
+        num_bins: bins of a head, or 0 for a scalar value in raw units.
+        dropout: share of the first layer's outputs dropped in training.
+        activation: name of the activation.
+
+    Raises:
+        ValueError: for settings out of range.
+
+    Source: TD-MPC2 (arXiv 2310.16828), section 3 and appendix. Differs: dropout is off in `eval()`;
+    in the first release it never was.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        action_dim: int,
+        *,
+        task_dim: int = 0,
+        hidden: Sequence[int] = (512, 512),
+        ensemble: int = 5,
+        num_bins: int = 101,
+        dropout: float = 0.01,
+        activation: str = "mish",
+    ) -> None:
+        settings = constructor_arguments(locals())
+        super().__init__()
+        self.settings = settings
+        if ensemble < 1 or not hidden:
+            raise ValueError(
+                f"ensemble and hidden must hold something, got {ensemble} and {tuple(hidden)}"
+            )
+        if num_bins == 1 or num_bins < 0:
+            raise ValueError(f"num_bins must be 0 (scalar) or at least 2, got {num_bins}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        self.latent_dim, self.action_dim, self.ensemble = latent_dim, action_dim, ensemble
+        self.num_bins, self.dropout = num_bins, dropout
+        widths, out = [latent_dim + task_dim + action_dim, *hidden], max(num_bins, 1)
+        self.layers, self.norms = nn.ModuleList(), nn.ModuleList()
+        for before, after in pairwise(widths):
+            weight = nn.init.trunc_normal_(torch.empty(ensemble, after, before), std=0.02)
+            zeros = torch.zeros(ensemble, after)
+            self.layers.append(Stacked(weight, zeros))
+            self.norms.append(Stacked(torch.ones(ensemble, after), zeros.clone()))
+        head = torch.zeros(ensemble, out, widths[-1])  # all values start at zero
+        self.head = Stacked(head, torch.zeros(ensemble, out))
+        self.activation = make_activation(activation)
+
+    @classmethod
+    def for_model(cls, model: Any, **overrides: Any) -> Self:
+        """Build Q functions on the latents of a `WorldModel`, with its widths and bins.
+
+        Args:
+            model: the world model.
+            overrides: arguments of the constructor that replace those of the model.
+        """
+        return cls(**(model_widths(model) | {"num_bins": model.num_bins} | overrides))
+
+    def logits(
+        self,
+        latent: Tensor,
+        action: Tensor,
+        context: TaskContext | None = None,
+        heads: Tensor | None = None,
+    ) -> Tensor:
+        """Return raw outputs.
+
+        Args:
+            latent: `[.., D]`.
+            action: `[.., A]`; entries that the task does not have are taken as zero.
+            context: what `WorldModel.context` looked up; None without tasks.
+            heads: which of the E heads, `[N]` int64; None: all.
+
+        Returns:
+            `[N, .., num_bins]` (scalar heads: `[N, .., 1]`).
+        """
+        if latent.shape[-1] != self.latent_dim or action.shape[-1] != self.action_dim:
+            raise ValueError(
+                f"latent and action must have sizes {self.latent_dim} and {self.action_dim}, "
+                f"got {list(latent.shape)} and {list(action.shape)}"
+            )
+        embedding, mask = context or TaskContext(None, None)
+        joint = join(latent, embedding, action if mask is None else action * mask)
+        weight, bias = self._of(self.layers[0], heads)
+        # All heads read the same input: one product with their weights side by side.
+        x = F.linear(joint.flatten(0, -2), weight.flatten(0, 1), bias.flatten())
+        x = x.unflatten(-1, bias.shape).transpose(0, 1)  # [N, rows, hidden]
+        for i, norm in enumerate(self.norms):
+            if i:
+                x = _linear(x, *self._of(self.layers[i], heads))
+            elif self.dropout:
+                x = F.dropout(x, self.dropout, self.training)
+            scale, shift = self._of(norm, heads)
+            x = F.layer_norm(x, x.shape[-1:]) * scale.unsqueeze(1) + shift.unsqueeze(1)
+            x = self.activation(x)
+        return _linear(x, *self._of(self.head, heads)).unflatten(1, joint.shape[:-1])
+
+    def decode(self, logits: Tensor) -> Tensor:
+        """Turn outputs into values `[.., 1]`."""
+        return two_hot_decode(logits) if self.num_bins else logits
+
+    def error(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of outputs against `[.., 1]`: two-hot cross entropy, or squared error (scalar)."""
+        if not self.num_bins:
+            return (logits - target).square()
+        return two_hot_loss(logits, target.expand(*logits.shape[:-1], 1))
+
+    def draw_heads(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw two different heads (one, if there is no other), `[2]` int64."""
+        device = self.head.bias.device
+        source = device if generator is None else generator.device
+        return torch.randperm(self.ensemble, generator=generator, device=source)[:2].to(device)
+
+    def value(
+        self,
+        latent: Tensor,
+        action: Tensor,
+        context: TaskContext | None = None,
+        *,
+        reduce: str = "min",
+        heads: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return values read from a few heads.
+
+        Args:
+            latent: `[.., D]`.
+            action: `[.., A]`.
+            context: see `logits`.
+            reduce: "min" (targets) or "mean" (planning, policy loss) over the heads.
+            heads: `[N]` int64; None: two that are drawn here.
+            generator: source of the draw.
+
+        Returns:
+            `[.., 1]`.
+        """
+        if reduce not in ("min", "mean"):
+            raise ValueError(f"reduce must be 'min' or 'mean', got {reduce!r}")
+        heads = self.draw_heads(generator) if heads is None else heads
+        values = self.decode(self.logits(latent, action, context, heads))
+        return values.amin(0) if reduce == "min" else values.mean(0)
+
+    def given(self, context: TaskContext) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return Q of looked-up tasks: latents and actions to the mean of two heads `[.., 1]`."""
+        return lambda latent, action: self.value(latent, action, context, reduce="mean")
+
+    @staticmethod
+    def _of(layer: Any, heads: Tensor | None) -> tuple[Tensor, Tensor]:
+        return layer.of(heads)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
