@@ -70,9 +70,7 @@ def _build(name: str, random: np.random.RandomState) -> Any:
     domain, _, task = name.replace("-", "_").partition("_")
     domain = _DOMAINS.get(domain, domain)
     if (domain, task) not in suite.ALL_TASKS:
-        raise ValueError(
-            f"task must be one of the dm_control suite or of MT30, got {name!r}"
-        )
+        raise ValueError(f"task must be one of the dm_control suite or of MT30, got {name!r}")
     return suite.load(domain, task, task_kwargs={"random": random})
 
 

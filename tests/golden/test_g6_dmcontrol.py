@@ -1,4 +1,4 @@
-"""The custom dm_control tasks against resets, episodes and states that the published program saw."""
+"""The custom dm_control tasks against resets, episodes and states of the published program."""
 
 import numpy as np
 import pytest
@@ -72,9 +72,7 @@ def test_rewards_and_steps_from_given_states(name: str) -> None:
         np.testing.assert_array_equal(second[0], expected["obs_2"][row])
         np.testing.assert_allclose(reward, expected["reward_at_state"][row], **LAST_BITS)
         np.testing.assert_allclose(first[1], expected["reward_1"][row], **LAST_BITS)
-        np.testing.assert_allclose(
-            first[1] + second[1], expected["reward_sum2"][row], **LAST_BITS
-        )
+        np.testing.assert_allclose(first[1] + second[1], expected["reward_sum2"][row], **LAST_BITS)
 
 
 def test_stock_walker_starts_as_the_custom_one() -> None:

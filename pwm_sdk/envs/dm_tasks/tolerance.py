@@ -25,8 +25,8 @@ def gaussian(value: float, low: float, high: float = math.inf, *, margin: float)
     Source: dm_control suite (Tassa et al., 2018), section 2.2, tolerance with a Gaussian sigmoid.
     """
     scaled = _distance(value, low, high) / margin * _GAUSSIAN_SCALE
-    # numpy's exponential, since the last bit of another one may differ from the suite's.
-    return float(np.exp(-0.5 * (scaled * scaled)))
+    # As the suite writes it: another exponential or square may differ in the last bit.
+    return float(np.exp(-0.5 * scaled**2))
 
 
 def linear(
