@@ -36,8 +36,8 @@ def rewarded(domain: str, task: str, reward: Reward, start: Start | None = None)
     def build(random: np.random.RandomState) -> Any:
         environment = load_dm_control().load(domain, task, task_kwargs={"random": random})
         environment.task.get_reward = reward
-        if start is not None:
-            environment.task.initialize_episode = lambda physics: start(physics, random)
+        if (begin := start) is not None:
+            environment.task.initialize_episode = lambda physics: begin(physics, random)
         return environment
 
     return build
