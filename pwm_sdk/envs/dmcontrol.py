@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from pwm_sdk.envs.dm_tasks.registry import CUSTOM_TASKS
 from pwm_sdk.envs.engines import load_dm_control
 from pwm_sdk.keys import SUCCESS
 
-__all__ = ["DMControlEnv", "register_builder"]
+__all__ = ["DMControlEnv"]
 
-Builder = Callable[[np.random.RandomState], Any]
-"""Makes a `dm_control.rl.control.Environment` whose task draws from the given random state."""
-
-_BUILDERS: dict[str, Builder] = {}
 _DOMAINS = {"cup": "ball_in_cup"}
-
-
-def register_builder(name: str, builder: Builder) -> None:
-    """Let a task of the benchmark that the stock suite lacks be built by `builder`.
-
-    Args:
-        name: Name of the task, for example `"cup-spin"`.
-        builder: Takes the `numpy.random.RandomState` that the task must draw from.
-    """
-    _BUILDERS[name] = builder
 
 
 class DMControlEnv(gymnasium.Env):
@@ -41,7 +28,7 @@ class DMControlEnv(gymnasium.Env):
         name: Task name such as `"walker-run"`; `cup` means the domain `ball_in_cup`.
 
     Raises:
-        ValueError: For a task that neither the stock suite nor a registered builder has.
+        ValueError: For a task that neither the stock suite nor MT30 has.
         MissingSimulatorError: If dm_control is not installed.
     """
 
@@ -77,16 +64,13 @@ class DMControlEnv(gymnasium.Env):
 
 
 def _build(name: str, random: np.random.RandomState) -> Any:
-    if name in _BUILDERS:
-        return _BUILDERS[name](random)
+    if name in CUSTOM_TASKS:
+        return CUSTOM_TASKS[name](random)
     suite = load_dm_control()
     domain, _, task = name.replace("-", "_").partition("_")
     domain = _DOMAINS.get(domain, domain)
     if (domain, task) not in suite.ALL_TASKS:
-        raise ValueError(
-            f"task must be one of the stock dm_control suite, got {name!r}: "
-            "the custom tasks of MT30 come with the published system"
-        )
+        raise ValueError(f"task must be one of the dm_control suite or of MT30, got {name!r}")
     return suite.load(domain, task, task_kwargs={"random": random})
 
 

@@ -48,7 +48,7 @@ def make_env(
         int64; under `next` also `reward` [1] float32, `success` [1] bool and the done flags [1].
 
     Raises:
-        ValueError: For an unknown task, a custom task of the benchmark or a bad seed.
+        ValueError: For an unknown task (the message has the nearest names) or a bad seed.
         MissingSimulatorError: If the simulator is not installed.
     """
     from pwm_sdk.envs.torchrl_env import TorchRLTaskEnv  # keeps torch out of numpy-only workers

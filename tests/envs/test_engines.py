@@ -14,6 +14,7 @@ import logging, os, sys
 from pwm_sdk.envs.factory import make_gym
 assert not {"dm_control", "metaworld", "mujoco", "torch"} & set(sys.modules)
 make_gym("walker-walk").reset()
+make_gym("reacher-three-easy").reset()
 make_gym("mw-reach").reset()
 assert "MUJOCO_GL" not in os.environ
 assert not logging.root.handlers
@@ -21,7 +22,15 @@ assert "torch" not in sys.modules
 """
 
 
-@pytest.mark.parametrize(("module", "name"), [("dm_control", "cup-catch"), ("metaworld", "reach")])
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("dm_control", "cup-catch"),
+        ("dm_control", "cup-spin"),
+        ("dm_control", "reacher-three-easy"),
+        ("metaworld", "reach"),
+    ],
+)
 def test_missing_simulator(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingSimulatorError, match=r'pip install "pwm-sdk\[bench\]"') as caught:

@@ -1,0 +1,33 @@
+"""The name of the machine that a measurement was taken on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+
+
+def cores() -> int:
+    """Number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor() -> str:
+    """Name of the processor as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def load() -> str:
+    """How busy the machine is: processes that ran or waited over the last minute."""
+    return f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
+
+
+def slug() -> str:
+    """The machine as part of a folder's name, for example `2-cores-amd-epyc`."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{cores()} cores {processor()}".lower()).strip("-")

@@ -1,0 +1,1 @@
+"""The eleven dm_control tasks of MT30 that the stock suite does not have, one file per body."""

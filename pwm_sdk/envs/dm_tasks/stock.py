@@ -1,0 +1,43 @@
+"""Environments of the stock suite that reward, or start, in another way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pwm_sdk.envs.engines import load_dm_control
+
+__all__ = ["Builder", "Reward", "Start", "rewarded"]
+
+Builder = Callable[[np.random.RandomState], Any]
+"""Makes a `dm_control.rl.control.Environment` whose task draws from the given random state."""
+
+Reward = Callable[[Any], float]
+"""Reward of the state that a dm_control `Physics` holds."""
+
+Start = Callable[[Any, np.random.RandomState], None]
+"""Sets a dm_control `Physics` to the first state of an episode."""
+
+
+def rewarded(domain: str, task: str, reward: Reward, start: Start | None = None) -> Builder:
+    """A builder of a stock task with `reward` in place of its own.
+
+    Model, observations, time limit and control step stay the stock task's.
+
+    Args:
+        domain: Domain of the stock suite, such as `"walker"`.
+        task: Task of that domain.
+        reward: The reward.
+        start: Start of an episode; the stock task's if not given.
+    """
+
+    def build(random: np.random.RandomState) -> Any:
+        environment = load_dm_control().load(domain, task, task_kwargs={"random": random})
+        environment.task.get_reward = reward
+        if (begin := start) is not None:
+            environment.task.initialize_episode = lambda physics: begin(physics, random)
+        return environment
+
+    return build

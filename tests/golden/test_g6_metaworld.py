@@ -1,0 +1,55 @@
+"""Meta-World tasks against recorded episodes of the published setting on metaworld 3.1.1."""
+
+import numpy as np
+import pytest
+from vectors import load, text
+
+from pwm_sdk.envs.factory import make_gym
+
+RECORDED = {key: value.numpy() for key, value in load("g6_metaworld.npz").items()}
+EPISODES = sorted({key.split("/")[0] for key in RECORDED if "/rand_vec" in key})
+
+
+def recorded(name: str) -> list[dict[str, np.ndarray]]:
+    """Arrays of the consecutive episodes of one task."""
+    numbers = sorted({int(key.split("/")[1]) for key in RECORDED if key.startswith(name + "/")})
+    parts = (f"{name}/{number}/" for number in numbers)
+    return [
+        {key.removeprefix(p): value for key, value in RECORDED.items() if key.startswith(p)}
+        for p in parts
+    ]
+
+
+@pytest.fixture
+def numpy_state():
+    """The global numpy state, given back after the test."""
+    state = np.random.get_state()
+    yield
+    np.random.set_state(state)
+
+
+def test_every_recorded_task_is_replayed() -> None:
+    assert sorted(text("g6_metaworld.npz")["meta/tasks"]) == EPISODES
+    assert all(len(recorded(name)) > 1 for name in EPISODES)
+
+
+@pytest.mark.usefixtures("numpy_state")
+@pytest.mark.parametrize("name", EPISODES)
+def test_equals_the_recorded_episodes(name: str) -> None:
+    """The recordings drew their goals from the global numpy state, so this test does too."""
+    env = make_gym(name)
+    env.unwrapped.simulator.seeded_rand_vec = False
+    np.random.seed(int(RECORDED["meta/numpy_seed"]))
+    for expected in recorded(name):
+        observations, rewards, successes = [env.reset()[0]], [], []
+        np.testing.assert_array_equal(env.unwrapped.simulator._target_pos, expected["target_pos"])
+        for action in expected["actions"]:
+            observation, reward, _, truncated, info = env.step(action)
+            observations.append(observation)
+            rewards.append(reward)
+            successes.append(info["success"][0])
+        assert truncated
+        np.testing.assert_array_equal(observations, expected["obs"])
+        # Rewards are powers and exponentials, whose last bit depends on the processor.
+        np.testing.assert_allclose(rewards, expected["reward"], rtol=1e-13)
+        np.testing.assert_array_equal(successes, expected["success"] == 1.0)
