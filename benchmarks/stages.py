@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -28,18 +27,10 @@ from pwm_sdk import (
     optimize,
     run_episodes,
     summarize,
+    write_atomic,
 )
 
 Progress = Callable[[float, str], None]
-
-
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Write through a temporary file, so that `path` is never seen half-written."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pwm_sdk.algorithms.pwm import PWM
     from pwm_sdk.algorithms.pwm_config import PWMConfig
+    from pwm_sdk.checkpoints.atomic import write_atomic
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
     from pwm_sdk.envs.factory import make_env, make_gym, register_task
     from pwm_sdk.envs.pool import EnvPool
@@ -84,6 +85,7 @@ __all__ = [
     "summarize",
     "world_model_errors",
     "world_model_loss",
+    "write_atomic",
 ]
 
 _MODULE_OF = {
@@ -132,6 +134,7 @@ _MODULE_OF = {
     "summarize": "pwm_sdk.training.evaluate",
     "world_model_errors": "pwm_sdk.objectives.world_model",
     "world_model_loss": "pwm_sdk.objectives.world_model",
+    "write_atomic": "pwm_sdk.checkpoints.atomic",
 }
 
 

@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pwm_sdk.checkpoints.atomic import write_atomic
+
 VERSION = 1
 
 
@@ -32,18 +34,13 @@ class Checkpointed(nn.Module):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and settings to one file, atomically; nothing in it runs code."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         about = {
             "format": f"pwm_sdk.{type(self).__name__}",
             "version": str(VERSION),
             "settings": json.dumps(self.settings),
         }
-        part = path.with_name(path.name + ".part")
-        save_file({k: v.cpu().contiguous() for k, v in self.state_dict().items()}, part, about)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        weights = {k: v.cpu().contiguous() for k, v in self.state_dict().items()}
+        write_atomic(path, lambda part: save_file(weights, part, about))
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str]) -> Self:
