@@ -59,7 +59,8 @@ _STAND_INS = [
 def is_pickled(path: str | os.PathLike[str]) -> bool:
     """Tell whether a file begins as those that `torch.save` writes."""
     with Path(path).open("rb") as file:
-        return file.read(2).startswith(_MAGIC)
+        first = file.read(9)
+    return first.startswith(_MAGIC) and not first.endswith(b"{")  # safetensors: length, then JSON
 
 
 def open_foreign(path: str | os.PathLike[str]) -> Any:

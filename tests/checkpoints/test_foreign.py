@@ -90,5 +90,5 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_pickled_files_are_told_from_others(tmp_path: Path) -> None:
     assert is_pickled(golden("g7_tdmpc2_ckpt_new.pt"))
-    (tmp_path / "other").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    (tmp_path / "other").write_bytes(b"\x80\0\0\0\0\0\0\0{}")  # safetensors, 128 bytes of JSON
     assert not is_pickled(tmp_path / "other")
