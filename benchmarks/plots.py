@@ -10,10 +10,9 @@ import matplotlib
 import numpy as np
 from aggregates import Row, matrix, methods_of, profile, tasks_of
 from published import METHODS, Published
-from stages import write_atomic
 from tables import label_of, suites_of
 
-from pwm_sdk import MT80
+from pwm_sdk import MT80, write_atomic
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

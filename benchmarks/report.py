@@ -21,7 +21,7 @@ from notes import SCORES, SEEDS, aggregate_note, fill, incomplete, published_not
 from plots import Curves, plot_bars, plot_curves, plot_profile
 from published import Published
 from scores import check_rows, load_rows, save_rows
-from stages import write_atomic, write_json
+from stages import write_json
 from tables import (
     aggregate_table,
     published_table,
@@ -29,6 +29,8 @@ from tables import (
     seconds_table,
     seed_table,
 )
+
+from pwm_sdk import write_atomic
 
 
 @dataclass(frozen=True)

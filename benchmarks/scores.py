@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aggregates import Row
-from stages import write_atomic
 
-from pwm_sdk import MT80
+from pwm_sdk import MT80, write_atomic
 
 TEXT_COLUMNS = ("task", "method")
 REQUIRED = ("seed", *TEXT_COLUMNS)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -20,18 +19,9 @@ import torch.distributed as dist
 from final import FinalEvaluation
 from recipe import Preset, build, plan_of, split_tasks
 
-from pwm_sdk import MT80, GrowingBatch, summarize
+from pwm_sdk import MT80, GrowingBatch, summarize, write_atomic
 
 Progress = Callable[[float, str], None]
-
-
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Write through a temporary file, so that `path` is never seen half-written."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pwm_sdk.algorithms.pwm_config import PWMConfig
     from pwm_sdk.algorithms.tdmpc2 import TDMPC2
     from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
+    from pwm_sdk.checkpoints.atomic import write_atomic
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
     from pwm_sdk.envs.factory import make_env, make_gym, register_task
     from pwm_sdk.envs.pool import EnvPool
@@ -120,6 +121,7 @@ __all__ = [
     "td_targets",
     "world_model_errors",
     "world_model_loss",
+    "write_atomic",
 ]
 
 _MODULE_OF = {
@@ -188,6 +190,7 @@ _MODULE_OF = {
     "td_targets": "pwm_sdk.objectives.tdmpc2",
     "world_model_errors": "pwm_sdk.objectives.world_model",
     "world_model_loss": "pwm_sdk.objectives.world_model",
+    "write_atomic": "pwm_sdk.checkpoints.atomic",
 }
 
 

@@ -23,14 +23,14 @@ INTERNAL = {
     "optim": set(),
     "tasks": set(),
     "functional": set(),
-    "models": {"functional", "keys", "protocols"},
+    "checkpoints": set(),
+    "models": {"functional", "keys", "protocols", "checkpoints"},
     "rollout": {"functional", "keys", "protocols"},
     "planner": {"functional", "keys", "protocols"},
     "objectives": {"functional", "keys", "protocols"},
-    "data": {"keys"},
+    "data": {"keys", "checkpoints"},
     "envs": {"keys", "protocols", "tasks", "simulators"},
     "simulators": {"keys", "protocols"},
-    "checkpoints": {"keys", "protocols", "models"},
     "testing": {"keys", "protocols", "models"},
     "diagnostics": {"keys", "protocols", "models"},
     # functional: for metrics such as the share of saturated actions
@@ -56,7 +56,7 @@ EXTERNAL = {
     "data": {*TENSORS, "torchrl", "numpy", "safetensors"},
     "envs": {*TENSORS, "torchrl", "numpy", "gymnasium"},
     "simulators": {*TENSORS, "numpy"},
-    "checkpoints": {*TENSORS, "safetensors"},
+    "checkpoints": {"torch", "safetensors"},
     "algorithms": {*TENSORS, "torchrl"},
     "training": {*TENSORS, "torchrl", "numpy", "tqdm"},
     "__init__": set(),
@@ -64,6 +64,7 @@ EXTERNAL = {
 
 # part of the package -> packages of an extra, which it may import inside a function
 LAZY = {
+    "data": {"gymnasium", "minari"},
     "envs": {"dm_control", "metaworld", "mujoco"},
     "simulators": {"mujoco", "newton", "warp"},
     "training": {"tensorboard", "wandb"},

@@ -11,6 +11,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pwm_sdk.checkpoints.atomic import write_atomic
+
 __all__ = ["read_folder", "write_folder"]
 
 _MANIFEST = "manifest.json"
@@ -28,18 +30,20 @@ def write_folder(
         path: the folder; made where it is missing.
         tensors: any shapes and dtypes; moved to the CPU.
         about: JSON values, among them `format` and `version`.
+
+    Raises:
+        ValueError: If the folder holds something that this function did not write.
     """
     folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / _MANIFEST
-    old = json.loads(manifest.read_text())["tensors"] if manifest.exists() else "tensors-0"
+    old = json.loads(manifest.read_text()).get("tensors") if manifest.exists() else "tensors-0"
+    if old is None:
+        raise ValueError(f"path must not hold another kind of data, got {str(folder)!r}")
     name = f"tensors-{int(old.split('-')[1].split('.')[0]) + 1}.safetensors"
-    part = folder / f"{name}.part"
-    save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, part)
-    _replace(part, folder / name)
-    part = folder / f"{_MANIFEST}.part"
-    part.write_text(json.dumps({**about, "tensors": name}, indent=2) + "\n")
-    _replace(part, manifest)
+    contents = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    write_atomic(folder / name, lambda part: save_file(contents, part))
+    text = json.dumps({**about, "tensors": name}, indent=2) + "\n"
+    write_atomic(manifest, lambda part: part.write_text(text))
     for file in folder.glob("tensors-*"):
         if file.name != name:
             file.unlink()
@@ -70,19 +74,3 @@ def read_folder(
         found = f"{about.get('format')!r} version {about.get('version')}"
         raise ValueError(f"path must hold {format!r} version <= {version}, got {found}")
     return load_file(manifest.parent / Path(about["tensors"]).name), about
-
-
-def _replace(part: Path, target: Path) -> None:
-    """Move a complete file to its name, once its bytes and then its name are on the disk."""
-    _sync(part)
-    part.replace(target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

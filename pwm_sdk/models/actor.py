@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.checkpoints.pwm import pwm_actor
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
 from pwm_sdk.models.members import cut_member
@@ -39,6 +41,8 @@ class FirstOrderActor(Checkpointed):
 
     Source: PWM (arXiv 2407.02466), appendix; SHAC (arXiv 2204.07137) for the state-independent std.
     """
+
+    foreign: ClassVar = {"PWM": pwm_actor}
 
     def __init__(
         self,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from pwm_sdk.checkpoints.pwm import pwm_critic
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
 from pwm_sdk.models.members import cut_member
@@ -31,6 +33,7 @@ class Critic(Checkpointed):
     1/fan_in), not orthogonal.
     """
 
+    foreign: ClassVar = {"PWM": pwm_critic}
     value_scale: Tensor
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Saving a module with the arguments it was built from, in one safetensors file."""
+"""A module as a file: saved with the arguments it was built from, opened from any known file."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
+
+from pwm_sdk.checkpoints.atomic import write_atomic
+from pwm_sdk.checkpoints.foreign import is_pickled
+from pwm_sdk.checkpoints.kinds import read_part
+from pwm_sdk.checkpoints.layout import Part, PartReader
 
 VERSION = 1
 
@@ -26,40 +31,44 @@ class Checkpointed(nn.Module):
 
     Attributes:
         settings: the constructor's arguments, JSON values.
+        foreign: what reads such a module from other programs' files, by the program.
     """
 
     settings: dict[str, Any]
+    foreign: ClassVar[Mapping[str, PartReader]] = {}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and settings to one file, atomically; nothing in it runs code."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         about = {
             "format": f"pwm_sdk.{type(self).__name__}",
             "version": str(VERSION),
             "settings": json.dumps(self.settings),
         }
-        part = path.with_name(path.name + ".part")
-        save_file({k: v.cpu().contiguous() for k, v in self.state_dict().items()}, part, about)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        weights = {k: v.cpu().contiguous() for k, v in self.state_dict().items()}
+        write_atomic(path, lambda part: save_file(weights, part, about))
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str]) -> Self:
-        """Build a module from a file that `save` wrote, on the CPU.
+        """Build a module from a file, on the CPU: one that `save` wrote, or a published one.
 
         Args:
-            path: the file.
+            path: the file. Whose program wrote it is found out from what it holds.
 
         Raises:
             FileNotFoundError: if there is none.
-            ValueError: if it is damaged, of another class or a newer version, or its weights do
-                not fit.
+            ValueError: if it is damaged, would run code, has no such module or is of a newer
+                version, or if a weight is missing, unknown or does not fit.
         """
+        return cls._build(*cls._read(path), path)
+
+    @classmethod
+    def _read(cls, path: str | os.PathLike[str]) -> Part:
+        """Read settings and weights from a file of any known kind."""
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(f"path must name a file, got {path}")
+        if is_pickled(path):
+            return read_part(path, cls.foreign, cls.__name__)
         try:
             with safe_open(path, "pt") as file:
                 about = file.metadata() or {}
@@ -71,7 +80,14 @@ class Checkpointed(nn.Module):
             raise ValueError(f"path must hold a {expected}, got {about.get('format')} in {path}")
         if int(about["version"]) > VERSION:
             raise ValueError(f"version must be at most {VERSION}, got {about['version']} in {path}")
-        module = cls(**json.loads(about["settings"]))
+        return Part(json.loads(about["settings"]), weights)
+
+    @classmethod
+    def _build(
+        cls, settings: dict[str, Any], weights: dict[str, Tensor], path: str | os.PathLike[str]
+    ) -> Self:
+        """Build a module and give it its weights."""
+        module = cls(**settings)
         try:
             module.load_state_dict(weights)
         except RuntimeError as error:

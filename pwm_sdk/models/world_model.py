@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pwm_sdk.checkpoints.fit import fit_tasks
+from pwm_sdk.checkpoints.pwm import pwm_world_model
+from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_world_model
 from pwm_sdk.functional.losses import two_hot_loss
 from pwm_sdk.functional.twohot import two_hot_decode
 from pwm_sdk.models.conditioning import TaskContext, action_masks, join, new_embedding
@@ -57,6 +61,8 @@ class WorldModel(Checkpointed):
 
     Source: TD-MPC2 (arXiv 2310.16828), section 3 and appendix; PWM (arXiv 2407.02466), section 4.1.
     """
+
+    foreign: ClassVar = {"TD-MPC2": tdmpc2_world_model, "PWM": pwm_world_model}
 
     def __init__(
         self,
@@ -125,6 +131,27 @@ class WorldModel(Checkpointed):
             ValueError: for another size, or sizes of observation and action that are missing.
         """
         return cls(**sized_settings(size, tasks, overrides))
+
+    @classmethod
+    def from_checkpoint(cls, path: str | os.PathLike[str], tasks: Any = None) -> Self:
+        """Build a world model from a file of `save`, of TD-MPC2 or of PWM, on the CPU.
+
+        All sizes are those of the weights.
+
+        Args:
+            path: the file.
+            tasks: the `TaskSet` that the model was trained for, or the one `Task`: it is compared
+                with the file, and its action sizes become masks where the file has none (files of
+                TD-MPC2 before late 2024 and of PWM). None compares nothing and adds no masks.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file is damaged, would run code, has an unknown layout or is of a
+                newer version, if a weight is missing, unknown or does not fit, or if the model is
+                of other tasks or sizes.
+        """
+        settings, weights = cls._read(path)
+        return cls._build(fit_tasks(settings, tasks, path), weights, path)
 
     def set_observation_statistics(
         self, mean: Tensor, std: Tensor, task: int | None = None

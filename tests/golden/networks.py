@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from published import Data, prefixed
+from published_weights import Data, prefixed
 from torch import Tensor
 
 from pwm_sdk.models.conditioning import TaskContext

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from networks import policy_prior, q_ensemble, real_actions
-from published import prefixed, world_model
+from published_weights import prefixed, world_model
 from vectors import load
 
 from pwm_sdk.functional.gaussian import gaussian_log_prob, tanh_log_slope

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from published import actor, critic, prefixed, world_model
+from published_weights import actor, critic, prefixed, world_model
 from vectors import load
 
 

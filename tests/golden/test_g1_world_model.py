@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from published import prefixed, world_model
+from published_weights import prefixed, world_model
 from vectors import load
 
 from pwm_sdk.functional.twohot import two_hot_mean

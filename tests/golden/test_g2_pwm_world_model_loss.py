@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from published import Data, prefixed, world_model
+from published_weights import Data, prefixed, world_model
 from tensordict import TensorDict
 from vectors import load
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from networks import NAMES, policy_prior, q_ensemble
-from published import Data, prefixed, world_model
+from published_weights import Data, prefixed, world_model
 from tensordict import TensorDict
 from torch import Tensor
 from vectors import load

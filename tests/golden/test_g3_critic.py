@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from published import critic, critic_state, prefixed
+from published_weights import critic, critic_state, prefixed
 from vectors import load
 
 from pwm_sdk.objectives.policy import critic_loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from published import Data, actor, actor_state, critic, critic_state, prefixed, world_model
+from published_weights import Data, actor, actor_state, critic, critic_state, prefixed, world_model
 from tensordict import TensorDict
 from torch import Tensor
 from vectors import load

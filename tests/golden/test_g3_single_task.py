@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from published import Data, actor, actor_state, critic, prefixed, world_model
+from published_weights import Data, actor, actor_state, critic, prefixed, world_model
 from torch import Tensor
 from vectors import load
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from published import Ensemble, Prior, prefixed, world_model
+from published_weights import Ensemble, Prior, prefixed, world_model
 from torch import Tensor
 from vectors import load
 

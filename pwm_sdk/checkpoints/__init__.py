@@ -1,0 +1,1 @@
+"""Files that last: atomic writing, foreign weights and what they mean."""

@@ -1,0 +1,118 @@
+"""Strict reading of a foreign state dict: every key is accounted for, every shape is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+__all__ = ["Layer", "Part", "PartReader", "chain", "need", "refuse_others", "section"]
+
+State = Mapping[str, Any]
+
+
+class Part(NamedTuple):
+    """One of our modules, as it stands in a file.
+
+    Attributes:
+        settings: arguments of the module's constructor.
+        weights: its `state_dict`.
+    """
+
+    settings: dict[str, Any]
+    weights: dict[str, Tensor]
+
+
+class Layer(NamedTuple):
+    """A linear layer with the LayerNorm beside it, `[*stack, ..]` where several are stacked.
+
+    Attributes:
+        weight: `[*stack, out, in]`.
+        bias: `[*stack, out]`.
+        scale: of the norm, `[*stack, out]`; None without a norm.
+        shift: of the norm, `[*stack, out]`; None without a norm.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+
+
+PartReader = Callable[[Any], Part]
+
+
+def section(contents: Any, name: str, kind: str) -> State:
+    """Return the state dict called `name` of a file.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = contents.get(name) if isinstance(contents, Mapping) else None
+    if not isinstance(found, Mapping):
+        keys = list(contents) if isinstance(contents, Mapping) else type(contents).__name__
+        raise ValueError(f"{kind} must have a state dict {name!r}, got {keys}")
+    return found
+
+
+def need(state: State, key: str, shape: tuple[int | None, ...]) -> Tensor:
+    """Return the weight `key`, whose `shape` may have any size where it says None.
+
+    Raises:
+        ValueError: If it is missing, no tensor of floating-point numbers, or of another shape.
+    """
+    if key not in state:
+        raise ValueError(f"checkpoint must have the key {key!r}, got none")
+    value = state[key]
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        found = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{key} must be a tensor of floating-point numbers, got {found}")
+    fits = value.dim() == len(shape) and all(
+        expected in (None, size) for expected, size in zip(shape, value.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{key} must have shape [{wanted}], got {list(value.shape)}")
+    return value
+
+
+def chain(
+    state: State,
+    keys: Iterable[tuple[str, ...]],
+    *,
+    stack: tuple[int, ...] = (),
+    in_dim: int | None = None,
+    out_dim: int | None = None,
+) -> list[Layer]:
+    """Return the layers of an MLP, each of which takes what the one before gives.
+
+    Args:
+        state: the state dict.
+        keys: of each layer, the names of weight and bias, and of scale and shift where it is
+            normed.
+        stack: leading sizes of every weight.
+        in_dim: inputs of the first layer; None: any.
+        out_dim: outputs of the last one; None: any.
+
+    Raises:
+        ValueError: If a weight is missing or does not fit the others.
+    """
+    layers, names = [], list(keys)
+    for number, (weight, *vectors) in enumerate(names):
+        out = out_dim if number == len(names) - 1 else None
+        matrix = need(state, weight, (*stack, out, in_dim))
+        in_dim = matrix.shape[-2]
+        layers.append(Layer(matrix, *(need(state, name, (*stack, in_dim)) for name in vectors)))
+    return layers
+
+
+def refuse_others(state: State, known: Iterable[str], ignored: Callable[[str], bool]) -> None:
+    """Check that a state dict holds nothing that is neither known nor to be ignored.
+
+    Raises:
+        ValueError: If it does; the message names the keys.
+    """
+    others = sorted(set(state) - set(known))
+    if others := [key for key in others if not ignored(key)]:
+        raise ValueError(f"checkpoint must hold only keys of a known layout, got {others[:8]}")
