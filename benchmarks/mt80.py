@@ -1,15 +1,12 @@
-"""Learn many tasks with one world model and one policy each, from no data, and print the table.
+"""Learn many tasks with one world model and one policy each, and print the table.
 
-    python benchmarks/mt80.py                          # preset "quick": eight real tasks, no
-    download, no GPU
-    python benchmarks/mt80.py --seeds 3                # three seeds, one after the other on two
-    cores python benchmarks/mt80.py --preset smoke           # the same path in under a minute
-    python benchmarks/mt80.py --tasks mw-reach cheetah-run --rounds 30
+    python benchmarks/mt80.py                    # eight real tasks, no data, no download, no GPU
+    python benchmarks/mt80.py --seeds 3          # three seeds, one after the other on two cores
+    python benchmarks/mt80.py --preset smoke     # the same path in under a minute
+    python benchmarks/mt80.py --preset published --data DIR --checkpoint FILE --device cuda
 
-Everything goes to runs/<name>/: config.json, report.md, scores.csv, curves.png and, per seed, the
-data set, the networks
-and a log of every round. An interrupted run continues where it stopped when the same command is
-given again.
+Everything goes to runs/<name>/: config.json, report.md, scores.csv, plots and, per seed, networks
+and logs. An interrupted run continues where it stopped when the same command is given again.
 """
 
 from __future__ import annotations
@@ -45,21 +42,21 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Learn many tasks, from no data, with one world model and one first-order policy each.
+    """Learn many tasks with one world model and one first-order policy each; print the scores.
 
-    Prints the table of scores at the end.
-
-    Results go to OUT/NAME: report.md, scores.csv, curves.png, config.json and one folder per seed
-    with its data set, networks and log. Give the same command again to continue an interrupted run.
+    Results go to OUT/NAME: report.md, scores.csv, plots, config.json and one folder per seed with
+    its networks and logs. Give the same command again to continue an interrupted run.
     """
 
-    preset: Literal["quick", "smoke"] = "quick"
-    """quick: eight real tasks, under a quarter of an hour a seed on two cores. smoke: tiny."""
+    preset: Literal["quick", "smoke", "published", "published-pretrain"] = "quick"
+    """What to run.
+
+    quick: eight real tasks from no data, under a quarter of an hour a seed on two cores. smoke:
+    the same, tiny. published: the paper's policies from its data and world model.
+    published-pretrain: the world model as well, from the data.
+    """
     tasks: tuple[str, ...] = ()
-    """Tasks instead of the preset's, by name.
-
-    The 19 stock dm_control tasks of MT30 and the 50 of Meta-World (mw-...).
-    """
+    """Tasks instead of the preset's, by name; the published presets take all by default."""
     seeds: int = 1
     """Number of seeds (0, 1, ...).
 
@@ -76,13 +73,44 @@ class Arguments:
     name: str | None = None
     """Folder of this run; the preset's name by default."""
     jobs: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Seeds that run at once; by default half the number of cores."""
+    """Seeds (published presets: policies) that run at once; by default as many as cores allow."""
+    data: Path | None = None
+    """Published presets: folder of chunk_*.pt files, or of a converted dataset."""
+    checkpoint: Path | None = None
+    """published: file of the world model (TD-MPC2, PWM or our own)."""
+    suite: Literal["mt30", "mt80"] = "mt80"
+    """Published presets: which tasks data and model have."""
+    steps: int = 10_000
+    """Published presets: updates of each policy."""
+    batch_size: int = 512
+    """Published presets: imagined starts of each update."""
+    size: int = 48
+    """published-pretrain: size of the world model, 1, 5, 19, 48 or 317."""
+    pretrain_steps: int = 10_000_000
+    """published-pretrain: updates of the world model."""
+    pretrain_batch: int = 1024
+    """published-pretrain: windows of each."""
+    episodes: int = 10
+    """Published presets: episodes of each evaluation."""
 
 
 def main() -> None:
     """Run the benchmark."""
     arguments = tyro.cli(Arguments, description=Arguments.__doc__)
     sys.path.insert(0, str(HERE))
+    from report import write_report  # before the run: what the report lacks shows at once
+
+    folder = arguments.out / (arguments.name or arguments.preset)
+    begin = time.perf_counter()
+    published = arguments.preset.startswith("published")
+    rows = (_published if published else _quick)(arguments, folder)
+    minutes, command = (time.perf_counter() - begin) / 60.0, " ".join(sys.argv)
+    suite = arguments.suite.upper()
+    print(write_report(folder, rows, minutes=minutes, command=command, benchmark=suite))
+
+
+def _quick(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
+    """Learn from no data."""
     from recipe import PRESETS, chosen_tasks
 
     preset = PRESETS[arguments.preset]
@@ -92,19 +120,52 @@ def main() -> None:
         preset = replace(preset, rounds=arguments.rounds)
     _check(arguments, preset.rounds)
     preset = replace(preset, tasks=tuple(task.name for task in chosen_tasks(preset)))
-    folder = arguments.out / (arguments.name or arguments.preset)
-    _keep_config(
-        folder, {"preset": dataclasses.asdict(preset), "budget_minutes": arguments.budget_minutes}
-    )
-    from report import write_report  # before the run: what the report lacks shows at once
+    budget = arguments.budget_minutes
+    _keep_config(folder, {"preset": dataclasses.asdict(preset), "budget_minutes": budget})
+    return _run_seeds(arguments, preset, folder)
 
-    begin = time.perf_counter()
-    rows = _run_seeds(arguments, preset, folder)
-    print(
-        write_report(
-            folder, rows, minutes=(time.perf_counter() - begin) / 60.0, command=" ".join(sys.argv)
-        )
+
+def _published(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
+    """Learn from data and a world model, or from data alone."""
+    from offline import TASK_SETS, OfflinePreset, run_offline
+
+    pretrain = arguments.preset == "published-pretrain"
+    for name, value in (("data", arguments.data), ("checkpoint", arguments.checkpoint)):
+        needed = name == "data" or not pretrain
+        if needed and (value is None or not value.exists()):
+            raise SystemExit(f"--{name} must name an existing path for this preset, got {value}")
+    known = TASK_SETS[arguments.suite]
+    preset = OfflinePreset(
+        suite=arguments.suite,
+        tasks=tuple(known[name].name for name in arguments.tasks) or tuple(t.name for t in known),
+        pretrain=pretrain,
+        **{
+            name: getattr(arguments, name)
+            for name in (
+                "size",
+                "pretrain_steps",
+                "pretrain_batch",
+                "steps",
+                "batch_size",
+                "episodes",
+            )
+        },
     )
+    _keep_config(folder, {"preset": dataclasses.asdict(preset)})
+    os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
+    return run_offline(
+        preset,
+        folder,
+        data=arguments.data,
+        checkpoint=arguments.checkpoint,
+        seeds=arguments.seeds,
+        jobs=arguments.jobs or (_cores() if arguments.device == "cpu" else 1),
+        device=arguments.device,
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check(arguments: Arguments, rounds: int) -> None:
@@ -133,9 +194,7 @@ def _keep_config(folder: Path, config: dict[str, Any]) -> None:
 def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str, Any]]:
     from tqdm import tqdm
 
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = _cores()
     parts = _parts(preset, cores)
     jobs = max(1, min(arguments.seeds, arguments.jobs or cores // len(parts)))
     os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})

@@ -14,7 +14,7 @@ from pwm_sdk import keys
 from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
 from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targets
 from pwm_sdk.objectives.world_model import StepErrors, step_errors, task_ids
-from pwm_sdk.optim import frozen, optimize, soft_update
+from pwm_sdk.optim import frozen, optimize, scale_learning_rates, soft_update
 
 
 class TDMPC2:
@@ -71,6 +71,7 @@ class TDMPC2:
             prior.parameters(), lr=config.lr, eps=1e-5, fused=True
         )
         self._carried: Tensor | None = None
+        self.updates = 0
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Improve model, Q functions and prior once from windows of data.
@@ -91,6 +92,7 @@ class TDMPC2:
         errors, metrics = self._update_model(batch, task)
         metrics |= self._update_prior(errors.latent.detach(), task)
         soft_update(self.target, self.q, self.config.tau)
+        self.updates += 1
         return metrics
 
     def fit(self, replay: Any, steps: int) -> dict[str, Tensor]:
@@ -147,18 +149,24 @@ class TDMPC2:
         )
         return errors, joint
 
+    def set_learning_rates(self, factor: float) -> None:
+        """Set all learning rates to `factor` times their start."""
+        scale_learning_rates(self.optimizer, factor)
+        scale_learning_rates(self.prior_optimizer, factor)
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
         if self.generator is not None:
             state["generator"] = self.generator.get_state()
-        return {**state, "scale": self.scale, "carried": self._carried}
+        return {**state, "scale": self.scale, "carried": self._carried, "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.scale, self._carried = state["scale"], state["carried"]
+        self.updates = state["updates"]
         if self.generator is not None:
             self.generator.set_state(state["generator"])
 
