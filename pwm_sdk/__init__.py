@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from pwm_sdk.algorithms.pwm import PWM
     from pwm_sdk.algorithms.pwm_config import PWMConfig
     from pwm_sdk.checkpoints.atomic import write_atomic
+    from pwm_sdk.data.chunks import from_tdmpc2_chunks, to_tdmpc2_chunks
+    from pwm_sdk.data.minari import to_minari
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
     from pwm_sdk.envs.factory import make_env, make_gym, register_task
     from pwm_sdk.envs.pool import EnvPool
@@ -70,6 +72,7 @@ __all__ = [
     "critic_loss",
     "evaluate",
     "exploitation_gap",
+    "from_tdmpc2_chunks",
     "frozen",
     "imagined_returns",
     "init_fan_in",
@@ -83,6 +86,8 @@ __all__ = [
     "run_episodes",
     "soft_update",
     "summarize",
+    "to_minari",
+    "to_tdmpc2_chunks",
     "world_model_errors",
     "world_model_loss",
     "write_atomic",
@@ -119,6 +124,7 @@ _MODULE_OF = {
     "critic_loss": "pwm_sdk.objectives.policy",
     "evaluate": "pwm_sdk.training.evaluate",
     "exploitation_gap": "pwm_sdk.training.metrics",
+    "from_tdmpc2_chunks": "pwm_sdk.data.chunks",
     "frozen": "pwm_sdk.optim",
     "imagined_returns": "pwm_sdk.objectives.policy",
     "init_fan_in": "pwm_sdk.models.layers",
@@ -132,6 +138,8 @@ _MODULE_OF = {
     "run_episodes": "pwm_sdk.training.collect",
     "soft_update": "pwm_sdk.optim",
     "summarize": "pwm_sdk.training.evaluate",
+    "to_minari": "pwm_sdk.data.minari",
+    "to_tdmpc2_chunks": "pwm_sdk.data.chunks",
     "world_model_errors": "pwm_sdk.objectives.world_model",
     "world_model_loss": "pwm_sdk.objectives.world_model",
     "write_atomic": "pwm_sdk.checkpoints.atomic",

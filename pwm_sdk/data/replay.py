@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -162,12 +162,11 @@ class ReplayBuffer:
 
         They are views, valid until the episode is evicted, or a copy where it wraps round the ring.
         """
-        found = []
-        for start, length, _ in self._episodes_of(task).tolist():
-            rows = self._ring.rows[start : start + length]
-            over = length - len(rows)
-            found.append(torch.cat([rows, self._ring.rows[:over]]) if over else rows)
-        return found
+        return list(self.iter_episodes(task))
+
+    def iter_episodes(self, task: int | None = None) -> Iterator[TensorDict]:
+        """Yield what `episodes` returns, one after the other."""
+        return self._ring.episodes(self._episodes_of(task))
 
     def num_episodes(self, task: int | None = None) -> int:
         """Return the number of episodes kept, of all tasks or of one."""

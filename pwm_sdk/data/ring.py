@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from tensordict import TensorDict
@@ -15,6 +15,8 @@ from pwm_sdk.data.storage import RowStorage
 from pwm_sdk.keys import ACTION, OBSERVATION, TASK
 
 __all__ = ["Ring"]
+
+_BLOCK = 4096
 
 
 class Ring:
@@ -92,6 +94,14 @@ class Ring:
     def gather(self, index: Tensor, names: Sequence[str]) -> TensorDict:
         """Return some entries of the rows at `index` [..] int64, as TensorDict [..]."""
         return self._storage.gather(index, names)
+
+    def episodes(self, table: Tensor) -> Iterator[TensorDict]:
+        """Yield the episodes [T+1] of `table`, start, length and task of each, [episodes, 3]."""
+        for block in table.split(_BLOCK):  # as Python numbers, millions of them take a lot of room
+            for start, length, _ in block.tolist():
+                rows = self.rows[start : start + length]
+                over = length - len(rows)
+                yield torch.cat([rows, self.rows[:over]]) if over else rows
 
     def _use(self, rows: TensorDict) -> None:
         """Keep the episodes in `rows`."""
