@@ -7,7 +7,6 @@ Run `python benchmarks/ablate.py --seeds 3 --rounds 35`, or a part of it with
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,7 +18,7 @@ import numpy as np
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from mt80 import SETTINGS
+from machine import cores, settle
 from recipe import PRESETS, Preset
 from tqdm import tqdm
 
@@ -77,10 +76,10 @@ def main() -> None:
         readings=2,
         plan_episodes=0,
     )
-    os.environ.update({key: os.environ.get(key, value) for key, value in SETTINGS.items()})
+    settle()
     pairs = [(name, seed) for seed in range(arguments.seeds) for name in arguments.variants]
     with ProcessPoolExecutor(
-        arguments.jobs or os.cpu_count(), mp_context=multiprocessing.get_context("spawn")
+        arguments.jobs or cores(), mp_context=multiprocessing.get_context("spawn")
     ) as executor:
         runs = {executor.submit(run, preset, *pair, arguments.out): pair for pair in pairs}
         for _ in tqdm(as_completed(runs), total=len(runs), unit="run"):

@@ -1,4 +1,4 @@
-"""The name of the machine that a measurement was taken on."""
+"""The machine that a run is on: its name, its cores and how processes are set up on it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ import os
 import platform
 import re
 from pathlib import Path
+
+SETTINGS = {
+    # Small networks gain nothing from a second thread; the second core has its own tasks or its
+    # own seed.
+    "OMP_NUM_THREADS": "1",
+    # Processes of a seed meet on this machine.
+    "GLOO_SOCKET_IFNAME": "lo",
+    # Unless told otherwise, glibc returns large blocks to the kernel after every operation.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+
+
+def settle() -> None:
+    """Set the environment of the processes that this one starts, where it is not set yet."""
+    os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
 
 
 def cores() -> int:

@@ -12,7 +12,6 @@ and logs. An interrupted run continues where it stopped when the same command is
 from __future__ import annotations
 
 import dataclasses
-import json
 import multiprocessing
 import os
 import sys
@@ -27,17 +26,6 @@ from typing import Annotated, Any, Literal
 import tyro
 
 HERE = Path(__file__).resolve().parent
-SETTINGS = {
-    # Small networks gain nothing from a second thread; the second core has its own tasks or its
-    # own seed.
-    "OMP_NUM_THREADS": "1",
-    # Processes of a seed meet on this machine.
-    "GLOO_SOCKET_IFNAME": "lo",
-    # Unless told otherwise, glibc returns large blocks to the kernel after every operation.
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_TOP_PAD_": str(1 << 26),
-}
 
 
 @dataclass(frozen=True)
@@ -102,8 +90,12 @@ def main() -> None:
 
     folder = arguments.out / (arguments.name or arguments.preset)
     begin = time.perf_counter()
-    published = arguments.preset.startswith("published")
-    rows = (_published if published else _quick)(arguments, folder)
+    if arguments.preset.startswith("published"):
+        from offline import run_published
+
+        rows = run_published(arguments, folder)
+    else:
+        rows = _quick(arguments, folder)
     minutes, command = (time.perf_counter() - begin) / 60.0, " ".join(sys.argv)
     suite = arguments.suite.upper()
     print(write_report(folder, rows, minutes=minutes, command=command, benchmark=suite))
@@ -112,6 +104,7 @@ def main() -> None:
 def _quick(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
     """Learn from no data."""
     from recipe import PRESETS, chosen_tasks
+    from stages import keep_config
 
     preset = PRESETS[arguments.preset]
     if arguments.tasks:
@@ -121,51 +114,8 @@ def _quick(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
     _check(arguments, preset.rounds)
     preset = replace(preset, tasks=tuple(task.name for task in chosen_tasks(preset)))
     budget = arguments.budget_minutes
-    _keep_config(folder, {"preset": dataclasses.asdict(preset), "budget_minutes": budget})
+    keep_config(folder, {"preset": dataclasses.asdict(preset), "budget_minutes": budget})
     return _run_seeds(arguments, preset, folder)
-
-
-def _published(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
-    """Learn from data and a world model, or from data alone."""
-    from offline import TASK_SETS, OfflinePreset, run_offline
-
-    pretrain = arguments.preset == "published-pretrain"
-    for name, value in (("data", arguments.data), ("checkpoint", arguments.checkpoint)):
-        needed = name == "data" or not pretrain
-        if needed and (value is None or not value.exists()):
-            raise SystemExit(f"--{name} must name an existing path for this preset, got {value}")
-    known = TASK_SETS[arguments.suite]
-    preset = OfflinePreset(
-        suite=arguments.suite,
-        tasks=tuple(known[name].name for name in arguments.tasks) or tuple(t.name for t in known),
-        pretrain=pretrain,
-        **{
-            name: getattr(arguments, name)
-            for name in (
-                "size",
-                "pretrain_steps",
-                "pretrain_batch",
-                "steps",
-                "batch_size",
-                "episodes",
-            )
-        },
-    )
-    _keep_config(folder, {"preset": dataclasses.asdict(preset)})
-    os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
-    return run_offline(
-        preset,
-        folder,
-        data=arguments.data,
-        checkpoint=arguments.checkpoint,
-        seeds=arguments.seeds,
-        jobs=arguments.jobs or (_cores() if arguments.device == "cpu" else 1),
-        device=arguments.device,
-    )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check(arguments: Arguments, rounds: int) -> None:
@@ -177,27 +127,13 @@ def _check(arguments: Arguments, rounds: int) -> None:
         raise SystemExit(f"--budget-minutes must be positive, got {arguments.budget_minutes}")
 
 
-def _keep_config(folder: Path, config: dict[str, Any]) -> None:
-    """Write the settings beside the results, or refuse where results of other settings lie."""
-    from stages import write_json
-
-    path = folder / "config.json"
-    config = json.loads(json.dumps(config))
-    if path.exists() and json.loads(path.read_text()) != config:
-        raise SystemExit(
-            f"{folder} holds a run with other settings (see config.json): choose another --name"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, config)
-
-
 def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str, Any]]:
+    from machine import cores, settle
     from tqdm import tqdm
 
-    cores = _cores()
-    parts = _parts(preset, cores)
-    jobs = max(1, min(arguments.seeds, arguments.jobs or cores // len(parts)))
-    os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
+    parts = _parts(preset, cores())
+    jobs = max(1, min(arguments.seeds, arguments.jobs or cores() // len(parts)))
+    settle()
     context = multiprocessing.get_context(
         "spawn"
     )  # a fresh process reads the settings of the allocator

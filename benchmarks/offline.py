@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Any
 
 import torch
 from final import score_of
-from stages import write_json
+from machine import cores, settle
+from stages import keep_config, write_json
 from tqdm import tqdm
 
 from pwm_sdk import (
@@ -70,6 +73,39 @@ class OfflinePreset:
     readings: int = 4
     episodes: int = 10
     save_every: int = 500
+
+
+def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
+    """Run what the command line asks for; rows of the table."""
+    pretrain = arguments.preset == "published-pretrain"
+    for name, value in (("data", arguments.data), ("checkpoint", arguments.checkpoint)):
+        needed = name == "data" or not pretrain
+        if needed and (value is None or not value.exists()):
+            raise SystemExit(f"--{name} must name an existing path for this preset, got {value}")
+    if arguments.seeds < 1 or arguments.steps < 1:
+        raise SystemExit(
+            f"--seeds and --steps must be at least 1, got {arguments.seeds} and {arguments.steps}"
+        )
+    known = TASK_SETS[arguments.suite]
+    chosen = [known[name] for name in arguments.tasks] or list(known)
+    names = ("size", "pretrain_steps", "pretrain_batch", "steps", "batch_size", "episodes")
+    preset = OfflinePreset(
+        suite=arguments.suite,
+        tasks=tuple(task.name for task in chosen),
+        pretrain=pretrain,
+        **{name: getattr(arguments, name) for name in names},
+    )
+    keep_config(folder, {"preset": dataclasses.asdict(preset)})
+    settle()
+    return run_offline(
+        preset,
+        folder,
+        data=arguments.data,
+        checkpoint=arguments.checkpoint,
+        seeds=arguments.seeds,
+        jobs=arguments.jobs or (cores() if arguments.device == "cpu" else 1),
+        device=arguments.device,
+    )
 
 
 def run_offline(
@@ -201,22 +237,27 @@ def learn_policy(
     pwm = PWM(model, *policy_networks(model, device), config)
     env = make_gym(task, seed=42 + seed, padded=True, tasks=tasks)
     log = own / "curve.json"
-    curve: list[dict[str, Any]] = json.loads(log.read_text()) if log.exists() else []
+    curve: list[dict[str, Any]] = json.loads(log.read_text())["curve"] if log.exists() else []
     every = max(1, preset.steps // (preset.readings + 1))
+    begin = time.perf_counter()
+
+    def note(step: int) -> dict[str, Any]:
+        """Evaluate, and keep the result as a point of the curve."""
+        trained = time.perf_counter() - begin
+        scores = evaluate(env, model, pwm.actor, preset.episodes, task=task.index)
+        kept = [point for point in curve if point["updates"] < step]
+        curve[:] = [*kept, {"updates": step, "seconds": trained, "tasks": {name: scores}}]
+        write_json(log, {"curve": curve, "seconds": {"train": trained}})
+        return scores
 
     def read(step: int, metrics: Any) -> None:
         if step % every == 0 and step < preset.steps:
-            scores = evaluate(env, model, pwm.actor, preset.episodes, task=task.index)
-            kept = [point for point in curve if point["updates"] < step]
-            imagined = float(metrics["return"])
-            curve[:] = [*kept, {"updates": step, "imagined": imagined, **scores}]
-            write_json(log, curve)
+            note(step)
 
-    state = own / "state.pt"
     metrics = train_offline(
-        pwm, replay, preset.steps, path=state, save_every=preset.save_every, on_step=read
+        pwm, replay, preset.steps, path=own / "state.pt", save_every=preset.save_every, on_step=read
     )
-    scores = evaluate(env, model, pwm.actor, preset.episodes, task=task.index)
+    scores = note(preset.steps)
     pwm.actor.save(own / "actor.safetensors")
     pwm.critic.save(own / "critic.safetensors")
     row = {"seed": seed, "task": name, "method": "pwm", **scores, "score": score_of(task, scores)}

@@ -29,6 +29,18 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, lambda part: part.write_text(json.dumps(value, indent=1) + "\n"))
 
 
+def keep_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write the settings beside the results, or refuse where results of other settings lie."""
+    path = folder / "config.json"
+    config = json.loads(json.dumps(config))
+    if path.exists() and json.loads(path.read_text()) != config:
+        raise SystemExit(
+            f"{folder} holds a run with other settings (see config.json): choose another --name"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, config)
+
+
 def agree(value: float, operation: Any) -> float:
     """Reduce a number over the processes of a seed."""
     if not dist.is_initialized():

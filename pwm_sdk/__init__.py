@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pwm_sdk.algorithms.tdmpc2 import TDMPC2
     from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
     from pwm_sdk.checkpoints.atomic import write_atomic
+    from pwm_sdk.data.chunks import from_tdmpc2_chunks, to_tdmpc2_chunks
+    from pwm_sdk.data.minari import to_minari
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
     from pwm_sdk.envs.factory import make_env, make_gym, register_task
     from pwm_sdk.envs.pool import EnvPool
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
     from pwm_sdk.training.evaluate import evaluate, evaluate_members, summarize
     from pwm_sdk.training.metrics import exploitation_gap
+    from pwm_sdk.training.offline import train_offline
     from pwm_sdk.training.online import GrowingBatch
     from pwm_sdk.training.planning import PlannerBehaviour
     from pwm_sdk.training.settings import Learner, RoundConfig
@@ -98,6 +101,7 @@ __all__ = [
     "evaluate",
     "evaluate_members",
     "exploitation_gap",
+    "from_tdmpc2_chunks",
     "frozen",
     "imagined_returns",
     "init_fan_in",
@@ -119,6 +123,9 @@ __all__ = [
     "step_errors",
     "summarize",
     "td_targets",
+    "to_minari",
+    "to_tdmpc2_chunks",
+    "train_offline",
     "world_model_errors",
     "world_model_loss",
     "write_atomic",
@@ -167,6 +174,7 @@ _MODULE_OF = {
     "evaluate": "pwm_sdk.training.evaluate",
     "evaluate_members": "pwm_sdk.training.evaluate",
     "exploitation_gap": "pwm_sdk.training.metrics",
+    "from_tdmpc2_chunks": "pwm_sdk.data.chunks",
     "frozen": "pwm_sdk.optim",
     "imagined_returns": "pwm_sdk.objectives.policy",
     "init_fan_in": "pwm_sdk.models.layers",
@@ -188,6 +196,9 @@ _MODULE_OF = {
     "step_errors": "pwm_sdk.objectives.world_model",
     "summarize": "pwm_sdk.training.evaluate",
     "td_targets": "pwm_sdk.objectives.tdmpc2",
+    "to_minari": "pwm_sdk.data.minari",
+    "to_tdmpc2_chunks": "pwm_sdk.data.chunks",
+    "train_offline": "pwm_sdk.training.offline",
     "world_model_errors": "pwm_sdk.objectives.world_model",
     "world_model_loss": "pwm_sdk.objectives.world_model",
     "write_atomic": "pwm_sdk.checkpoints.atomic",

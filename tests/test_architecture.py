@@ -44,7 +44,16 @@ INTERNAL = {
         "protocols",
     },
     # the loops own time and compose these; models and algorithms are handed to them
-    "training": {"data", "envs", "objectives", "optim", "rollout", "keys", "protocols"},
+    "training": {
+        "checkpoints",
+        "data",
+        "envs",
+        "objectives",
+        "optim",
+        "rollout",
+        "keys",
+        "protocols",
+    },
     "__init__": set(),  # imports everything, but only when a name is used
 }
 

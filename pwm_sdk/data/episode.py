@@ -12,7 +12,18 @@ from torch import Tensor
 
 from pwm_sdk.keys import ACTION, OBSERVATION, REWARD, TASK, TERMINATED
 
-__all__ = ["check_episode", "make_episode", "select_tasks", "task_index"]
+__all__ = [
+    "ROW_KEYS",
+    "check_episode",
+    "check_lengths",
+    "make_episode",
+    "of_tasks",
+    "select_tasks",
+    "task_index",
+]
+
+ROW_KEYS = (OBSERVATION, ACTION, REWARD, TASK, TERMINATED)
+"""Entries of a row."""
 
 
 def make_episode(
@@ -121,13 +132,45 @@ def select_tasks(state: Mapping[str, Tensor], tasks: Sequence[int]) -> dict[str,
     """
     length = state["length"]
     owner = state[TASK][length.cumsum(0) - length] if len(length) else length
-    held = set(owner.tolist())
+    kept = of_tasks(owner, tasks)
+    rows = kept.repeat_interleave(length)
+    return {**{name: state[name][rows] for name in ROW_KEYS}, "length": length[kept]}
+
+
+def of_tasks(owner: Tensor, tasks: Sequence[int]) -> Tensor:
+    """Tell which episodes are of some tasks, [episodes] bool.
+
+    Args:
+        owner: task of each episode, [episodes] int64.
+        tasks: indices of the tasks.
+
+    Raises:
+        ValueError: If a task has no episode.
+    """
+    held = set(owner.unique().tolist())
     if missing := set(tasks) - held:
         raise ValueError(f"tasks must be among {sorted(held)}, got {sorted(missing)}")
-    kept = torch.isin(owner, torch.tensor(list(tasks), dtype=torch.int64))
-    rows = kept.repeat_interleave(length)
-    names = (OBSERVATION, ACTION, REWARD, TASK, TERMINATED)
-    return {**{name: state[name][rows] for name in names}, "length": length[kept]}
+    return torch.isin(owner, torch.tensor(list(tasks), dtype=torch.int64))
+
+
+def check_lengths(lengths: Tensor, slice_len: int, capacity: int) -> None:
+    """Check that episodes are neither too short for a window nor too long for the ring.
+
+    Args:
+        lengths: rows of each, [episodes] int64.
+        slice_len: rows of a window.
+        capacity: rows of the ring.
+
+    Raises:
+        ValueError: If one is.
+    """
+    if (short := lengths < slice_len).any():
+        raise ValueError(
+            f"episodes must have length >= slice_len={slice_len} rows, got "
+            f"{int(lengths.min())} ({int(short.sum())} of {len(lengths)} are too short)"
+        )
+    if lengths.sum() > capacity:
+        raise ValueError(f"capacity must hold {int(lengths.sum())} rows, got {capacity}")
 
 
 def task_index(task: Any) -> int:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import ReplayBuffer as TorchRLReplayBuffer
 
-from pwm_sdk.data.episode import check_episode, make_episode, select_tasks, task_index
+from pwm_sdk.data.dataset import DATASET, open_dataset
+from pwm_sdk.data.episode import (
+    ROW_KEYS,
+    check_episode,
+    make_episode,
+    select_tasks,
+    task_index,
+)
+from pwm_sdk.data.ring import Ring
 from pwm_sdk.data.sampler import EpisodeSampler
-from pwm_sdk.data.storage import RowStorage
-from pwm_sdk.data.store import read_folder, write_folder
+from pwm_sdk.data.store import describe, read_folder, write_folder
 from pwm_sdk.keys import ACTION, OBSERVATION, REWARD, TASK, TERMINATED
 
 __all__ = ["ReplayBuffer", "make_episode"]
 
 _FORMAT, _VERSION = "pwm_sdk.replay", 1
-_ROW_KEYS = (OBSERVATION, ACTION, REWARD, TASK, TERMINATED)
+_BLOCK = 4096  # episodes that are copied at once
 
 
 class ReplayBuffer:
@@ -66,7 +72,7 @@ class ReplayBuffer:
         self._sampler = EpisodeSampler(
             capacity, slice_len, task_weights=task_weights, recent=recent, seed=seed
         )
-        self._rows: TensorDict = TensorDict()
+        self._ring = Ring(self._sampler, self.device)
         self._check_batch_size(batch_size)
 
     def add(self, episode: TensorDictBase | Mapping[str, Tensor]) -> None:
@@ -83,8 +89,8 @@ class ReplayBuffer:
         """
         rows = check_episode(episode, self.device)
         lengths = torch.tensor([len(rows)])
-        self._check_lengths(lengths)
-        self._write(rows, lengths)
+        self._ring.check_room(lengths)
+        self._ring.write(rows, lengths)
 
     def sample(self, batch_size: int | None = None) -> TensorDict:
         """Draw a batch of windows, sorted by task.
@@ -104,7 +110,7 @@ class ReplayBuffer:
         self._check_batch_size(count)
         if not len(self):
             raise ValueError("replay is empty: add an episode first")
-        rows = self._buffer.sample(count * self.slice_len).reshape(count, self.slice_len)
+        rows = self._ring.sample(count * self.slice_len).reshape(count, self.slice_len)
         steps = {key: rows.get(key)[:, 1:] for key in (ACTION, REWARD, TERMINATED)}
         batch = {OBSERVATION: rows.get(OBSERVATION), **steps, TASK: rows.get(TASK)[:, 0]}
         return TensorDict(batch, batch_size=[count], device=self.device)
@@ -123,7 +129,7 @@ class ReplayBuffer:
             ValueError: If a task has no episode in the replay.
         """
         rows = self._sampler.draw_rows([task_index(task) for task in tasks], count)
-        return self._storage.gather(rows, (OBSERVATION, TASK))
+        return self._ring.gather(rows, (OBSERVATION, TASK)).to(self.device)
 
     def statistics(self, task: int) -> dict[str, Tensor]:
         """Return moments of a task's rows, each row counted once, fillers left out.
@@ -142,32 +148,34 @@ class ReplayBuffer:
         if not len(episodes):
             raise ValueError(f"task must be among {self.tasks}, got {task_index(task)}")
         rows, offset = self._sampler.rows_of(episodes)
-        observation = self._storage.gather(rows, [OBSERVATION])[OBSERVATION].double()
-        reward = self._storage.gather(rows[offset > 0], [REWARD])[REWARD].double()
-        observation_var, observation_mean = torch.var_mean(observation, dim=0, correction=0)
-        reward_var, reward_mean = torch.var_mean(reward, dim=0, correction=0)
-        return {
-            "observation_mean": observation_mean.float(),
-            "observation_std": observation_var.sqrt().float(),
-            "reward_mean": reward_mean.float(),
-            "reward_var": reward_var.float(),
-        }
+        observation = self._ring.gather(rows, [OBSERVATION])[OBSERVATION].double()
+        reward = self._ring.gather(rows[offset > 0], [REWARD])[REWARD].double()
+        found = {}
+        for name, values in (("observation", observation), ("reward", reward)):
+            var, mean = torch.var_mean(values.to(self.device), dim=0, correction=0)
+            found |= {f"{name}_mean": mean.float(), f"{name}_var": var.float()}
+        found["observation_std"] = found.pop("observation_var").sqrt()
+        return found
 
     def episodes(self, task: int | None = None) -> list[TensorDict]:
         """Return the episodes [T+1] as they were added, oldest first, of all tasks or of one.
 
         They are views, valid until the episode is evicted, or a copy where it wraps round the ring.
         """
-        found = []
-        for start, length, _ in self._episodes_of(task).tolist():
-            rows = self._rows[start : start + length]
-            over = length - len(rows)
-            found.append(torch.cat([rows, self._rows[:over]]) if over else rows)
-        return found
+        return list(self.iter_episodes(task))
+
+    def iter_episodes(self, task: int | None = None) -> Iterator[TensorDict]:
+        """Yield what `episodes` returns, one after the other."""
+        return self._ring.episodes(self._episodes_of(task))
 
     def num_episodes(self, task: int | None = None) -> int:
         """Return the number of episodes kept, of all tasks or of one."""
         return len(self._episodes_of(task))
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Source of the replay's random numbers; its state says where `sample` goes on."""
+        return self._sampler.generator
 
     @property
     def tasks(self) -> list[int]:
@@ -184,7 +192,7 @@ class ReplayBuffer:
         state["length"] = self._sampler.episodes[:, 1].clone()
         if len(self):
             rows, _ = self._sampler.rows_of(self._sampler.episodes)
-            state.update(self._storage.gather(rows, _ROW_KEYS))
+            state.update(self._ring.gather(rows, ROW_KEYS))
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
@@ -196,16 +204,15 @@ class ReplayBuffer:
         """
         lengths = state_dict["length"]
         rows = TensorDict(
-            {key: state_dict[key] for key in _ROW_KEYS if key in state_dict},
+            {key: state_dict[key] for key in ROW_KEYS if key in state_dict},
             batch_size=[int(lengths.sum())],
             device=self.device,
         )
-        self._check_lengths(lengths)
-        self._rows = TensorDict()
-        self._sampler.clear()
+        self._ring.check_room(lengths)
+        self._ring.clear()
         self._sampler.load_state_dict({"generator": state_dict["generator"]})
         if len(lengths):
-            self._write(rows, lengths)
+            self._ring.write(rows, lengths)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the whole state to a folder (safetensors and JSON), atomically."""
@@ -231,50 +238,55 @@ class ReplayBuffer:
         slice_len: int = 17,
         batch_size: int = 512,
         device: str | torch.device = "cpu",
+        mapped: bool = True,
         **settings: Any,
     ) -> ReplayBuffer:
-        """Open a folder written by `save` as a replay of its own.
+        """Open a folder written by `save` or `from_tdmpc2_chunks` as a replay of its own.
 
         Args:
             path: the folder.
             tasks: indices (or `Task`s) to keep; None keeps all.
             slice_len: rows of a window.
             batch_size: windows of a batch.
-            device: where the rows are kept.
+            device: where batches come out, and where the rows are kept if they are copied.
+            mapped: leave the rows of `from_tdmpc2_chunks` on the disk, where each batch reads its
+                own; no episodes can be added then. False copies the rows of these tasks to
+                `device`. What `save` wrote is always copied.
             **settings: further arguments of `ReplayBuffer`; `capacity` is the number of rows kept
                 unless it is given.
 
         Raises:
             FileNotFoundError: If there is no such folder.
-            ValueError: If a task has no episode in it, an episode is shorter than `slice_len`, or
-                the folder holds something else.
+            ValueError: If a task has no episode in it, an episode is shorter than `slice_len`, the
+                folder holds something else, or mapped rows are given a `capacity`.
         """
+        kept = None if tasks is None else [task_index(task) for task in tasks]
+        settings = {"slice_len": slice_len, "batch_size": batch_size, "device": device, **settings}
+        if describe(path).get("format") == DATASET:
+            found = open_dataset(path, kept, random=mapped)
+            if mapped and "capacity" in settings:
+                raise ValueError(f"capacity must be left out, got {settings['capacity']} mapped")
+            source = cls(**{**settings, "capacity": len(found.rows)})
+            source._ring.map(*found)
+            return source if mapped else cls._copy(source, settings)
         state, _ = read_folder(path, format=_FORMAT, version=_VERSION)
-        if tasks is not None:
-            state.update(select_tasks(state, [task_index(task) for task in tasks]))
-        rows = int(state["length"].sum())
-        settings = {"capacity": max(rows, slice_len), "device": device, **settings}
-        replay = cls(slice_len=slice_len, batch_size=batch_size, **settings)
+        if kept is not None:
+            state.update(select_tasks(state, kept))
+        replay = cls(**{"capacity": max(int(state["length"].sum()), slice_len), **settings})
         replay.load_state_dict({**state, "generator": replay._sampler.generator.get_state()})
         return replay
 
-    def _write(self, rows: TensorDict, lengths: Tensor) -> None:
-        """Append rows [N] of episodes with these lengths, evicting the oldest for room."""
-        if self._rows.is_empty():
-            ring = {k: v.new_empty(self.capacity, *v.shape[1:]) for k, v in rows.items()}
-            self._rows = TensorDict(ring, batch_size=[self.capacity], device=self.device)
-            self._storage = RowStorage(self._rows, device=self.device)
-            self._buffer = TorchRLReplayBuffer(storage=self._storage, sampler=self._sampler)
-        for key in (OBSERVATION, ACTION):
-            size, stored = rows.get(key).shape[1], self._rows.get(key).shape[1]
-            if size != stored:
-                raise ValueError(f"{key} must have {stored} entries a row, got {size}")
-        while len(self) + len(rows) > self.capacity:
-            self._sampler.evict()
-        start = int(self._buffer.extend(rows)[0])
-        begins = lengths.cumsum(0) - lengths
-        tasks = rows[TASK][begins.to(self.device)].cpu()
-        self._sampler.append((start + begins) % self.capacity, lengths, tasks)
+    @classmethod
+    def _copy(cls, source: ReplayBuffer, settings: dict[str, Any]) -> ReplayBuffer:
+        """Copy the episodes of a mapped replay into one of its own."""
+        replay = cls(**{"capacity": len(source), **settings})
+        episodes = source._sampler.episodes
+        replay._ring.check_room(episodes[:, 1])
+        for block in episodes.split(_BLOCK):
+            rows, _ = source._sampler.rows_of(block)
+            copied = source._ring.gather(rows, ROW_KEYS).to(replay.device)
+            replay._ring.write(copied, block[:, 1])
+        return replay
 
     def _episodes_of(self, task: int | None) -> Tensor:
         """Return start, length and task of all episodes, or of one task's."""
@@ -286,13 +298,3 @@ class ReplayBuffer:
         least = max(1, len(self._sampler.weights))
         if batch_size < least:
             raise ValueError(f"batch_size must be at least {least}, got {batch_size}")
-
-    def _check_lengths(self, lengths: Tensor) -> None:
-        """Raise ValueError for episodes too short for a window, or too long for the ring."""
-        if (short := lengths < self.slice_len).any():
-            raise ValueError(
-                f"episodes must have length >= slice_len={self.slice_len} rows, got "
-                f"{int(lengths.min())} ({int(short.sum())} of {len(lengths)} are too short)"
-            )
-        if lengths.sum() > self.capacity:
-            raise ValueError(f"capacity must hold {int(lengths.sum())} rows, got {self.capacity}")

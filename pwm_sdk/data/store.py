@@ -13,9 +13,9 @@ from torch import Tensor
 
 from pwm_sdk.checkpoints.atomic import write_atomic
 
-__all__ = ["read_folder", "write_folder"]
+__all__ = ["MANIFEST", "describe", "read_folder", "read_manifest", "write_folder"]
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 
 
 def write_folder(
@@ -35,7 +35,7 @@ def write_folder(
         ValueError: If the folder holds something that this function did not write.
     """
     folder = Path(path)
-    manifest = folder / _MANIFEST
+    manifest = folder / MANIFEST
     old = json.loads(manifest.read_text()).get("tensors") if manifest.exists() else "tensors-0"
     if old is None:
         raise ValueError(f"path must not hold another kind of data, got {str(folder)!r}")
@@ -66,11 +66,36 @@ def read_folder(
         FileNotFoundError: If there is no such folder.
         ValueError: If the folder is of another format or a newer version.
     """
-    manifest = Path(path) / _MANIFEST
-    if not manifest.exists():
-        raise FileNotFoundError(f"path must be a folder with a {_MANIFEST}, got {str(path)!r}")
-    about = json.loads(manifest.read_text())
+    about = read_manifest(path, format=format, version=version)
+    return load_file(Path(path) / Path(about["tensors"]).name), about
+
+
+def read_manifest(path: str | os.PathLike[str], *, format: str, version: int) -> dict[str, Any]:
+    """Read the description of a folder, and check what it describes.
+
+    Args:
+        path: the folder.
+        format: the `format` it must state.
+        version: the newest `version` the caller understands.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If the folder is of another format or a newer version.
+    """
+    about = describe(path)
     if about.get("format") != format or not about.get("version", version + 1) <= version:
         found = f"{about.get('format')!r} version {about.get('version')}"
         raise ValueError(f"path must hold {format!r} version <= {version}, got {found}")
-    return load_file(manifest.parent / Path(about["tensors"]).name), about
+    return about
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the manifest of a folder of any format.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or it has no manifest.
+    """
+    manifest = Path(path) / MANIFEST
+    if not manifest.exists():
+        raise FileNotFoundError(f"path must be a folder with a {MANIFEST}, got {str(path)!r}")
+    return json.loads(manifest.read_text())

@@ -1,0 +1,91 @@
+"""Episodes of one task as a Minari dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from tensordict import TensorDictBase
+
+from pwm_sdk.data.chunks import open_source
+from pwm_sdk.data.replay import ReplayBuffer
+from pwm_sdk.keys import ACTION, OBSERVATION, REWARD, TERMINATED
+
+__all__ = ["minari_episodes", "to_minari"]
+
+
+def to_minari(
+    source: ReplayBuffer | str | os.PathLike[str], dataset_id: str, task: Any, **details: Any
+) -> Any:
+    """Write the episodes of a task as a Minari dataset, in Minari's own folder.
+
+    Args:
+        source: a replay, or a folder that `ReplayBuffer.from_dataset` opens.
+        dataset_id: Minari's name, such as `"walker/walk/pwm-v0"`.
+        task: the `Task`; observations and actions are cut to its sizes.
+        **details: what `minari.create_dataset_from_buffers` takes besides, such as `author`,
+            `description` or `data_format`.
+
+    Returns:
+        The `minari.MinariDataset`.
+
+    Raises:
+        ImportError: If minari is not installed.
+        FileNotFoundError: If there is no such folder.
+        ValueError: If `source` has no episode of the task, or its entries are smaller than the
+            task's.
+    """
+    try:
+        import minari
+        from minari.data_collector.episode_buffer import EpisodeBuffer
+    except ImportError as error:
+        raise ImportError('to_minari needs minari: pip install "pwm-sdk[minari]"') from error
+    from gymnasium.spaces import Box
+
+    episodes = minari_episodes(open_source(source).iter_episodes(task.index), task)
+    buffers = [EpisodeBuffer(id=i, **episode) for i, episode in enumerate(episodes)]
+    if not buffers:
+        raise ValueError(f"source must hold episodes of {task.name}, got none")
+    return minari.create_dataset_from_buffers(
+        dataset_id=dataset_id,
+        buffer=buffers,
+        observation_space=Box(-np.inf, np.inf, (task.observation_dim,), np.float32),
+        action_space=Box(-1.0, 1.0, (task.action_dim,), np.float32),
+        **details,
+    )
+
+
+def minari_episodes(
+    episodes: Iterable[TensorDictBase], task: Any
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield episodes in the layout of `minari.EpisodeBuffer`.
+
+    Args:
+        episodes: TensorDicts [T+1] as of `make_episode`.
+        task: the `Task`; observations and actions are cut to its sizes.
+
+    Yields:
+        observations [T+1, O] and actions [T, A] float32, rewards [T] float64, terminations [T] and
+        truncations [T] bool; the last step is truncated where it did not terminate.
+
+    Raises:
+        ValueError: If an episode's entries are smaller than the task's.
+    """
+    sizes = {OBSERVATION: task.observation_dim, ACTION: task.action_dim}
+    for episode in episodes:
+        for name, size in sizes.items():
+            if episode[name].shape[-1] < size:
+                found = list(episode[name].shape)
+                raise ValueError(f"{name} must have {size} entries of {task.name}, got {found}")
+        ended = episode[TERMINATED][1:, 0].cpu().numpy().copy()
+        truncated = np.zeros_like(ended)
+        truncated[-1] = not ended[-1]
+        yield {
+            "observations": episode[OBSERVATION][:, : task.observation_dim].cpu().numpy().copy(),
+            "actions": episode[ACTION][1:, : task.action_dim].cpu().numpy().copy(),
+            "rewards": episode[REWARD][1:, 0].cpu().double().numpy(),
+            "terminations": ended,
+            "truncations": truncated,
+        }

@@ -1,0 +1,64 @@
+"""The published protocol end to end, from recorded chunks, at sizes that take seconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from vectors import path
+
+ROOT = Path(__file__).resolve().parents[2]
+TASK = "mw-button-press"
+
+
+def benchmark(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as a user does."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "mt80.py"), "--out", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [*command, *options], capture_output=True, text=True, env=environment, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def chunks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the recorded chunks, named as the published ones."""
+    folder = tmp_path_factory.mktemp("chunks")
+    for i in range(2):
+        (folder / f"chunk_{i}.pt").write_bytes(path(f"g7_chunk_{i}.pt").read_bytes())
+    return folder
+
+
+@pytest.mark.slow
+def test_from_chunks_to_a_table_and_on_from_its_files(chunks: Path, tmp_path: Path) -> None:
+    small = ["--steps", "2", "--batch-size", "4", "--episodes", "1", "--jobs", "1"]
+    tiny = ["--size", "1", "--pretrain-steps", "2", "--pretrain-batch", "4", *small]
+    data = ["--data", str(chunks), "--tasks", TASK]
+    run = benchmark(tmp_path, "--preset", "published-pretrain", *data, *tiny)
+    assert run.returncode == 0, run.stderr
+    folder = tmp_path / "published-pretrain"
+    (row,) = csv.DictReader((folder / "scores.csv").read_text().splitlines())
+    assert (row["task"], row["method"], row["seed"]) == (TASK, "pwm", "0")
+    assert 0.0 <= float(row["return"]) <= 2000.0 and float(row["episodes"]) == 1.0
+    for name in ("model", "q_ensemble", "policy_prior", f"seed0/{TASK}/actor"):
+        assert (folder / f"{name}.safetensors").stat().st_size > 0
+
+    model = ["--checkpoint", str(folder / "model.safetensors")]
+    data = ["--data", str(folder / "data"), "--tasks", TASK]
+    run = benchmark(tmp_path, "--preset", "published", *data, *model, *small)
+    assert run.returncode == 0, run.stderr
+    again = json.loads((tmp_path / "published" / f"seed0/{TASK}/scores.json").read_text())
+    assert again["return"] == float(row["return"])  # same model, data, seed and updates
+    assert "published" in run.stdout.lower()
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    run = benchmark(tmp_path, "--preset", "published")
+    assert run.returncode != 0 and "--data must name an existing path" in run.stderr
+    run = benchmark(tmp_path, "--preset", "published", "--data", str(tmp_path))
+    assert run.returncode != 0 and "--checkpoint must name an existing path" in run.stderr
