@@ -58,7 +58,7 @@ class Arguments:
     tasks: tuple[str, ...] = ()
     """Tasks instead of the preset's, by name.
 
-    The 19 stock dm_control tasks of MT30 and the 50 of Meta-World (mw-...).
+    The 30 dm_control tasks of MT30 and the 50 of Meta-World (mw-...).
     """
     seeds: int = 1
     """Number of seeds (0, 1, ...).
