@@ -43,8 +43,9 @@ class Reading:
     Args:
         task: Name of the task.
         suite: Row of the table that the task belongs to.
-        steps_per_second: Agent steps per second by variant; of `workers`, all together.
-        reset_ms: Milliseconds of a reset in one process.
+        steps_per_second: Agent steps by variant per second of processor time; for `workers`, of
+            all together per second that passed.
+        reset_ms: Milliseconds of processor time of a reset.
     """
 
     task: str
@@ -82,7 +83,7 @@ class Workers:
         self._executor.shutdown(cancel_futures=True)
 
     def rates(self, task: str, plan: Plan) -> list[float]:
-        """Agent steps per second of all workers together, one entry per round."""
+        """Agent steps of all workers together per second that passed, one entry per round."""
         jobs = [self._executor.submit(_work, task, plan, seed) for seed in range(self.count)]
         spans = np.array([job.result() for job in jobs])  # [workers, rounds, (begin, end)]
         seconds = spans[..., 1].max(axis=0) - spans[..., 0].min(axis=0)
@@ -167,9 +168,10 @@ def _actions(env: Any, steps: int, seed: int) -> np.ndarray:
 
 
 def _timed(call: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+    """Seconds of processor time, which other programs on the machine change least."""
+    begin = time.process_time()
     call()
-    return time.perf_counter() - begin
+    return max(time.process_time() - begin, 1e-6)  # what a coarse clock may show of a short call
 
 
 def _join(meeting: Any) -> None:
