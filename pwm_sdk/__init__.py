@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pwm_sdk.algorithms.pwm_config import PWMConfig
     from pwm_sdk.checkpoints.atomic import write_atomic
     from pwm_sdk.data.chunks import from_tdmpc2_chunks, to_tdmpc2_chunks
-    from pwm_sdk.data.minari import to_minari
+    from pwm_sdk.data.exports import to_minari
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
     from pwm_sdk.envs.factory import make_env, make_gym, register_task
     from pwm_sdk.envs.pool import EnvPool
@@ -138,7 +138,7 @@ _MODULE_OF = {
     "run_episodes": "pwm_sdk.training.collect",
     "soft_update": "pwm_sdk.optim",
     "summarize": "pwm_sdk.training.evaluate",
-    "to_minari": "pwm_sdk.data.minari",
+    "to_minari": "pwm_sdk.data.exports",
     "to_tdmpc2_chunks": "pwm_sdk.data.chunks",
     "world_model_errors": "pwm_sdk.objectives.world_model",
     "world_model_loss": "pwm_sdk.objectives.world_model",
