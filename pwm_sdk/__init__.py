@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
     from pwm_sdk.checkpoints.atomic import write_atomic
     from pwm_sdk.data.chunks import from_tdmpc2_chunks, to_tdmpc2_chunks
-    from pwm_sdk.data.minari import to_minari
+    from pwm_sdk.data.exports import to_minari
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
     from pwm_sdk.envs.factory import make_env, make_gym, register_task
     from pwm_sdk.envs.pool import EnvPool
@@ -197,6 +197,7 @@ _MODULE_OF = {
     "summarize": "pwm_sdk.training.evaluate",
     "td_targets": "pwm_sdk.objectives.tdmpc2",
     "to_minari": "pwm_sdk.data.minari",
+    "to_minari": "pwm_sdk.data.exports",
     "to_tdmpc2_chunks": "pwm_sdk.data.chunks",
     "train_offline": "pwm_sdk.training.offline",
     "world_model_errors": "pwm_sdk.objectives.world_model",

@@ -149,7 +149,10 @@ def _checked_chunk(file: Path, tasks: Any, rows: int) -> dict[str, Tensor]:
     if missing := [name for name in _NAMES.values() if name not in found]:
         raise ValueError(f"chunk must have the entries {missing}, got {found} in {file}")
     chunk = {ours: contents[theirs] for ours, theirs in _NAMES.items()}
-    count = chunk[TASK].shape[0] if isinstance(chunk[TASK], Tensor) and chunk[TASK].dim() else 0
+    for name, value in chunk.items():
+        if not isinstance(value, Tensor) or not value.dim():
+            raise ValueError(f"{_NAMES[name]} must be a tensor, got {type(value)} in {file}")
+    count = len(chunk[OBSERVATION])
     shapes = {
         OBSERVATION: (count, rows, tasks.observation_dim),
         ACTION: (count, rows, tasks.action_dim),
@@ -157,10 +160,8 @@ def _checked_chunk(file: Path, tasks: Any, rows: int) -> dict[str, Tensor]:
         TASK: (count, rows),
     }
     for name, value in chunk.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(f"{_NAMES[name]} must be a tensor, got {type(value)} in {file}")
         if value.shape != shapes[name] or not count:
-            wanted = f"[episodes, {', '.join(map(str, shapes[name][1:]))}]"
+            wanted = f"[{count or 'episodes'}, {', '.join(map(str, shapes[name][1:]))}]"
             raise ValueError(
                 f"{_NAMES[name]} must be {wanted} for episodes of {rows - 1} steps, "
                 f"got {list(value.shape)} in {file}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,10 @@ def to_minari(
             task's.
     """
     try:
-        import minari
-        from minari.data_collector.episode_buffer import EpisodeBuffer
+        import minari  # pyright: ignore[reportMissingImports]
+        from minari.data_collector.episode_buffer import (  # pyright: ignore[reportMissingImports]
+            EpisodeBuffer,
+        )
     except ImportError as error:
         raise ImportError('to_minari needs minari: pip install "pwm-sdk[minari]"') from error
     from gymnasium.spaces import Box
@@ -58,8 +60,8 @@ def to_minari(
 
 
 def minari_episodes(
-    episodes: Iterable[TensorDictBase], task: Any
-) -> Iterator[dict[str, np.ndarray]]:
+    episodes: Iterable[Mapping[str, Any] | TensorDictBase], task: Any
+) -> Iterator[dict[str, Any]]:
     """Yield episodes in the layout of `minari.EpisodeBuffer`.
 
     Args:
@@ -79,13 +81,15 @@ def minari_episodes(
             if episode[name].shape[-1] < size:
                 found = list(episode[name].shape)
                 raise ValueError(f"{name} must have {size} entries of {task.name}, got {found}")
-        ended = episode[TERMINATED][1:, 0].cpu().numpy().copy()
+        names = (OBSERVATION, ACTION, REWARD, TERMINATED)
+        observation, action, reward, terminated = (episode[name].cpu() for name in names)
+        ended: Any = terminated[1:, 0].numpy().copy()
         truncated = np.zeros_like(ended)
         truncated[-1] = not ended[-1]
         yield {
-            "observations": episode[OBSERVATION][:, : task.observation_dim].cpu().numpy().copy(),
-            "actions": episode[ACTION][1:, : task.action_dim].cpu().numpy().copy(),
-            "rewards": episode[REWARD][1:, 0].cpu().double().numpy(),
+            "observations": observation[:, : task.observation_dim].numpy().copy(),
+            "actions": action[1:, : task.action_dim].numpy().copy(),
+            "rewards": reward[1:, 0].double().numpy(),
             "terminations": ended,
             "truncations": truncated,
         }
