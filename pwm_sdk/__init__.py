@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from pwm_sdk.optim import frozen, minibatches, optimize, soft_update
     from pwm_sdk.planner.mppi import MPPI
     from pwm_sdk.planner.policy_value import PolicyValue
-    from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, ValueFunction
+    from pwm_sdk.protocols import (
+        LatentModel,
+        Policy,
+        SimulatorModel,
+        StochasticPolicy,
+        ValueFunction,
+    )
     from pwm_sdk.rollout import LatentRollout
     from pwm_sdk.tasks import MT30, MT80, Task, TaskSet
     from pwm_sdk.testing import check_latent_model
@@ -69,6 +75,7 @@ __all__ = [
     "ReturnScale",
     "RoundConfig",
     "RunningMeanStd",
+    "SimulatorModel",
     "StochasticPolicy",
     "Task",
     "TaskSet",
@@ -124,8 +131,9 @@ _MODULE_OF = {
     "ReplayBuffer": "pwm_sdk.data.replay",
     "ReturnDeviation": "pwm_sdk.algorithms.published",
     "ReturnScale": "pwm_sdk.models.normalizers",
-    "RunningMeanStd": "pwm_sdk.models.normalizers",
     "RoundConfig": "pwm_sdk.training.settings",
+    "RunningMeanStd": "pwm_sdk.models.normalizers",
+    "SimulatorModel": "pwm_sdk.protocols",
     "StochasticPolicy": "pwm_sdk.protocols",
     "Task": "pwm_sdk.tasks",
     "TaskSet": "pwm_sdk.tasks",
