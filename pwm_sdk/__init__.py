@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         ValueFunction,
     )
     from pwm_sdk.rollout import LatentRollout
+    from pwm_sdk.simulators.mass_spring import MassSpring
     from pwm_sdk.tasks import MT30, MT80, Task, TaskSet
     from pwm_sdk.testing import check_latent_model
     from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
@@ -64,6 +65,7 @@ __all__ = [
     "LatentModel",
     "LatentRollout",
     "Learner",
+    "MassSpring",
     "PWMConfig",
     "PlannerBehaviour",
     "Policy",
@@ -122,6 +124,7 @@ _MODULE_OF = {
     "LatentModel": "pwm_sdk.protocols",
     "LatentRollout": "pwm_sdk.rollout",
     "Learner": "pwm_sdk.training.settings",
+    "MassSpring": "pwm_sdk.simulators.mass_spring",
     "PWMConfig": "pwm_sdk.algorithms.pwm_config",
     "PlannerBehaviour": "pwm_sdk.training.planning",
     "Policy": "pwm_sdk.protocols",
