@@ -9,9 +9,12 @@ if TYPE_CHECKING:
     from pwm_sdk.algorithms.published import PublishedModel, ReturnDeviation
     from pwm_sdk.algorithms.pwm import PWM
     from pwm_sdk.algorithms.pwm_config import PWMConfig
+    from pwm_sdk.algorithms.shac import SHAC
+    from pwm_sdk.algorithms.shac_config import SHACConfig
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
     from pwm_sdk.envs.factory import make_env, make_gym, register_task
     from pwm_sdk.envs.pool import EnvPool
+    from pwm_sdk.functional.gradients import clip_cotangent
     from pwm_sdk.models.actor import FirstOrderActor
     from pwm_sdk.models.critic import Critic
     from pwm_sdk.models.disagreement import Disagreement
@@ -55,6 +58,7 @@ __all__ = [
     "MT30",
     "MT80",
     "PWM",
+    "SHAC",
     "Critic",
     "Disagreement",
     "EnvPool",
@@ -77,6 +81,7 @@ __all__ = [
     "ReturnScale",
     "RoundConfig",
     "RunningMeanStd",
+    "SHACConfig",
     "SimulatorModel",
     "StochasticPolicy",
     "Task",
@@ -86,6 +91,7 @@ __all__ = [
     "actor_loss",
     "behaviour_loss",
     "check_latent_model",
+    "clip_cotangent",
     "critic_loss",
     "evaluate",
     "evaluate_members",
@@ -114,6 +120,7 @@ _MODULE_OF = {
     "MT30": "pwm_sdk.tasks",
     "MT80": "pwm_sdk.tasks",
     "PWM": "pwm_sdk.algorithms.pwm",
+    "SHAC": "pwm_sdk.algorithms.shac",
     "Critic": "pwm_sdk.models.critic",
     "Disagreement": "pwm_sdk.models.disagreement",
     "EnvPool": "pwm_sdk.envs.pool",
@@ -136,6 +143,7 @@ _MODULE_OF = {
     "ReturnScale": "pwm_sdk.models.normalizers",
     "RoundConfig": "pwm_sdk.training.settings",
     "RunningMeanStd": "pwm_sdk.models.normalizers",
+    "SHACConfig": "pwm_sdk.algorithms.shac_config",
     "SimulatorModel": "pwm_sdk.protocols",
     "StochasticPolicy": "pwm_sdk.protocols",
     "Task": "pwm_sdk.tasks",
@@ -145,6 +153,7 @@ _MODULE_OF = {
     "actor_loss": "pwm_sdk.objectives.policy",
     "behaviour_loss": "pwm_sdk.objectives.policy",
     "check_latent_model": "pwm_sdk.testing",
+    "clip_cotangent": "pwm_sdk.functional.gradients",
     "critic_loss": "pwm_sdk.objectives.policy",
     "evaluate": "pwm_sdk.training.evaluate",
     "evaluate_members": "pwm_sdk.training.evaluate",
