@@ -56,6 +56,25 @@ WALKER = TaskPlan(gamma=0.97, rows=72, length=50, episodes=10, seed_episodes=50)
 CHEETAH = TaskPlan(gamma=0.97, rows=48, length=250, episodes=2, seed_episodes=10)
 
 
+# The mean of all lambda-returns, a penalty on saturation, a slower actor and a target critic keep
+# the policies of falling bodies from freezing early (docs/experiments.md).
+QUICK_PWM = PWMConfig(
+    horizon=12,
+    actor_lam=0.95,
+    actor_lr=5e-4,
+    critic_lr=1e-3,
+    betas=(0.9, 0.999),
+    actor_max_norm=10.0,
+    critic_max_norm=10.0,
+    critic_epochs=1,
+    critic_splits=2,
+    critic_limit=1,
+    saturation=0.1,
+    target_tau=0.01,
+    average_tau=0.005,
+)
+
+
 @dataclass(frozen=True)
 class Preset:
     """Everything that a run's outcome depends on, apart from its seed."""
@@ -80,29 +99,14 @@ class Preset:
     starts: tuple[int, int] = (16, 24)
     every: tuple[int, int] = (1, 1)
     short: bool = False
+    whole_episodes: bool = False
+    pwm: PWMConfig = QUICK_PWM
     rounds_config: RoundConfig = field(default_factory=RoundConfig)
 
 
-# The mean of all lambda-returns, a penalty on saturation, a slower actor and a target critic keep
-# the policies of falling bodies from freezing early (docs/experiments.md).
-QUICK_PWM = PWMConfig(
-    horizon=12,
-    actor_lam=0.95,
-    actor_lr=5e-4,
-    critic_lr=1e-3,
-    betas=(0.9, 0.999),
-    actor_max_norm=10.0,
-    critic_max_norm=10.0,
-    critic_epochs=1,
-    critic_splits=2,
-    critic_limit=1,
-    saturation=0.1,
-    target_tau=0.01,
-    average_tau=0.005,
-)
 PRESETS = {
     "quick": Preset(
-        rounds=44,
+        rounds=80,
         rounds_config=RoundConfig(std=(0.6, 0.2), std_share=0.5, decay_share=0.3, decay_floor=0.02),
     ),
     "smoke": Preset(
@@ -132,6 +136,10 @@ def plan_of(task: Task, preset: Preset) -> TaskPlan:
         plan = CHEETAH
     if preset.short:
         plan = TaskPlan(plan.gamma, 8, 50, 1, 2)
+    if preset.whole_episodes:  # as many steps of data, in fewer and longer episodes
+        times = task.episode_length // plan.length
+        counts = (max(1, n // times) for n in (plan.episodes, plan.seed_episodes))
+        plan = TaskPlan(plan.gamma, plan.rows, task.episode_length, *counts)
     return plan
 
 
@@ -266,7 +274,7 @@ def _learner(
         norm="before",
         output_gain=0.01,
     ).to(device)
-    config = replace(QUICK_PWM, gamma=tuple(gammas))
+    config = replace(preset.pwm, gamma=tuple(gammas))
     scale = ReturnScale(len(mine)).to(device)
     pwm = PWM(model, actor, critic, config, return_scale=scale)
     return Learner(pwm, [task.index for task in tasks], starts, every)

@@ -100,6 +100,13 @@ def test_init_fan_in_spares_heads_that_start_at_zero() -> None:
     assert not net[-1].weight.any()
 
 
+def test_init_fan_in_sets_the_tasks_apart() -> None:
+    net = nn.Module()
+    net.task_embedding = nn.Parameter(torch.zeros(1000, 16))
+    init_fan_in(net)
+    assert net.task_embedding.std().item() == pytest.approx(1 / 4, rel=0.02)
+
+
 def test_errors_name_the_argument() -> None:
     with pytest.raises(ValueError, match=r"activation must be one of .*'mish'.*, got 'swish'"):
         make_activation("swish")
