@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from pwm_sdk.rollout import LatentRollout
     from pwm_sdk.simulators.mass_spring import MassSpring
+    from pwm_sdk.simulators.mujoco import MuJoCoModel
     from pwm_sdk.tasks import MT30, MT80, Task, TaskSet
     from pwm_sdk.testing import check_latent_model
     from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
@@ -70,6 +71,7 @@ __all__ = [
     "LatentRollout",
     "Learner",
     "MassSpring",
+    "MuJoCoModel",
     "PWMConfig",
     "PlannerBehaviour",
     "Policy",
@@ -132,6 +134,7 @@ _MODULE_OF = {
     "LatentRollout": "pwm_sdk.rollout",
     "Learner": "pwm_sdk.training.settings",
     "MassSpring": "pwm_sdk.simulators.mass_spring",
+    "MuJoCoModel": "pwm_sdk.simulators.mujoco",
     "PWMConfig": "pwm_sdk.algorithms.pwm_config",
     "PlannerBehaviour": "pwm_sdk.training.planning",
     "Policy": "pwm_sdk.protocols",
