@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
     from pwm_sdk.envs.factory import make_env, make_gym, register_task
     from pwm_sdk.envs.pool import EnvPool
+    from pwm_sdk.envs.simulated import SimulatorEnv
     from pwm_sdk.functional.gradients import clip_cotangent
+    from pwm_sdk.functional.rewards import tolerance
     from pwm_sdk.models.actor import FirstOrderActor
     from pwm_sdk.models.critic import Critic
     from pwm_sdk.models.disagreement import Disagreement
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from pwm_sdk.rollout import LatentRollout
     from pwm_sdk.simulators.mass_spring import MassSpring
     from pwm_sdk.simulators.mujoco import MuJoCoModel
+    from pwm_sdk.simulators.suite import make_simulator
     from pwm_sdk.tasks import MT30, MT80, Task, TaskSet
     from pwm_sdk.testing import check_latent_model
     from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
@@ -84,6 +87,7 @@ __all__ = [
     "RoundConfig",
     "RunningMeanStd",
     "SHACConfig",
+    "SimulatorEnv",
     "SimulatorModel",
     "StochasticPolicy",
     "Task",
@@ -107,12 +111,14 @@ __all__ = [
     "make_env",
     "make_episode",
     "make_gym",
+    "make_simulator",
     "minibatches",
     "optimize",
     "register_task",
     "run_episodes",
     "soft_update",
     "summarize",
+    "tolerance",
     "world_model_errors",
     "world_model_loss",
 ]
@@ -147,6 +153,7 @@ _MODULE_OF = {
     "RoundConfig": "pwm_sdk.training.settings",
     "RunningMeanStd": "pwm_sdk.models.normalizers",
     "SHACConfig": "pwm_sdk.algorithms.shac_config",
+    "SimulatorEnv": "pwm_sdk.envs.simulated",
     "SimulatorModel": "pwm_sdk.protocols",
     "StochasticPolicy": "pwm_sdk.protocols",
     "Task": "pwm_sdk.tasks",
@@ -170,12 +177,14 @@ _MODULE_OF = {
     "make_env": "pwm_sdk.envs.factory",
     "make_episode": "pwm_sdk.data.replay",
     "make_gym": "pwm_sdk.envs.factory",
+    "make_simulator": "pwm_sdk.simulators.suite",
     "minibatches": "pwm_sdk.optim",
     "optimize": "pwm_sdk.optim",
     "register_task": "pwm_sdk.envs.factory",
     "run_episodes": "pwm_sdk.training.collect",
     "soft_update": "pwm_sdk.optim",
     "summarize": "pwm_sdk.training.evaluate",
+    "tolerance": "pwm_sdk.functional.rewards",
     "world_model_errors": "pwm_sdk.objectives.world_model",
     "world_model_loss": "pwm_sdk.objectives.world_model",
 }

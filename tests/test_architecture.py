@@ -29,7 +29,7 @@ INTERNAL = {
     "objectives": {"functional", "keys", "protocols"},
     "data": {"keys"},
     "envs": {"keys", "protocols", "tasks", "simulators"},
-    "simulators": {"keys", "protocols"},
+    "simulators": {"functional", "keys", "protocols"},  # functional: shapes of rewards
     "checkpoints": {"keys", "protocols", "models"},
     "testing": {"keys", "protocols", "models"},
     "diagnostics": {"keys", "protocols", "models"},
