@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,9 +85,9 @@ class Bridge:
     """
 
     def __init__(self, model: Any, layout: Layout, substeps: int, threads: int) -> None:
-        self.mujoco, self.model, self.layout = engine(), model, layout
+        self.model, self.layout = model, layout
         self.substeps, self.eps, self.centred = substeps, 1e-6, True
-        self._data = [self._worker() for _ in range(threads)]
+        self._workers = [_Worker(model, layout) for _ in range(threads)]
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def roll(
@@ -113,93 +114,115 @@ class Bridge:
             jacobians = Jacobians(
                 np.empty((count, rows, layout.tangent)), np.empty((count, rows, self.model.nu))
             )
-        parts = np.array_split(np.arange(count), len(self._data))
 
-        def work(data: Any, part: np.ndarray) -> None:
+        def work(worker: _Worker, part: range) -> None:
             for i in part:
-                self._load(data, states[i])
-                data.ctrl[:] = controls[i]
-                derivatives = self._advance(data, need)
-                if any(data.warning[kind].number != _QUIET for kind in self._bad):
-                    self._forget_warnings(data)
+                worker.load(states[i], controls[i])
+                if jacobians is None:
+                    worker.step(self.substeps)
+                else:
+                    out = jacobians.state[i], jacobians.control[i]
+                    worker.differentiate(self.substeps, self.eps, self.centred, *out)
+                if worker.failed():
                     raise ValueError(
                         f"latent must stay finite, got a state in row {i} that MuJoCo finds NaN, "
                         f"infinite or huge: {states[i]}"
                     )
-                self.store(data, following[i])
-                if jacobians is not None and derivatives is not None:
-                    jacobians.state[i], jacobians.control[i] = derivatives
+                worker.store(following[i])
 
+        bounds = np.linspace(0, count, len(self._workers) + 1).astype(int).tolist()
+        parts = [range(low, high) for low, high in pairwise(bounds)]
         if self._pool is None:
-            work(self._data[0], parts[0])
+            work(self._workers[0], parts[0])
         else:
-            list(self._pool.map(work, self._data, parts))
+            list(self._pool.map(work, self._workers, parts))
         return following, jacobians
 
     def start(self, moving: np.ndarray) -> np.ndarray:
         """Complete `[B, qpos + qvel + act]` to states: no warm start, sensors without control."""
-        states = np.zeros((len(moving), self.layout.size))
-        states[:, : self.layout.moving] = moving
-        data = self._data[0]
+        layout, worker = self.layout, self._workers[0]
+        states = np.zeros((len(moving), layout.size))
+        states[:, : layout.moving] = moving
         for state in states:
-            self._load(data, state)
-            data.ctrl[:] = 0.0
-            self.mujoco.mj_forward(self.model, data)
-            self.store(data, state)
-            warm = self.layout.moving
-            state[warm : warm + self.layout.qvel] = 0.0
+            worker.load(state, 0.0)
+            engine().mj_forward(self.model, worker.data)
+            worker.store(state)
+        states[:, layout.moving : layout.moving + layout.qvel] = 0.0
         return states
 
-    def store(self, data: Any, state: np.ndarray) -> None:
-        """Write the state of a `mujoco.MjData` into `state` `[size]`."""
-        parts = np.split(state, np.cumsum(self.layout.parts)[:-1])
-        parts[0][:], parts[1][:], parts[2][:] = data.qpos, data.qvel, data.act
-        parts[3][:] = data.qacc_warmstart
-        parts[4][:] = data.sensordata[: self.layout.sensors]
 
-    @property
-    def _bad(self) -> tuple[int, ...]:
+class _Worker:
+    """One `mujoco.MjData` with room for the Jacobians of one substep."""
+
+    def __init__(self, model: Any, layout: Layout) -> None:
+        self.mujoco, self.model, self.layout = engine(), model, layout
+        self.data = self.mujoco.MjData(model)
+        self.cuts = tuple(np.cumsum(layout.parts).tolist())
         kinds = self.mujoco.mjtWarning
-        return int(kinds.mjWARN_BADQPOS), int(kinds.mjWARN_BADQVEL), int(kinds.mjWARN_BADQACC)
+        bad = (kinds.mjWARN_BADQPOS, kinds.mjWARN_BADQVEL, kinds.mjWARN_BADQACC)
+        self.bad = tuple(int(kind) for kind in bad)
+        n, sensors = layout.tangent, layout.sensors
+        self.a, self.b = np.zeros((n, n)), np.zeros((n, model.nu))
+        self.c = np.zeros((sensors, n)) if sensors else None
+        self.d = np.zeros((sensors, model.nu)) if sensors else None
+        self._forget_warnings()
 
-    def _worker(self) -> Any:
-        data = self.mujoco.MjData(self.model)
-        self._forget_warnings(data)
-        return data
+    def load(self, state: np.ndarray, control: np.ndarray | float) -> None:
+        """Continue from a state `[size]` with a control `[A]`."""
+        data, (q, v, a, w, _) = self.data, self.cuts
+        data.qpos[:], data.qvel[:], data.qacc_warmstart[:] = state[:q], state[q:v], state[a:w]
+        data.ctrl[:] = control
+        if a > v:
+            data.act[:] = state[v:a]
 
-    def _forget_warnings(self, data: Any) -> None:
+    def store(self, state: np.ndarray) -> None:
+        """Write where the data is into `state` `[size]`."""
+        data, (q, v, a, w, end) = self.data, self.cuts
+        state[:q], state[q:v], state[a:w] = data.qpos, data.qvel, data.qacc_warmstart
+        if a > v:
+            state[v:a] = data.act
+        if end > w:
+            state[w:] = data.sensordata
+
+    def step(self, substeps: int) -> None:
+        """Advance."""
+        self.mujoco.mj_step(self.model, self.data, substeps)
+
+    def differentiate(
+        self, substeps: int, eps: float, centred: bool, state: np.ndarray, control: np.ndarray
+    ) -> None:
+        """Advance and write the Jacobians `[n + sensors, n]` and `[n + sensors, A]`."""
+        n = self.layout.tangent
+        for substep in range(substeps):
+            self.mujoco.mjd_transitionFD(
+                self.model, self.data, eps, centred, self.a, self.b, self.c, self.d
+            )
+            self.mujoco.mj_step(self.model, self.data)
+            first = substep == 0
+            whole, pushed = state[:n].copy(), control[:n].copy()
+            if self.c is not None and self.d is not None:
+                state[n:] = self.c if first else self.c @ whole
+                control[n:] = self.d if first else self.c @ pushed + self.d
+            state[:n] = self.a if first else self.a @ whole
+            control[:n] = self.b if first else self.a @ pushed + self.b
+
+    def failed(self) -> bool:
+        """Tell whether MuJoCo gave up on the state, and forget it."""
+        warning = self.data.warning
+        if all(warning[kind].number == _QUIET for kind in self.bad):
+            return False
+        self._forget_warnings()
+        return True
+
+    def _forget_warnings(self) -> None:
         """Set the counts to `_QUIET`.
 
         At a count of 0 MuJoCo would write to a log file. It then resets the data, after which the
         count is 1.
         """
-        self.mujoco.mj_resetData(self.model, data)
-        for kind in self._bad:
-            data.warning[kind].number = _QUIET
-
-    def _load(self, data: Any, state: np.ndarray) -> None:
-        parts = np.split(state, np.cumsum(self.layout.parts)[:-1])
-        data.qpos[:], data.qvel[:], data.act[:], data.qacc_warmstart[:] = parts[:4]
-
-    def _advance(self, data: Any, need: bool) -> tuple[np.ndarray, np.ndarray] | None:
-        """Take the substeps; chain their Jacobians."""
-        model, layout = self.model, self.layout
-        if not need:
-            self.mujoco.mj_step(model, data, self.substeps)
-            return None
-        n, sensors = layout.tangent, layout.sensors
-        a, b = np.empty((n, n)), np.empty((n, model.nu))
-        c = np.empty((sensors, n)) if sensors else None
-        d = np.empty((sensors, model.nu)) if sensors else None
-        whole, control = np.eye(n), np.zeros((n, model.nu))
-        shown, shown_control = np.zeros((sensors, n)), np.zeros((sensors, model.nu))
-        for _ in range(self.substeps):
-            self.mujoco.mjd_transitionFD(model, data, self.eps, self.centred, a, b, c, d)
-            if c is not None and d is not None:
-                shown, shown_control = c @ whole, c @ control + d
-            whole, control = a @ whole, a @ control + b
-            self.mujoco.mj_step(model, data)
-        return np.vstack((whole, shown)), np.vstack((control, shown_control))
+        self.mujoco.mj_resetData(self.model, self.data)
+        for kind in self.bad:
+            self.data.warning[kind].number = _QUIET
 
 
 class Tangent:
