@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from pwm_sdk.algorithms.published import PublishedModel, ReturnDeviation
     from pwm_sdk.algorithms.pwm import PWM
     from pwm_sdk.algorithms.pwm_config import PWMConfig
+    from pwm_sdk.algorithms.shac import SHAC
+    from pwm_sdk.algorithms.shac_config import SHACConfig
     from pwm_sdk.algorithms.tdmpc2 import TDMPC2
     from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
     from pwm_sdk.checkpoints.atomic import write_atomic
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
     from pwm_sdk.envs.factory import make_env, make_gym, register_task
     from pwm_sdk.envs.pool import EnvPool
+    from pwm_sdk.envs.simulated import SimulatorEnv
+    from pwm_sdk.functional.gradients import clip_cotangent
+    from pwm_sdk.functional.rewards import tolerance
     from pwm_sdk.models.actor import FirstOrderActor
     from pwm_sdk.models.critic import Critic
     from pwm_sdk.models.disagreement import Disagreement
@@ -44,8 +49,17 @@ if TYPE_CHECKING:
     from pwm_sdk.optim import frozen, minibatches, optimize, soft_update
     from pwm_sdk.planner.mppi import MPPI
     from pwm_sdk.planner.policy_value import PolicyValue
-    from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, ValueFunction
+    from pwm_sdk.protocols import (
+        LatentModel,
+        Policy,
+        SimulatorModel,
+        StochasticPolicy,
+        ValueFunction,
+    )
     from pwm_sdk.rollout import LatentRollout
+    from pwm_sdk.simulators.mass_spring import MassSpring
+    from pwm_sdk.simulators.mujoco import MuJoCoModel
+    from pwm_sdk.simulators.suite import make_simulator
     from pwm_sdk.tasks import MT30, MT80, Task, TaskSet
     from pwm_sdk.testing import check_latent_model
     from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
@@ -63,6 +77,7 @@ __all__ = [
     "MT30",
     "MT80",
     "PWM",
+    "SHAC",
     "TDMPC2",
     "Critic",
     "Disagreement",
@@ -74,7 +89,9 @@ __all__ = [
     "LatentModel",
     "LatentRollout",
     "Learner",
+    "MassSpring",
     "ModelSize",
+    "MuJoCoModel",
     "PWMConfig",
     "PlannerBehaviour",
     "Policy",
@@ -88,6 +105,9 @@ __all__ = [
     "ReturnScale",
     "RoundConfig",
     "RunningMeanStd",
+    "SHACConfig",
+    "SimulatorEnv",
+    "SimulatorModel",
     "StochasticPolicy",
     "TDMPC2Config",
     "Task",
@@ -97,6 +117,7 @@ __all__ = [
     "actor_loss",
     "behaviour_loss",
     "check_latent_model",
+    "clip_cotangent",
     "critic_loss",
     "evaluate",
     "evaluate_members",
@@ -112,6 +133,7 @@ __all__ = [
     "make_env",
     "make_episode",
     "make_gym",
+    "make_simulator",
     "minibatches",
     "model_size",
     "optimize",
@@ -125,6 +147,7 @@ __all__ = [
     "td_targets",
     "to_minari",
     "to_tdmpc2_chunks",
+    "tolerance",
     "train_offline",
     "world_model_errors",
     "world_model_loss",
@@ -136,6 +159,7 @@ _MODULE_OF = {
     "MT30": "pwm_sdk.tasks",
     "MT80": "pwm_sdk.tasks",
     "PWM": "pwm_sdk.algorithms.pwm",
+    "SHAC": "pwm_sdk.algorithms.shac",
     "Critic": "pwm_sdk.models.critic",
     "Disagreement": "pwm_sdk.models.disagreement",
     "EnvPool": "pwm_sdk.envs.pool",
@@ -147,6 +171,8 @@ _MODULE_OF = {
     "LatentRollout": "pwm_sdk.rollout",
     "Learner": "pwm_sdk.training.settings",
     "ModelSize": "pwm_sdk.models.sizes",
+    "MassSpring": "pwm_sdk.simulators.mass_spring",
+    "MuJoCoModel": "pwm_sdk.simulators.mujoco",
     "PWMConfig": "pwm_sdk.algorithms.pwm_config",
     "PlannerBehaviour": "pwm_sdk.training.planning",
     "Policy": "pwm_sdk.protocols",
@@ -158,8 +184,11 @@ _MODULE_OF = {
     "ReplayBuffer": "pwm_sdk.data.replay",
     "ReturnDeviation": "pwm_sdk.algorithms.published",
     "ReturnScale": "pwm_sdk.models.normalizers",
-    "RunningMeanStd": "pwm_sdk.models.normalizers",
     "RoundConfig": "pwm_sdk.training.settings",
+    "RunningMeanStd": "pwm_sdk.models.normalizers",
+    "SHACConfig": "pwm_sdk.algorithms.shac_config",
+    "SimulatorEnv": "pwm_sdk.envs.simulated",
+    "SimulatorModel": "pwm_sdk.protocols",
     "StochasticPolicy": "pwm_sdk.protocols",
     "TDMPC2": "pwm_sdk.algorithms.tdmpc2",
     "TDMPC2Config": "pwm_sdk.algorithms.tdmpc2_config",
@@ -170,6 +199,7 @@ _MODULE_OF = {
     "actor_loss": "pwm_sdk.objectives.policy",
     "behaviour_loss": "pwm_sdk.objectives.policy",
     "check_latent_model": "pwm_sdk.testing",
+    "clip_cotangent": "pwm_sdk.functional.gradients",
     "critic_loss": "pwm_sdk.objectives.policy",
     "evaluate": "pwm_sdk.training.evaluate",
     "evaluate_members": "pwm_sdk.training.evaluate",
@@ -185,6 +215,7 @@ _MODULE_OF = {
     "make_env": "pwm_sdk.envs.factory",
     "make_episode": "pwm_sdk.data.replay",
     "make_gym": "pwm_sdk.envs.factory",
+    "make_simulator": "pwm_sdk.simulators.suite",
     "minibatches": "pwm_sdk.optim",
     "model_size": "pwm_sdk.models.sizes",
     "optimize": "pwm_sdk.optim",
@@ -196,10 +227,10 @@ _MODULE_OF = {
     "step_errors": "pwm_sdk.objectives.world_model",
     "summarize": "pwm_sdk.training.evaluate",
     "td_targets": "pwm_sdk.objectives.tdmpc2",
-    "to_minari": "pwm_sdk.data.minari",
     "to_minari": "pwm_sdk.data.exports",
     "to_tdmpc2_chunks": "pwm_sdk.data.chunks",
     "train_offline": "pwm_sdk.training.offline",
+    "tolerance": "pwm_sdk.functional.rewards",
     "world_model_errors": "pwm_sdk.objectives.world_model",
     "world_model_loss": "pwm_sdk.objectives.world_model",
     "write_atomic": "pwm_sdk.checkpoints.atomic",

@@ -30,6 +30,7 @@ __all__ = [
     "NEXT",
     "OBSERVATION",
     "REWARD",
+    "STATE",
     "SUCCESS",
     "TASK",
     "TERMINATED",
@@ -49,7 +50,10 @@ TASK = "task"
 """Index of the task in its data set, ``[..]`` int64."""
 
 LATENT = "latent"
-"""State of a latent model, ``[.., D]``."""
+"""State of a latent model as policies and values see it, ``[.., D]``."""
+
+STATE = "state"
+"""State of a latent model that policies see through its ``features``, ``[.., D]``."""
 
 LOC = "loc"
 """Mean of the policy before the tanh, ``[.., A]``."""

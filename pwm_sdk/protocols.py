@@ -6,8 +6,9 @@ Nothing has to be subclassed. Any object with these attributes and methods takes
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -42,6 +43,45 @@ class LatentModel(Protocol):
             terminated `[.., 1]` bool.
         """
         ...
+
+    # Optional: features(latent) -> what policies and values see, [.., F]; without it, the latent.
+
+
+@runtime_checkable
+class SimulatorModel(LatentModel, Protocol):
+    """A latent model that is itself the environment: true dynamics that can start episodes.
+
+    Its latent is the simulator's state. Policies and values see `features(latent)`.
+
+    Attributes:
+        observation_dim: O, size of the features.
+        episode_length: agent steps until an episode is truncated.
+    """
+
+    observation_dim: int
+    episode_length: int
+
+    def features(self, latent: Tensor) -> Tensor:
+        """Return the observation `[.., O]` of states `[.., D]`."""
+        ...
+
+    def reset(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw `count` start states `[count, D]`."""
+        ...
+
+
+def features(model: Any, latent: Tensor) -> Tensor:
+    """Return what policies and values see of a model's latents.
+
+    Args:
+        model: a `LatentModel`, with `features(latent)` where its latent is not what they should
+            see, as the raw state of a simulator.
+        latent: `[.., D]`.
+
+    Returns:
+        `[.., F]`; the latent itself where the model has no features.
+    """
+    return model.features(latent) if hasattr(model, "features") else latent
 
 
 @runtime_checkable

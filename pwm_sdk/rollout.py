@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pwm_sdk import keys
 from pwm_sdk.functional.context import given, with_time
-from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy
+from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, features
 
 
 class LatentRollout:
@@ -20,7 +20,8 @@ class LatentRollout:
 
     The loop is plain tensors; the graph runs through actions, rewards and the chain of latents. A
     model with `next` and `reward` has its rewards (and, if `episodic`, its ends) computed in one
-    batch after the loop, a model with `context` looks its task up once.
+    batch after the loop, a model with `context` looks its task up once, and of one with `features`
+    policies see these.
 
     Args:
         model: a `LatentModel`.
@@ -73,25 +74,23 @@ class LatentRollout:
         Returns:
             TensorDict `[.., B, H]`: `latent` `[D]`, `action` `[A]`, `loc` `[A]` (stochastic
             policies), `task`, and `next` with `latent`, `reward` `[1]`, `terminated`, `truncated`
-            (True at the last step) and `done` `[1]`.
+            (True at the last step) and `done` `[1]`. For a model with `features`, `latent` is what
+            policies and values see, `[F]`, and `state` the model's own latent, `[D]`.
         """
         self._check(latent, task, noise)
         model: Any = self.model  # its optional methods are no part of the protocol
         context = model.context(task) if hasattr(model, "context") else task
         policy = given(self.policy, context)
-        before, after, locs, actions, rewards, ends = [], [], [], [], [], []
-        if isinstance(policy, StochasticPolicy) and noise is None:
-            shape = (self.horizon, *latent.shape[:-1], policy.action_dim)
-            noise = torch.randn(
-                shape, dtype=latent.dtype, device=latent.device, generator=self.generator
-            )
+        before, after, visible, locs, actions, rewards, ends = [], [], [], [], [], [], []
         batched_reward = hasattr(model, "next") and hasattr(model, "reward")
         for t in range(self.horizon):
             before.append(latent)
-            seen = self._features(latent)
+            visible.append(features(model, latent))
+            seen = visible[-1].detach() if self.detach else visible[-1]
             if isinstance(policy, StochasticPolicy):
+                noise = self._noise(policy, seen) if noise is None else noise
                 locs.append(policy.loc(seen))
-                action = policy.squash(locs[-1], None if noise is None else noise[t])
+                action = policy.squash(locs[-1], noise[t])
             else:
                 action = policy(seen)
             actions.append(self._padded(action))
@@ -109,7 +108,11 @@ class LatentRollout:
             reward = torch.stack(rewards, -2)
         else:
             reward, ends = self._judge(start, action, later, with_time(context))
-        return self._pack(start, action, locs, task, later, reward, ends)
+        seen = torch.stack(visible, -2)
+        packed = self._pack(seen, action, locs, task, later, reward, ends)
+        if hasattr(model, "features"):
+            packed[keys.STATE], packed[keys.NEXT, keys.STATE] = start, later
+        return packed
 
     def _judge(self, start: Tensor, action: Tensor, later: Tensor, context: Any) -> Any:
         """Return rewards, and ends where the model predicts them, of all steps in one batch."""
@@ -119,15 +122,15 @@ class LatentRollout:
             ends = list(model.terminated(later, context).unbind(-2))
         return reward, ends
 
+    def _noise(self, policy: StochasticPolicy, seen: Tensor) -> Tensor:
+        """Draw the noise of all steps, in the dtype of what the policy sees."""
+        shape = (self.horizon, *seen.shape[:-1], policy.action_dim)
+        return torch.randn(shape, dtype=seen.dtype, device=seen.device, generator=self.generator)
+
     def _padded(self, action: Tensor) -> Tensor:
         """Append the zeros by which a model of several tasks is wider than this policy."""
         missing = self.model.action_dim - action.shape[-1]
         return F.pad(action, (0, missing)) if missing > 0 else action
-
-    def _features(self, latent: Tensor) -> Tensor:
-        model: Any = self.model
-        seen = model.features(latent) if hasattr(model, "features") else latent
-        return seen.detach() if self.detach else seen
 
     def _pack(
         self,
@@ -144,7 +147,7 @@ class LatentRollout:
         truncated[..., -1, :] = True
         batch = latent.shape[:-1]
         after = {
-            keys.LATENT: following,
+            keys.LATENT: features(self.model, following),
             keys.REWARD: reward,
             keys.TERMINATED: terminated,
             keys.TRUNCATED: truncated,

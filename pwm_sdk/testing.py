@@ -18,8 +18,8 @@ def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = No
 
     Raises:
         ValueError: naming the first point where the contract is broken: attributes, shapes,
-            dtypes, rows that
-            influence each other, or gradients that do not reach the action or the latent.
+            dtypes, rows that influence each other, or gradients that do not reach the action or
+            the latent, as in a `step` or `features` that detaches the graph.
     """
     if observation.dim() != 2 or len(observation) < 2:
         raise ValueError(
@@ -41,6 +41,10 @@ def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = No
     following, reward = _step(model, latent, action, task)
     _reaches("next latent", following, {"action": action, "latent": latent})
     _reaches("reward", reward, {"latent": latent, "action": action}, any_of=True)
+    if hasattr(model, "features"):
+        seen = model.features(latent)
+        _shape("features(latent)", seen, (batch, seen.shape[-1] if seen.dim() else 0))
+        _reaches("features(latent)", seen, {"latent": latent})
     alone, _ = _step(model, latent[:1], action[:1], None if task is None else task[:1])
     if not torch.allclose(alone, following[:1], rtol=1e-4, atol=1e-5):
         raise ValueError(

@@ -30,7 +30,7 @@ INTERNAL = {
     "objectives": {"functional", "keys", "protocols"},
     "data": {"keys", "checkpoints"},
     "envs": {"keys", "protocols", "tasks", "simulators"},
-    "simulators": {"keys", "protocols"},
+    "simulators": {"functional", "keys", "protocols"},  # functional: shapes of rewards
     "testing": {"keys", "protocols", "models"},
     "diagnostics": {"keys", "protocols", "models"},
     # functional: for metrics such as the share of saturated actions

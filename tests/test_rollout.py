@@ -142,13 +142,32 @@ def test_noise_comes_from_the_generator() -> None:
     assert torch.equal(actions(0), LatentRollout(Walk(), actor, 2)(start, noise=noise)["action"])
 
 
-def test_policies_see_features() -> None:
-    class Doubled(Walk):
-        def features(self, latent: Tensor) -> Tensor:
-            return 2 * latent
+class Doubled(Walk):
+    """Policies and values see (2 z, 2 z), in float32 whatever the state's dtype."""
 
-    trajectory = LatentRollout(Doubled(), lambda seen: seen, 1)(torch.ones(1, 1))
-    assert float(trajectory["action"]) == 2.0
+    def features(self, latent: Tensor) -> Tensor:
+        return (2 * latent).expand(*latent.shape[:-1], 2).float()
+
+
+def test_policies_and_values_see_features_by_hand() -> None:
+    # z = 1 moves by a = 2 z to 3, then by 6 to 9; the reward is the state reached.
+    rollout = LatentRollout(Doubled(), lambda seen: seen[..., :1], 2)
+    trajectory = rollout(torch.ones(1, 1))
+    assert trajectory["action"].flatten().tolist() == [2.0, 6.0]
+    assert trajectory["state"].flatten().tolist() == [1.0, 3.0]
+    assert trajectory["latent"].tolist() == [[[2.0, 2.0], [6.0, 6.0]]]
+    assert trajectory["next", "state"].flatten().tolist() == [3.0, 9.0]
+    assert trajectory["next", "latent"].tolist() == [[[6.0, 6.0], [18.0, 18.0]]]
+    value = imagined_returns(trajectory, lambda seen: seen.sum(-1, keepdim=True), gamma=0.5)
+    assert float(value) == 3 + 9 / 2 + 36 / 4
+    assert "state" not in set(LatentRollout(Walk(), lambda z: z, 2)(torch.ones(1, 1)).keys())
+
+
+def test_noise_has_the_dtype_of_what_the_policy_sees() -> None:
+    actor = FirstOrderActor(2, 1, (4,))
+    trajectory = LatentRollout(Doubled(), actor, 2)(torch.ones(3, 1, dtype=torch.float64))
+    assert trajectory["action"].dtype == torch.float32
+    assert trajectory["next", "state"].dtype == torch.float64
 
 
 def test_terminated_states_are_masked_by_hand() -> None:

@@ -40,6 +40,9 @@ def test_accepts_models_that_keep_the_contract() -> None:
     check_latent_model(Good(), OBSERVATION)
     ends = after_step(lambda z, r: (z, r, z[:, :1] > 0))
     check_latent_model(ends, OBSERVATION)
+    check_latent_model(
+        broken(features=lambda self, z: z.square().sum(-1, keepdim=True)), OBSERVATION
+    )
 
 
 @pytest.mark.parametrize("num_tasks", [0, 3])
@@ -75,6 +78,10 @@ CASES = {
     r"next latent must depend differentiably on latent": broken(
         step=lambda self, z, a, task=None: Good.step(self, z.detach(), a, task)
     ),
+    r"features\(latent\) must have shape \[4, 1\], got \[1\]": broken(
+        features=lambda self, z: z.sum().reshape(1)
+    ),
+    r"features\(latent\) must be differentiable": broken(features=lambda self, z: z.detach()),
     r"step must treat rows independently": after_step(lambda z, r: (z - z.mean(0), r)),
 }
 

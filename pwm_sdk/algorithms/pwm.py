@@ -29,6 +29,7 @@ from pwm_sdk.optim import (
     scale_learning_rates,
     soft_update,
 )
+from pwm_sdk.protocols import features
 from pwm_sdk.rollout import LatentRollout
 
 
@@ -130,7 +131,9 @@ class PWM:
             if config.behaviour:
                 if action is None:
                     raise ValueError("batch must hold actions for a behaviour guard, got none")
-                loss = loss + config.behaviour * behaviour_loss(self.actor, latent, action)
+                loss = loss + config.behaviour * behaviour_loss(
+                    self.actor, features(self.model, latent), action
+                )
             actor_norm = optimize(
                 loss, self.actor_optimizer, config.actor_max_norm, population=population
             )

@@ -10,6 +10,7 @@ import gymnasium
 
 from pwm_sdk.envs.dmcontrol import DMControlEnv
 from pwm_sdk.envs.metaworld import MetaWorldEnv
+from pwm_sdk.envs.simulated import SIMULATED, SimulatorEnv
 from pwm_sdk.envs.task_env import TaskEnv
 from pwm_sdk.tasks import MT80, Task, TaskSet
 
@@ -37,7 +38,8 @@ def make_env(
     """The environment of a task for TorchRL.
 
     Args:
-        task: Name of a task of `tasks` or of a registered one, or a task itself.
+        task: Name of a task of `tasks`, of a registered one or of a simulator's own
+            ("hopper-forward", "mass-spring"), or a task itself.
         seed: Seed of the episode sequence, in [0, 2**32); `reset(seed=)` and `set_seed` renew it.
         padded: Whether observations and actions have the padded sizes of `tasks`.
         tasks: The task set of the data and the model.
@@ -115,7 +117,19 @@ def _find(task: str | Task, tasks: TaskSet) -> tuple[Task, Callable[[], gymnasiu
     if name in _REGISTERED:
         registered, factory = _REGISTERED[name]
         return (task if isinstance(task, Task) else registered), factory
+    if name in SIMULATED and name not in tasks:
+        return _simulated(name)
     found = task if isinstance(task, Task) else tasks[task]
     if found.suite not in _SUITES:
         raise ValueError(f"task must be registered with register_task, got {found.name!r}")
     return found, lambda: _SUITES[found.suite](found.name)
+
+
+def _simulated(name: str) -> tuple[Task, Callable[[], gymnasium.Env]]:
+    """Register a simulator's task when it is first asked for, as its index depends on others."""
+    from pwm_sdk.simulators.suite import make_simulator
+
+    def build() -> gymnasium.Env:
+        return SimulatorEnv(make_simulator(name, threads=1))
+
+    return register_task(SIMULATED[name], build), build

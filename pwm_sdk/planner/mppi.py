@@ -12,7 +12,7 @@ from torch import Tensor
 from pwm_sdk.functional.context import given, with_time
 from pwm_sdk.functional.planning import draw_by_weight, elite_weights, weighted_moments
 from pwm_sdk.planner.draws import Draws, sample_action
-from pwm_sdk.protocols import LatentModel
+from pwm_sdk.protocols import LatentModel, features
 
 CHOICES = ("mean", "elite", "explore")
 
@@ -196,7 +196,7 @@ class MPPI:
         actions = []
         for t in range(self.horizon):
             many = self.model.step(many, actions[-1], wide)[0] if t else many
-            action = sample_action(policy, self._features(many), self._draws)
+            action = sample_action(policy, features(self.model, many), self._draws)
             actions.append(F.pad(action, (0, max(width - action.shape[-1], 0))))
         return torch.stack(actions, 2)
 
@@ -211,11 +211,7 @@ class MPPI:
             discount = discount * gamma
             if terminated:
                 discount = discount * ~terminated[0]
-        return total + discount * value(self._features(latent))
-
-    def _features(self, latent: Tensor) -> Tensor:
-        model: Any = self.model
-        return model.features(latent) if hasattr(model, "features") else latent
+        return total + discount * value(features(self.model, latent))
 
     def _gamma(self, task: Tensor | None) -> float | Tensor:
         """One discount, or those of the tasks `[N, 1, 1]`."""

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pwm_sdk.protocols import features
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -123,7 +125,7 @@ class LatentBehaviour:
         missing = getattr(self.model, "observation_dim", seen.shape[-1]) - seen.shape[-1]
         if missing > 0:  # an unpadded environment under a model of several tasks
             seen = F.pad(seen, (0, missing))
-        latent = self.model.encode(seen, self.tasks.to(device))
+        latent = features(self.model, self.model.encode(seen, self.tasks.to(device)))
         noise = None
         if self.rng is not None:
             fresh = self.rng.standard_normal(self.noise.shape)

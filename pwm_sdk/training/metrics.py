@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.protocols import features
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.training.collect import Episode
 
@@ -87,7 +88,8 @@ def exploitation_gap(
     trajectory = LatentRollout(model, actor, horizon)(latent, task, noise)
     imagined: Any = trajectory[keys.NEXT, keys.REWARD]
     predicted = imagined.sum(-2).mean((1, 2))
-    end_value = critic(model.encode(torch.as_tensor(ends, device=device), task)).squeeze(-1)
+    end = model.encode(torch.as_tensor(ends, device=device), task)
+    end_value = critic(features(model, end)).squeeze(-1)
     discount = torch.as_tensor(gamma, device=device).expand(len(tasks)).view(-1, 1)
     powers = discount.unsqueeze(-1) ** torch.arange(horizon, device=device)
     real = torch.as_tensor(rewards, device=device)

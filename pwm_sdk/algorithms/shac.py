@@ -1,0 +1,210 @@
+"""SHAC: first-order policy learning through a differentiable simulator, from the components."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from pwm_sdk import keys
+from pwm_sdk.algorithms.shac_config import SHACConfig
+from pwm_sdk.algorithms.streams import Streams
+from pwm_sdk.functional.losses import saturated_share
+from pwm_sdk.functional.returns import restarted_return
+from pwm_sdk.objectives.policy import actor_loss, critic_loss, lambda_targets
+from pwm_sdk.optim import frozen, minibatches, optimize, scale_learning_rates, soft_update
+from pwm_sdk.protocols import features
+from pwm_sdk.rollout import LatentRollout
+
+
+class SHAC:
+    """One policy, improved by gradients through the environment itself.
+
+    The same update as `PWM` with the model swapped: windows of H steps in B environments continue
+    where the last ones ended; the actor climbs the windows' returns, cut at the ends of episodes,
+    with a slowly moving critic behind a cut and nothing behind a termination.
+
+    `evaluate(env, shac, shac.actor)` runs the policy in an environment that shows the simulator's
+    features.
+
+    Args:
+        model: a `SimulatorModel`.
+        actor: a `FirstOrderActor` on the model's features, or a module of the same face.
+        critic: a `Critic` on the same.
+        config: settings.
+        normalizer: running moments of the features, for example `RunningMeanStd((O,))`; what actor
+            and critic see is normalised by them. None: features as they are.
+        generator: source of start states, noise and minibatches; None: torch's global generator.
+
+    Attributes:
+        target: the critic that bootstraps.
+        streams: the environments.
+        steps: agent steps taken so far, in all environments together.
+
+    Raises:
+        ValueError: for a model that cannot start episodes, or a population of policies.
+
+    Source: SHAC (arXiv 2204.07137), algorithm 1. Differs: gamma^n before the last value, and an
+    optional clip of the cotangent at each step.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        actor: Any,
+        critic: Any,
+        config: SHACConfig | None = None,
+        *,
+        normalizer: Any = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.config = config = config or SHACConfig()
+        if getattr(actor, "population", None) is not None:
+            raise ValueError(f"actor must be one policy, got a population of {actor.population}")
+        self.model, self.actor, self.critic, self.normalizer = model, actor, critic, normalizer
+        limit = config.cotangent_clip
+        if limit is not None:  # the loss is a mean over B environments and H steps
+            limit = limit / (config.environments * config.horizon)
+        self.streams = Streams(
+            model, config.environments, normalizer=normalizer, limit=limit, generator=generator
+        )
+        self.rollout = LatentRollout(self.streams, actor, config.horizon, generator=generator)
+        self.target = copy.deepcopy(critic).requires_grad_(False)
+        fused: dict[str, Any] = {"betas": config.betas, "fused": True}
+        self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
+        self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
+        self.generator, self.steps = generator, 0
+        self._last_return = torch.full((1,), float("nan"))
+
+    def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return what the policy sees of an environment's observations `[.., O]`."""
+        return observation if self.normalizer is None else self.normalizer.normalize(observation)
+
+    def update(self) -> dict[str, Tensor]:
+        """Run one window in all environments and improve actor and critic from it.
+
+        Returns:
+            Detached scalars: return (of the window, per step), reward (mean per step),
+            episode_return (mean of the episodes that ended last; NaN before the first), value_loss,
+            actor_grad_norm, critic_grad_norm, clipped (share of cotangents), saturated (share of
+            pre-tanh means beyond 2).
+
+        Raises:
+            ValueError: if a loss or gradient is not finite; the parameters are then as before.
+        """
+        config = self.config
+        if hasattr(self.actor, "clamp_std_"):
+            self.actor.clamp_std_()
+        with frozen(self.model, self.target):
+            trajectory = self._window()
+            after: Any = trajectory[keys.NEXT]
+            returns = restarted_return(
+                after[keys.REWARD],
+                self.target(after[keys.LATENT]),
+                config.gamma,
+                after[keys.TERMINATED],
+                after[keys.TRUNCATED],
+            )
+            returns = returns / config.horizon
+            loss = actor_loss(
+                trajectory,
+                self.target,
+                config.gamma,
+                saturation=config.saturation,
+                returns=returns,
+            )
+            actor_norm = optimize(loss, self.actor_optimizer, config.actor_max_norm)
+        targets = lambda_targets(trajectory, self.target, config.gamma, config.lam)
+        value_loss, critic_norm = self._fit_critic(trajectory, targets)
+        soft_update(self.target, self.critic, config.target_tau)
+        if self.normalizer is not None:
+            self.normalizer.update(features(self.model, trajectory[keys.STATE]))
+        self.steps += config.environments * config.horizon
+        finished = torch.cat([self._last_return[:0], *self.streams.finished])
+        if len(finished):
+            self._last_return = finished
+        return {
+            "return": returns.detach().mean(),
+            "reward": after[keys.REWARD].detach().mean(),
+            "episode_return": self._last_return.mean(),
+            "value_loss": value_loss.detach(),
+            "actor_grad_norm": actor_norm,
+            "critic_grad_norm": critic_norm,
+            "clipped": self.streams.clipped_share(),
+            "saturated": saturated_share(trajectory[keys.LOC]),
+        }
+
+    def fit(self, steps: int) -> dict[str, Tensor]:
+        """Update `steps` times; learning rates fall linearly to 2% of their start.
+
+        Args:
+            steps: number of updates, at least 1.
+
+        Returns:
+            Metrics of the last update.
+        """
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        metrics: dict[str, Tensor] = {}
+        for step in range(steps):
+            self.set_learning_rates(1.0 - 0.98 * step / steps)
+            metrics = self.update()
+        return metrics
+
+    def set_learning_rates(self, factor: float) -> None:
+        """Set both learning rates to `factor` times their start."""
+        scale_learning_rates(self.actor_optimizer, factor)
+        scale_learning_rates(self.critic_optimizer, factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that `update` changes."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        if self.generator is not None:
+            state["generator"] = self.generator.get_state()
+        return {**state, "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a `state_dict`."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.steps = state["steps"]
+        if self.generator is not None:
+            self.generator.set_state(state["generator"])
+
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {
+            "actor": self.actor,
+            "critic": self.critic,
+            "target": self.target,
+            "actor_optimizer": self.actor_optimizer,
+            "critic_optimizer": self.critic_optimizer,
+            "streams": self.streams,
+        }
+        if isinstance(self.normalizer, nn.Module):
+            parts["normalizer"] = self.normalizer
+        return parts
+
+    def _window(self) -> TensorDict:
+        """Run the environments for H steps and mark where episodes were cut."""
+        trajectory = self.rollout(self.streams.begin(), restart=self.streams.restart)
+        after: Any = trajectory[keys.NEXT]
+        after[keys.TRUNCATED] = after[keys.TRUNCATED] | self.streams.truncated()
+        after[keys.DONE] = after[keys.TERMINATED] | after[keys.TRUNCATED]
+        return trajectory
+
+    def _fit_critic(self, trajectory: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
+        config = self.config
+        loss = norm = torch.zeros(())
+        for states, target in minibatches(
+            trajectory[keys.LATENT],
+            targets,
+            epochs=config.critic_epochs,
+            splits=config.critic_splits,
+            generator=self.generator,
+        ):
+            loss = critic_loss(self.critic, states, target)
+            norm = optimize(loss, self.critic_optimizer, config.critic_max_norm)
+        return loss, norm

@@ -1,0 +1,44 @@
+"""The settings of SHAC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SHACConfig:
+    """Settings of `SHAC`; the defaults are the paper's.
+
+    Attributes:
+        environments: B, episodes side by side.
+        horizon: H, steps of a window.
+        gamma: discount per step.
+        lam: lambda of the critic's targets.
+        actor_lr: Adam's rate for the actor.
+        critic_lr: Adam's rate for the critic.
+        betas: Adam's betas, for both.
+        actor_max_norm: gradient clip of the actor.
+        critic_max_norm: gradient clip of the critic.
+        critic_epochs: passes over the window's states per update.
+        critic_splits: minibatches per pass.
+        target_tau: rate at which the critic that bootstraps follows the trained one.
+        cotangent_clip: largest norm of d(an environment's return over the window) / d(its state) on
+            the way back through each step, in reward units over state units; None: no clip. A bias
+            that contacts make necessary: its share is logged as `clipped`.
+        saturation: coefficient of the penalty on pre-tanh means beyond 1.
+    """
+
+    environments: int = 64
+    horizon: int = 32
+    gamma: float = 0.99
+    lam: float = 0.95
+    actor_lr: float = 2e-3
+    critic_lr: float = 2e-3
+    betas: tuple[float, float] = (0.7, 0.95)
+    actor_max_norm: float = 1.0
+    critic_max_norm: float = 1.0
+    critic_epochs: int = 16
+    critic_splits: int = 4
+    target_tau: float = 0.8
+    cotangent_clip: float | None = None
+    saturation: float = 0.0

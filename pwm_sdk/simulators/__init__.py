@@ -1,0 +1,1 @@
+"""True dynamics behind the contract of a latent model."""
