@@ -30,6 +30,7 @@ __all__ = [
     "NEXT",
     "OBSERVATION",
     "REWARD",
+    "SCALE",
     "SUCCESS",
     "TASK",
     "TERMINATED",
@@ -53,6 +54,9 @@ LATENT = "latent"
 
 LOC = "loc"
 """Mean of the policy before the tanh, ``[.., A]``."""
+
+SCALE = "scale"
+"""Standard deviation of the policy before the tanh, ``[.., A]``."""
 
 NEXT = "next"
 """Nested TensorDict with what a step led to."""
