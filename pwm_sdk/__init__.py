@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pwm_sdk.algorithms.published import PublishedModel, ReturnDeviation
     from pwm_sdk.algorithms.pwm import PWM
     from pwm_sdk.algorithms.pwm_config import PWMConfig
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from pwm_sdk.models.actor import FirstOrderActor
     from pwm_sdk.models.critic import Critic
     from pwm_sdk.models.disagreement import Disagreement
+    from pwm_sdk.models.initial import init_orthogonal, init_uniform
     from pwm_sdk.models.layers import init_fan_in
-    from pwm_sdk.models.normalizers import ReturnScale
+    from pwm_sdk.models.normalizers import ReturnScale, RunningMeanStd
     from pwm_sdk.models.world_model import WorldModel
     from pwm_sdk.objectives.policy import (
         actor_loss,
@@ -60,10 +62,13 @@ __all__ = [
     "PlannerBehaviour",
     "Policy",
     "PolicyValue",
+    "PublishedModel",
     "RandomBehaviour",
     "ReplayBuffer",
+    "ReturnDeviation",
     "ReturnScale",
     "RoundConfig",
+    "RunningMeanStd",
     "StochasticPolicy",
     "Task",
     "TaskSet",
@@ -79,6 +84,8 @@ __all__ = [
     "frozen",
     "imagined_returns",
     "init_fan_in",
+    "init_orthogonal",
+    "init_uniform",
     "lambda_targets",
     "make_env",
     "make_episode",
@@ -112,9 +119,12 @@ _MODULE_OF = {
     "PlannerBehaviour": "pwm_sdk.training.planning",
     "Policy": "pwm_sdk.protocols",
     "PolicyValue": "pwm_sdk.planner.policy_value",
+    "PublishedModel": "pwm_sdk.algorithms.published",
     "RandomBehaviour": "pwm_sdk.training.collect",
     "ReplayBuffer": "pwm_sdk.data.replay",
+    "ReturnDeviation": "pwm_sdk.algorithms.published",
     "ReturnScale": "pwm_sdk.models.normalizers",
+    "RunningMeanStd": "pwm_sdk.models.normalizers",
     "RoundConfig": "pwm_sdk.training.settings",
     "StochasticPolicy": "pwm_sdk.protocols",
     "Task": "pwm_sdk.tasks",
@@ -131,6 +141,8 @@ _MODULE_OF = {
     "frozen": "pwm_sdk.optim",
     "imagined_returns": "pwm_sdk.objectives.policy",
     "init_fan_in": "pwm_sdk.models.layers",
+    "init_orthogonal": "pwm_sdk.models.initial",
+    "init_uniform": "pwm_sdk.models.initial",
     "lambda_targets": "pwm_sdk.objectives.policy",
     "make_env": "pwm_sdk.envs.factory",
     "make_episode": "pwm_sdk.data.replay",

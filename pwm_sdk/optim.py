@@ -128,43 +128,53 @@ def frozen(*modules: object) -> Iterator[None]:
 
 
 def minibatches(
-    latents: Tensor,
-    targets: Tensor,
+    *tensors: Tensor,
     epochs: int = 1,
     splits: int = 1,
-    *,
     limit: int | None = None,
+    shuffle: bool = True,
     generator: torch.Generator | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, ...]]:
     """Shuffle imagined states and yield them in equal parts.
 
     Args:
-        latents: `[B, H, D]`, or `[P, B, H, D]` for a population; detached here.
-        targets: `[B, H, 1]` or `[P, B, H, 1]`.
+        tensors: latents `[B, H, D]`, targets `[B, H, 1]` and whatever else belongs to the states,
+            or `[P, B, H, ..]` for a population; detached here.
         epochs: passes over the states.
         splits: parts per pass; all states are used, so sizes may differ by one.
         limit: stop each pass after this many parts: splits=2, limit=1 is one step on half of the
             states.
+        shuffle: False: contiguous blocks of time steps of floor(B H / splits) states, as published;
+            a smaller block may follow.
         generator: source of the permutation.
 
     Yields:
-        `[N, D]` and `[N, 1]`, or `[P, N, D]` and `[P, N, 1]`.
+        As many tensors, `[N, ..]` or `[P, N, ..]`.
 
-    Source: PWM (arXiv 2407.02466), appendix: 8 passes, 4 parts. Differs: the published program
-    does not shuffle.
+    Raises:
+        ValueError: for shapes that do not fit, or more parts than states.
+
+    Source: PWM (arXiv 2407.02466), appendix: 8 passes, 4 parts.
     """
-    if latents.dim() not in (3, 4) or targets.shape != (*latents.shape[:-1], 1):
+    lead = tensors[0].shape[:-1]
+    if len(lead) not in (2, 3) or any(t.shape[:-1] != lead for t in tensors):
         raise ValueError(
-            f"targets must have shape {[*latents.shape[:-1], 1]} for latents [(P,) B, H, D], "
-            f"got {list(targets.shape)}"
+            "targets must have the leading shape of latents [(P,) B, H, D], "
+            f"got {[list(t.shape) for t in tensors]}"
         )
-    states = latents.shape[-3] * latents.shape[-2]
+    states = lead[-2] * lead[-1]
     if not 1 <= splits <= states or epochs < 1:
         raise ValueError(
             f"splits must lie in 1..{states} and epochs be at least 1, got {splits} and {epochs}"
         )
-    latents, targets = latents.detach().flatten(-3, -2), targets.detach().flatten(-3, -2)
+    device = tensors[0].device
+    flat = [t.detach().flatten(-3, -2) for t in tensors]
+    in_time = torch.arange(states, device=device).view(lead[-2], lead[-1]).T.flatten()
     for _ in range(epochs):
-        order = torch.randperm(states, generator=generator).to(latents.device)
-        for part in order.tensor_split(splits)[:limit]:
-            yield latents.index_select(-2, part), targets.index_select(-2, part)
+        if shuffle:
+            order = torch.randperm(states, generator=generator).to(device)
+            parts = order.tensor_split(splits)
+        else:
+            parts = in_time.split(states // splits)
+        for part in parts[:limit]:
+            yield tuple(t.index_select(-2, part) for t in flat)

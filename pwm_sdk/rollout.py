@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -50,7 +51,12 @@ class LatentRollout:
         self.detach, self.generator = detach, generator
 
     def __call__(
-        self, latent: Tensor, task: Tensor | None = None, noise: Tensor | None = None
+        self,
+        latent: Tensor,
+        task: Tensor | None = None,
+        noise: Tensor | None = None,
+        *,
+        restart: Callable[[int, Tensor, Tensor], Tensor] | None = None,
     ) -> TensorDict:
         """Unroll from `latent`.
 
@@ -59,6 +65,9 @@ class LatentRollout:
             task: ids `[.., B]`, or None for a model without tasks.
             noise: standard normal `[H, .., B, A]`; None: drawn here. Unused by deterministic
                 policies.
+            restart: maps step, action `[.., B, A]` and next latent `[.., B, D]` to the latents that
+                the next step starts from: where an environment that runs along ended its episode,
+                the encoding of its new observation. The caller marks these steps in the result.
 
         Returns:
             TensorDict `[.., B, H]`: `latent` `[D]`, `action` `[A]`, `loc` `[A]` (stochastic
@@ -68,7 +77,7 @@ class LatentRollout:
         self._check(latent, task, noise)
         model: Any = self.model  # its optional methods are no part of the protocol
         context = model.context(task) if hasattr(model, "context") else task
-        latents, locs, actions, rewards, ends = [latent], [], [], [], []
+        before, after, locs, actions, rewards, ends = [], [], [], [], [], []
         if isinstance(self.policy, StochasticPolicy) and noise is None:
             shape = (self.horizon, *latent.shape[:-1], self.policy.action_dim)
             noise = torch.randn(
@@ -76,7 +85,8 @@ class LatentRollout:
             )
         batched_reward = hasattr(model, "next") and hasattr(model, "reward")
         for t in range(self.horizon):
-            seen = self._features(latents[-1])
+            before.append(latent)
+            seen = self._features(latent)
             if isinstance(self.policy, StochasticPolicy):
                 locs.append(self.policy.loc(seen))
                 action = self.policy.squash(locs[-1], None if noise is None else noise[t])
@@ -84,18 +94,20 @@ class LatentRollout:
                 action = self.policy(seen)
             actions.append(self._padded(action))
             if batched_reward:
-                latents.append(model.next(latents[-1], actions[-1], context))
-                continue
-            following, reward, *terminated = model.step(latents[-1], actions[-1], context)
-            latents.append(following)
-            rewards.append(reward)
-            ends.extend(terminated)
-        before, action = torch.stack(latents[:-1], -2), torch.stack(actions, -2)
+                latent = model.next(latent, actions[-1], context)
+            else:
+                latent, reward, *terminated = model.step(latent, actions[-1], context)
+                rewards.append(reward)
+                ends.extend(terminated)
+            after.append(latent)
+            if restart is not None:
+                latent = restart(t, actions[-1], latent)
+        start, action = torch.stack(before, -2), torch.stack(actions, -2)
         if batched_reward:
-            reward = model.reward(before, action, with_time(context))
+            reward = model.reward(start, action, with_time(context))
         else:
             reward = torch.stack(rewards, -2)
-        return self._pack(before, action, locs, task, torch.stack(latents[1:], -2), reward, ends)
+        return self._pack(start, action, locs, task, torch.stack(after, -2), reward, ends)
 
     def _padded(self, action: Tensor) -> Tensor:
         """Append the zeros by which a model of several tasks is wider than this policy."""

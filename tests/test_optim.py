@@ -158,7 +158,9 @@ def test_minibatches_stop_at_the_limit_and_follow_the_generator() -> None:
 
     def draw(seed: int) -> list[float]:
         generator = torch.Generator().manual_seed(seed)
-        parts = list(minibatches(latents, targets, 2, 2, limit=1, generator=generator))
+        parts = list(
+            minibatches(latents, targets, epochs=2, splits=2, limit=1, generator=generator)
+        )
         assert [len(part) for part, _ in parts] == [6, 6]
         return torch.cat([part for part, _ in parts]).flatten().tolist()
 
@@ -166,9 +168,23 @@ def test_minibatches_stop_at_the_limit_and_follow_the_generator() -> None:
     assert draw(0) != draw(1)
 
 
+def test_contiguous_minibatches_by_hand() -> None:
+    # B = 3 starts of H = 2 steps, numbered start by start; in time order 0 2 4 1 3 5. Of 6 states,
+    # 4 parts of floor(6 / 4) = 1 leave 2 more.
+    latents, targets = states(3, 2)
+    parts = list(minibatches(latents, targets, splits=4, shuffle=False))
+    assert [part.flatten().tolist() for part, _ in parts] == [[0], [2], [4], [1], [3], [5]]
+    parts = list(minibatches(latents, targets, latents + 1, splits=2, epochs=2, shuffle=False))
+    assert [part.flatten().tolist() for part, _, _ in parts] == [[0, 2, 4], [1, 3, 5]] * 2
+    assert all(torch.equal(more, part + 1) for part, _, more in parts)
+    both = torch.stack((latents, latents + 6))
+    parts = list(minibatches(both, 10 * both, splits=2, shuffle=False))
+    assert parts[1][0].flatten(1).tolist() == [[1, 3, 5], [7, 9, 11]]
+
+
 def test_minibatches_errors_name_the_argument() -> None:
     latents, targets = states(3, 4)
-    with pytest.raises(ValueError, match=r"targets must have shape \[3, 4, 1\]"):
+    with pytest.raises(ValueError, match=r"targets must have the leading shape of latents"):
         next(minibatches(latents, targets[:2]))
     with pytest.raises(ValueError, match=r"splits must lie in 1..12 and epochs be at least 1"):
         next(minibatches(latents, targets, splits=13))

@@ -225,3 +225,17 @@ def test_errors_name_the_argument() -> None:
         rollout(torch.zeros(5, 8))
     with pytest.raises(ValueError, match=r"noise must have shape \[2, 5, 2\], got \[3, 5, 2\]"):
         rollout(torch.zeros(5, 8), task, torch.zeros(3, 5, 2))
+
+
+def test_a_restart_moves_where_the_next_step_starts() -> None:
+    """Walk z' = z + a with a = 1 from 0; behind step 1 the second start is taken back to 10."""
+
+    def restart(step: int, action: Tensor, latent: Tensor) -> Tensor:
+        assert action.tolist() == [[1.0], [1.0]]
+        again = torch.tensor([[False], [step == 1]])
+        return torch.where(again, 10.0, latent)
+
+    trajectory = LatentRollout(Walk(), torch.ones_like, 3)(torch.zeros(2, 1), restart=restart)
+    assert trajectory["latent"].squeeze(-1).tolist() == [[0.0, 1.0, 2.0], [0.0, 1.0, 10.0]]
+    assert trajectory["next", "latent"].squeeze(-1).tolist() == [[1.0, 2.0, 3.0], [1.0, 2.0, 11.0]]
+    assert trajectory["next", "reward"].squeeze(-1).tolist() == [[1.0, 2.0, 3.0], [1.0, 2.0, 11.0]]

@@ -11,8 +11,10 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
+from pwm_sdk.algorithms.published import ReturnDeviation, published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.functional.losses import saturated_share
+from pwm_sdk.functional.returns import alive_steps
 from pwm_sdk.objectives.policy import (
     actor_loss,
     behaviour_loss,
@@ -21,7 +23,6 @@ from pwm_sdk.objectives.policy import (
     lambda_targets,
 )
 from pwm_sdk.optim import (
-    decay_factor,
     frozen,
     minibatches,
     optimize,
@@ -39,7 +40,8 @@ class PWM:
         actor: a `FirstOrderActor`, or a module of the same face.
         critic: a `Critic` of the same population.
         config: settings.
-        return_scale: divides the imagined returns, for example a `ReturnScale`; None: no scaling.
+        return_scale: divides the imagined returns, for example a `ReturnScale`; None: no scaling,
+            or the running standard deviation with `config.normalize_returns`.
         generator: source of the imagined noise; None: torch's global generator.
 
     Attributes:
@@ -68,8 +70,11 @@ class PWM:
                 f"got {critic.population}"
             )
         self.gamma: float | Tensor = _discount(config.gamma, self.population)
+        if return_scale is None and config.normalize_returns:
+            self.return_scale = ReturnDeviation(self.population).to(next(actor.parameters()).device)
+        self.imagined = published_view(model, config)
         self.rollout = LatentRollout(
-            model, actor, config.horizon, detach=config.detach, generator=generator
+            self.imagined, actor, config.horizon, detach=config.detach, generator=generator
         )
         self.target = (
             critic if config.target_tau is None else copy.deepcopy(critic).requires_grad_(False)
@@ -92,18 +97,26 @@ class PWM:
 
         Returns:
             Detached metrics, `[]` or `[P]`: return (imagined), value_loss, actor_grad_norm,
-            critic_grad_norm, saturated (share of pre-tanh means beyond 2).
+            critic_grad_norm, saturated (share of pre-tanh means of real actions beyond 2).
 
         Raises:
             ValueError: if a loss is not finite.
         """
         config, population = self.config, self.population
         observation, task, action = _starts(batch, population)
+        if hasattr(self.actor, "clamp_std_"):
+            self.actor.clamp_std_()
         with frozen(self.model, self.critic):
             with torch.no_grad():
                 latent = self.model.encode(observation, task)
             trajectory = self.rollout(latent, task)
-            returns = imagined_returns(trajectory, self.critic, self.gamma, config.actor_lam)
+            returns = imagined_returns(
+                trajectory,
+                self.critic,
+                self.gamma,
+                config.actor_lam,
+                extra_discount=config.extra_discount,
+            )
             _check_finite(returns)
             scale = 1.0 if self.return_scale is None else self.return_scale.update(returns)
             loss = actor_loss(
@@ -122,14 +135,15 @@ class PWM:
                 loss, self.actor_optimizer, config.actor_max_norm, population=population
             )
         targets = lambda_targets(trajectory, self.target, self.gamma, config.lam)
-        value_loss, critic_norm = self._fit_critic(trajectory[keys.LATENT], targets)
+        value_loss, critic_norm = self._fit_critic(trajectory, targets)
         self._move_averages()
+        real = _real_actions(self.imagined, self.actor, task)
         return {
             "return": _mean(returns.detach(), population),
             "value_loss": value_loss.detach() / (population or 1),
             "actor_grad_norm": actor_norm,
             "critic_grad_norm": critic_norm,
-            "saturated": saturated_share(trajectory[keys.LOC]),
+            "saturated": saturated_share(trajectory[keys.LOC], mask=real),
         }
 
     def fit(
@@ -153,7 +167,7 @@ class PWM:
             raise ValueError(f"tasks must be given exactly for a population, got {tasks}")
         metrics: dict[str, Tensor] = {}
         for step in range(steps):
-            self.set_learning_rates(decay_factor(step / steps, share=1.0, floor=0.02))
+            self.set_learning_rates(1.0 - 0.98 * step / steps)
             batch = replay.sample() if tasks is None else replay.sample_starts(tasks, batch_size)
             metrics = self.update(batch)
         return metrics
@@ -191,19 +205,23 @@ class PWM:
             parts["return_scale"] = self.return_scale
         return parts
 
-    def _fit_critic(self, latents: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _fit_critic(self, trajectory: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
         config = self.config
         loss = norm = torch.zeros(())
+        states, ends = trajectory[keys.LATENT], trajectory[keys.NEXT][keys.TERMINATED]
+        rest = (alive_steps(ends, targets.dtype),) if bool(ends.any()) else ()
         parts = minibatches(
-            latents,
+            states,
             targets,
-            config.critic_epochs,
-            config.critic_splits,
+            *rest,
+            epochs=config.critic_epochs,
+            splits=config.critic_splits,
             limit=config.critic_limit,
+            shuffle=config.shuffle,
             generator=self.generator,
         )
-        for states, target in parts:
-            loss = critic_loss(self.critic, states, target)
+        for part in parts:
+            loss = critic_loss(self.critic, *part)
             norm = optimize(
                 loss, self.critic_optimizer, config.critic_max_norm, population=self.population
             )
@@ -242,6 +260,19 @@ def _starts(batch: TensorDictBase, population: int | None) -> tuple[Tensor, Tens
             f"observation must have shape [{population}, B, O], got {list(observation.shape)}"
         )
     return observation, task, action
+
+
+def _real_actions(model: Any, actor: Any, task: Tensor | None) -> Tensor | None:
+    """Mask of the actions that exist, broadcastable to `[.., B, H, A]`; None: all do."""
+    mask = getattr(actor, "action_mask", None)
+    if mask is not None:
+        return mask if actor.population is None else mask.unsqueeze(1)
+    if hasattr(model, "context"):
+        mask = getattr(model.context(task), "action_mask", None)
+    if mask is None:
+        return None
+    mask = mask[..., : actor.action_dim]
+    return mask.unsqueeze(-2) if mask.dim() > 1 else mask
 
 
 def _check_finite(returns: Tensor) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class PWMConfig:
     """Settings of `PWM`; the defaults are the paper's.
 
-    The quirks of the published program are left out (docs/differences.md).
+    The quirks of the published program are left out; `PWMConfig.published()` has them, one
+    setting each (docs/differences.md).
 
     Attributes:
         horizon: H, imagined steps.
@@ -33,6 +35,12 @@ class PWMConfig:
             itself.
         average_tau: rate of a slowly moving copy of the actor, kept in `PWM.average`; None: none.
         detach: the policy sees latents without gradient, as published.
+        extra_discount: the last value of an H-step return gets gamma^(H+1), as published.
+        symlog_reward: imagine rewards in symlog units, not brought back to raw ones, as published.
+        mask_actions: False: actions that a task does not have reach the model, as published.
+        shuffle: False: the critic's minibatches are contiguous blocks of time steps, as published.
+        normalize_returns: divide returns by the running standard deviation of all returns so far,
+            as published; a `return_scale` that `PWM` is given takes its place.
     """
 
     horizon: int = 16
@@ -52,3 +60,31 @@ class PWMConfig:
     target_tau: float | None = None
     average_tau: float | None = None
     detach: bool = False
+    extra_discount: bool = False
+    symlog_reward: bool = False
+    mask_actions: bool = True
+    shuffle: bool = True
+    normalize_returns: bool = False
+
+    @classmethod
+    def published(cls, **settings: Any) -> PWMConfig:
+        """Return the settings of the published program, multi-task path.
+
+        One-step targets, gamma^(H+1), symlog rewards, no masks, contiguous minibatches, detached
+        latents and returns divided by their running standard deviation.
+
+        Args:
+            settings: further settings, or others in place of these.
+
+        Source: PWM (arXiv 2407.02466), its program; see docs/differences.md.
+        """
+        quirks: dict[str, Any] = {
+            "lam": 0.0,
+            "detach": True,
+            "extra_discount": True,
+            "symlog_reward": True,
+            "mask_actions": False,
+            "shuffle": False,
+            "normalize_returns": True,
+        }
+        return cls(**{**quirks, **settings})

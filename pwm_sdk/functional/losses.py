@@ -33,9 +33,19 @@ def saturation_penalty(loc: Tensor, limit: float = 1.0) -> Tensor:
     return (loc.abs() - limit).clamp_min(0.0).square().sum(-1, keepdim=True)
 
 
-def saturated_share(loc: Tensor, threshold: float = 2.0) -> Tensor:
-    """Share of entries of `loc` `[.., A]` with `|m| > threshold`; a scalar without gradient."""
-    return (loc.detach().abs() > threshold).to(loc.dtype).mean()
+def saturated_share(loc: Tensor, threshold: float = 2.0, mask: Tensor | None = None) -> Tensor:
+    """Share of entries of `loc` `[.., A]` with `|m| > threshold`; a scalar without gradient.
+
+    Args:
+        loc: pre-tanh means, `[.., A]`.
+        threshold: largest `|m|` that does not count.
+        mask: 1 for real actions and 0 for others, broadcastable to `loc`; None: all are real.
+    """
+    beyond = (loc.detach().abs() > threshold).to(loc.dtype)
+    if mask is None:
+        return beyond.mean()
+    real = mask.to(loc.dtype).expand_as(loc)
+    return (beyond * real).sum() / real.sum()
 
 
 def step_weights(horizon: int, rho: float, like: Tensor) -> Tensor:

@@ -114,3 +114,67 @@ def discounted_return(
     ):
         total = now + factor * total
     return total
+
+
+def alive_steps(terminated: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Mark the steps up to and including the first terminated one.
+
+    Args:
+        terminated: `[.., H, 1]` bool.
+        dtype: of the result.
+
+    Returns:
+        1 where the step happened and 0 behind an end, `[.., H, 1]`.
+    """
+    alive = torch.ones_like(terminated, dtype=dtype)
+    alive[..., 1:, :] = (~terminated[..., :-1, :]).cumprod(-2).to(dtype)
+    return alive
+
+
+def restarted_return(
+    reward: Tensor,
+    next_value: Tensor,
+    gamma: float | Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    *,
+    published: bool = False,
+) -> Tensor:
+    r"""Sum of the returns of all episodes within a trajectory that restarts behind each end.
+
+    .. math:: J = \sum_{episodes} \left(\sum_{k<n} \gamma^k r_k + \gamma^n V(z_n)\right)
+
+    with n the episode's steps within the trajectory and no value behind a terminated step.
+
+    Args:
+        reward: `[.., H, 1]`.
+        next_value: `V(z_{t+1})` of the latents before a restart, `[.., H, 1]`.
+        gamma: discount per step in [0, 1], one number or one per policy `[P]`.
+        terminated: `[.., H, 1]` bool.
+        truncated: `[.., H, 1]` bool; the last step needs no mark.
+        published: as the published program: gamma^(n+1) for the last value, and where an episode
+            ends exactly at the last step its rewards are lost and the value counts gamma.
+
+    Returns:
+        `[.., 1]`.
+
+    Source: PWM's program for single tasks; SHAC (arXiv 2204.07137), eq. 5.
+    """
+    _check(reward, next_value=next_value, terminated=terminated, truncated=truncated)
+    value = next_value * ~terminated
+    factor = gamma_like(gamma, reward).expand_as(reward)
+    done = terminated | truncated
+    total = gathered = torch.zeros_like(reward[..., 0, :])
+    discount = torch.ones_like(gathered)
+    horizon = reward.shape[-2]
+    for t in range(horizon):
+        last = t == horizon - 1
+        gathered = gathered + discount * reward[..., t, :]
+        discount = discount * factor[..., t, :]
+        end = done[..., t, :] | (last and not published)
+        if not (last and published):
+            total = total + (gathered + discount * value[..., t, :]) * end
+        gathered, discount = gathered * ~end, torch.where(end, 1.0, discount)
+    if published:
+        total = total + gathered + factor[..., -1, :] * discount * value[..., -1, :]
+    return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -79,8 +80,7 @@ class FirstOrderActor(Checkpointed):
         """Standard deviation of the noise, `[1, A]` or `[P, 1, A]`."""
         log_std = self.log_std
         if self.learn_std:
-            floor = torch.as_tensor(self.min_std, dtype=log_std.dtype, device=log_std.device).log()
-            log_std = torch.maximum(log_std, floor)
+            log_std = log_std.clamp_min(math.log(self.min_std))
         return log_std.exp()
 
     @torch.no_grad()
@@ -89,6 +89,15 @@ class FirstOrderActor(Checkpointed):
         self.log_std.copy_(
             torch.as_tensor(std, dtype=self.log_std.dtype).log().expand_as(self.log_std)
         )
+
+    @torch.no_grad()
+    def clamp_std_(self) -> None:
+        """Bring a learned std that fell below `min_std` back to it.
+
+        Below the floor there is no gradient, so a std that is left there could never grow again.
+        """
+        if self.learn_std:
+            self.log_std.clamp_min_(math.log(self.min_std))
 
     def loc(self, latent: Tensor) -> Tensor:
         """Return the mean before the tanh, `[.., A]`, of latents `[.., D]` (or `[P, .., D]`)."""

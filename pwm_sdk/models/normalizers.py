@@ -1,9 +1,13 @@
-"""Running scales that keep losses comparable between tasks and over time."""
+"""Running statistics that keep quantities comparable between tasks and over time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+
+from pwm_sdk.functional.moments import merge_moments
 
 
 class ReturnScale(nn.Module):
@@ -53,3 +57,50 @@ class ReturnScale(nn.Module):
         )
         self.started.fill_(True)
         return self.value.clamp_min(self.floor)
+
+
+class RunningMeanStd(nn.Module):
+    """Mean and variance of everything seen so far, to normalise observations or rewards.
+
+    Args:
+        shape: shape of one row.
+        limit: normalised values are clipped to [-limit, limit].
+        eps: added to the variance.
+
+    Attributes:
+        mean: `[*shape]`, starts at 0.
+        var: `[*shape]`, starts at 1.
+        count: rows seen, starts at 1e-4.
+
+    Source: SHAC (arXiv 2204.07137) and PWM, their programs.
+    """
+
+    mean: Tensor
+    var: Tensor
+    count: Tensor
+
+    def __init__(self, shape: Sequence[int] = (1,), limit: float = 5.0, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.limit, self.eps = limit, eps
+        self.register_buffer("mean", torch.zeros(tuple(shape)))
+        self.register_buffer("var", torch.ones(tuple(shape)))
+        self.register_buffer("count", torch.tensor(1e-4, dtype=torch.float64))
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation, `[*shape]`."""
+        return (self.var + self.eps).sqrt()
+
+    @torch.no_grad()
+    def update(self, values: Tensor) -> None:
+        """Take in values `[.., *shape]`."""
+        rows = values.detach().reshape(-1, *self.mean.shape)
+        self.mean, self.var, self.count = merge_moments(self.mean, self.var, self.count, rows)
+
+    def normalize(self, values: Tensor) -> Tensor:
+        """Return `(x - mean) / std` of values `[.., *shape]`, clipped."""
+        return ((values - self.mean) / self.std).clamp(-self.limit, self.limit)
+
+    def unnormalize(self, values: Tensor) -> Tensor:
+        """Return `x * std + mean` of values `[.., *shape]`."""
+        return values * self.std + self.mean

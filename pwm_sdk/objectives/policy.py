@@ -16,7 +16,12 @@ from torch import Tensor
 
 from pwm_sdk import keys
 from pwm_sdk.functional.losses import saturation_penalty
-from pwm_sdk.functional.returns import discounted_return, lambda_returns
+from pwm_sdk.functional.returns import (
+    alive_steps,
+    discounted_return,
+    gamma_like,
+    lambda_returns,
+)
 from pwm_sdk.protocols import ValueFunction
 
 
@@ -25,6 +30,8 @@ def imagined_returns(
     critic: ValueFunction,
     gamma: float | Tensor,
     lam: float | None = None,
+    *,
+    extra_discount: bool = False,
 ) -> Tensor:
     """What the actor maximises, per start, with gradient.
 
@@ -34,9 +41,13 @@ def imagined_returns(
         gamma: discount, one number or one per policy `[P]`.
         lam: None: the H-step return with bootstrapped end. A number: the mean over the steps of
             the trajectory of their lambda-returns, with the gradient through every value.
+        extra_discount: give the last value of an H-step return gamma^(H+1), as published.
 
     Returns:
         `[.., B, 1]`, in units of the reward.
+
+    Raises:
+        ValueError: for an extra discount of lambda-returns.
 
     Source: PWM eq. 5 (H-step return); Dreamer (arXiv 1912.01603), eq. 6-7 (lambda-returns as actor
     objective).
@@ -44,12 +55,15 @@ def imagined_returns(
     after: Any = trajectory[keys.NEXT]
     if lam is None:
         last = critic(after[keys.LATENT][..., -1, :])
+        if extra_discount:
+            last = last * gamma_like(gamma, last)
         return discounted_return(after[keys.REWARD], last, gamma, after[keys.TERMINATED])
+    if extra_discount:
+        raise ValueError(f"lam must be None with an extra discount, got {lam}")
     value = critic(after[keys.LATENT])
     ends, cuts = after[keys.TERMINATED], after[keys.TRUNCATED]
     returns = lambda_returns(after[keys.REWARD], value, gamma, lam, ends, cuts)
-    alive = (~ends).cumprod(-2).roll(1, -2).to(returns.dtype)
-    alive[..., 0, :] = 1.0
+    alive = alive_steps(ends, returns.dtype)
     return (returns * alive).sum(-2) / alive.sum(-2)
 
 
@@ -79,7 +93,8 @@ def actor_loss(
         Scalar loss, the sum over policies of their means.
 
     Source: PWM eq. 5 and algorithm 1. Differs: gamma^H before the last value, where the published
-    program has gamma^(H+1); the penalty is ours, see docs/experiments.md.
+    program has gamma^(H+1): hand over `imagined_returns(.., extra_discount=True)` for that. The
+    penalty is ours, see docs/experiments.md.
     """
     if returns is None:
         returns = imagined_returns(trajectory, critic, gamma, lam)
@@ -113,16 +128,23 @@ def lambda_targets(
     ).detach()
 
 
-def critic_loss(critic: Any, latents: Tensor, targets: Tensor) -> Tensor:
+def critic_loss(
+    critic: Any, latents: Tensor, targets: Tensor, weight: Tensor | None = None
+) -> Tensor:
     """Mean squared error of every head of the ensemble, in units of `critic.value_scale`.
 
     Args:
         critic: a `Critic`, or any module with `values(latent) -> [E, .., 1]`.
         latents: `[N, D]`, or `[P, N, D]` for a population; gradients do not flow into them.
         targets: `[N, 1]` or `[P, N, 1]`.
+        weight: of each state in the mean, as `targets`; 0 leaves out states behind the end of an
+            episode. None: all alike.
 
     Returns:
         Scalar loss, the sum over policies of their means.
+
+    Raises:
+        ValueError: for targets that do not fit.
 
     Source: PWM eq. 6.
     """
@@ -134,7 +156,11 @@ def critic_loss(critic: Any, latents: Tensor, targets: Tensor) -> Tensor:
     error = values - targets
     if hasattr(critic, "unit"):
         error = error / critic.unit(targets)
-    return _per_policy(error.square().mean(0), targets.dim() > 2).sum()
+    squares, population = error.square().mean(0), targets.dim() > 2
+    if weight is None:
+        return _per_policy(squares, population).sum()
+    share = _per_policy(weight, population).clamp_min(torch.finfo(weight.dtype).tiny)
+    return (_per_policy(squares * weight, population) / share).sum()
 
 
 def behaviour_loss(policy: Any, latents: Tensor, actions: Tensor) -> Tensor:

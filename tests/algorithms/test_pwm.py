@@ -150,6 +150,48 @@ def test_the_saturation_penalty_keeps_the_policy_inside_the_tanh() -> None:
     assert returns[1.0] > 0.5  # and still it learned to go uphill
 
 
+def test_actions_that_do_not_exist_are_not_saturated() -> None:
+    """All means are 3, but a mask of the actor or of the model says which of them are real."""
+    model = small_model()  # task 0 has one action, task 1 two
+    everything = TensorDict({"observation": torch.randn(4, 3), "task": torch.ones(4).long()}, [4])
+    single = TensorDict({"observation": torch.randn(4, 3), "task": torch.zeros(4).long()}, [4])
+
+    def share(batch: TensorDict, population: int | None = None, **settings) -> float:
+        actor = FirstOrderActor(8, 2, (8,), population=population, **settings)
+        for parameter in actor.net.parameters():
+            nn.init.zeros_(parameter)
+        with torch.no_grad():
+            actor.net.head.bias[..., 1] = 3.0
+        pwm = PWM(model, actor, Critic(8, (8,), 2, population=population), PWMConfig(**FAST))
+        return float(pwm.update(batch)["saturated"])
+
+    assert share(everything) == 0.5
+    assert share(single) == 0.0
+    assert share(everything, action_dims=[1]) == 0.0
+    both = torch.stack((single, everything))
+    assert share(both, 2, action_dims=[1, 2]) == pytest.approx(1 / 3)
+    assert share(both, 2) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("population", [None, 2])
+def test_the_critic_does_not_learn_from_states_behind_an_end(population: int | None) -> None:
+    class Ends(Uphill):
+        """Ends after the first step; a reward of 10^6 behind the end must not matter."""
+
+        def step(self, latent: Tensor, action: Tensor, task: Tensor | None = None):
+            later = (latent[..., :1] > 50).float()
+            reward = 0 * action.sum(-1, keepdim=True) + 1 + 1e6 * later
+            return latent + 100.0, reward, torch.ones_like(reward, dtype=torch.bool)
+
+    config = PWMConfig(horizon=3, gamma=0.5, critic_epochs=1, critic_splits=1)
+    pwm = assemble(Ends(), population, config)
+    for parameter in pwm.critic.parameters():
+        nn.init.zeros_(parameter)
+    lead = (4,) if population is None else (2, 4)
+    metrics = pwm.update(TensorDict({"observation": torch.zeros(*lead, 3)}, lead))
+    assert float(metrics["value_loss"]) == pytest.approx(1.0)  # the only target is 1
+
+
 def test_the_behaviour_guard_stays_with_the_data() -> None:
     # Uphill wants actions of 1, the data has -1/2.
     data = {"observation": torch.randn(16, 3, 3), "action": torch.full((16, 2, 2), -0.5)}
@@ -254,8 +296,8 @@ def test_fit_updates_with_falling_rates() -> None:
     assert replay.asked == ["windows"] * 4
     assert pwm.updates == 4
     assert "return" in metrics
-    # The last of four updates ran at 1 - 3/4 of the rate.
-    assert pwm.actor_optimizer.param_groups[0]["lr"] == pytest.approx(0.25e-3)
+    # The last of four updates ran three quarters of the way from 1 to 0.02 of the rate.
+    assert pwm.actor_optimizer.param_groups[0]["lr"] == pytest.approx(0.265e-3)
     many = assemble(small_model(), 2, PWMConfig(**FAST))
     many.fit(replay, steps=1, tasks=[0, 1], batch_size=5)
     assert replay.asked[-1] == ([0, 1], 5)

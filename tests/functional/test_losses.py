@@ -53,6 +53,14 @@ def test_saturated_share_by_hand() -> None:
     assert not share.requires_grad
 
 
+def test_saturated_share_of_real_actions_by_hand() -> None:
+    # Three of four real entries are beyond 2; the second action of the second row does not exist.
+    loc = torch.tensor([[3.0, -3.0], [5.0, 9.0], [0.0, 9.0]])
+    mask = torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    torch.testing.assert_close(saturated_share(loc, mask=mask), torch.tensor(3 / 4))
+    torch.testing.assert_close(saturated_share(loc, mask=mask[1]), torch.tensor(2 / 3))
+
+
 def test_step_weights_by_hand() -> None:
     weights = step_weights(3, 0.5, torch.zeros(1, dtype=torch.float64))
     expected = torch.tensor([[4 / 7], [2 / 7], [1 / 7]], dtype=torch.float64)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from vectors import load
 
-from pwm_sdk.functional.returns import discounted_return, lambda_returns
+from pwm_sdk.functional.returns import (
+    alive_steps,
+    discounted_return,
+    lambda_returns,
+    restarted_return,
+)
 
 
 def column(*values: float) -> Tensor:
@@ -83,6 +87,44 @@ def test_discounted_return_stops_behind_a_terminated_step() -> None:
     torch.testing.assert_close(result, torch.tensor([[1 + 0.5 * 2.0]]))
 
 
+RESTARTED = {
+    "reward": column(1.0, 2.0, 3.0),
+    "next_value": column(10.0, 20.0, 40.0),
+    "gamma": 0.5,
+    "terminated": torch.zeros(1, 3, 1, dtype=torch.bool),
+}
+
+
+def test_restarted_episodes_add_up_by_hand() -> None:
+    # 1 + 2/2 + 20/4 of the first two steps, then 3 + 40/2.
+    total = restarted_return(**RESTARTED, truncated=AT_1)
+    torch.testing.assert_close(total, torch.tensor([[7.0 + 23.0]]))
+    ended = {**RESTARTED, "terminated": AT_1}
+    total = restarted_return(**ended, truncated=torch.zeros_like(AT_1))
+    torch.testing.assert_close(total, torch.tensor([[2.0 + 23.0]]))
+    none = torch.zeros_like(AT_1)
+    plain = discounted_return(RESTARTED["reward"], torch.tensor([[40.0]]), 0.5)
+    torch.testing.assert_close(restarted_return(**RESTARTED, truncated=none), plain)
+
+
+def test_restarted_episodes_as_published_by_hand() -> None:
+    # The last value gets one factor more: 3 + 40/4 in place of 3 + 40/2.
+    total = restarted_return(**RESTARTED, truncated=AT_1, published=True)
+    torch.testing.assert_close(total, torch.tensor([[7.0 + 13.0]]))
+    # Ends at steps 1 and 2: the reward of step 2 is lost, its value counts 40/2.
+    both = torch.tensor([False, True, True]).view(1, 3, 1)
+    total = restarted_return(**RESTARTED, truncated=both, published=True)
+    torch.testing.assert_close(total, torch.tensor([[7.0 + 20.0]]))
+    total = restarted_return(**RESTARTED, truncated=both)
+    torch.testing.assert_close(total, torch.tensor([[7.0 + 23.0]]))
+
+
+def test_steps_are_alive_up_to_the_end_by_hand() -> None:
+    ends = torch.tensor([[False, True, False], [True, False, True], [False, False, False]])
+    alive = alive_steps(ends.unsqueeze(-1)).squeeze(-1)
+    assert alive.tolist() == [[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
+
+
 def test_gradients_agree_with_finite_differences() -> None:
     reward = torch.randn(2, 5, 1, dtype=torch.float64, requires_grad=True)
     value = torch.randn(2, 5, 1, dtype=torch.float64, requires_grad=True)
@@ -96,23 +138,6 @@ def test_gradients_agree_with_finite_differences() -> None:
     assert torch.autograd.gradcheck(
         lambda r, v: discounted_return(r, v[:, -1], 0.9, ends), (reward, value)
     )
-
-
-@pytest.mark.parametrize("case", [0, 1, 2, 3])
-def test_published_targets(close, case: int) -> None:
-    """The published program bootstraps V wherever its done flag is set: it is our `truncated`.
-
-    It sets the flag at every last step, which is cut here without being told.
-    """
-    data = load("g3_td_lambda.npz")
-    names = ("rewards", "next_values", "done_mask")
-    reward, value, done = (data[f"in/{case}/{n}"].T.unsqueeze(-1) for n in names)
-    gamma, lam = float(data[f"in/{case}/gamma"]), float(data[f"in/{case}/lam"])
-    assert done[:, -1].all()
-    result = lambda_returns(reward, value, gamma, lam, truncated=done.bool())
-    close(result, data[f"out/{case}/targets"].T.unsqueeze(-1))
-    one_step = lambda_returns(reward, value, gamma, lam=0.0)
-    close(one_step, data[f"out/{case}/targets_one_step"].T.unsqueeze(-1))
 
 
 def test_errors_name_the_argument() -> None:

@@ -65,6 +65,19 @@ def test_the_learned_std_has_a_floor() -> None:
     assert (slope != 0).tolist() == [[False, True]]
 
 
+def test_a_std_below_the_floor_is_brought_back_and_can_grow_again() -> None:
+    actor = FirstOrderActor(3, 2, hidden=(4,), std=0.5, min_std=0.24)
+    actor.set_std(torch.tensor([0.1, 0.7]))
+    actor.clamp_std_()
+    torch.testing.assert_close(actor.log_std.exp(), torch.tensor([[0.24, 0.7]]))
+    loss = actor(torch.zeros(1, 3), torch.ones(1, 2)).sum()
+    (slope,) = torch.autograd.grad(loss, actor.log_std)
+    assert (slope > 0).all()
+    fixed = FirstOrderActor(3, 2, hidden=(4,), std=0.1, learn_std=False)
+    fixed.clamp_std_()
+    torch.testing.assert_close(fixed.std, torch.full((1, 2), 0.1))
+
+
 def test_a_set_std_is_taken_as_it_is() -> None:
     actor = FirstOrderActor(3, 2, hidden=(4,), learn_std=False)
     assert "log_std" not in dict(actor.named_parameters())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pwm_sdk.models.normalizers import ReturnScale
+from pwm_sdk.models.normalizers import ReturnScale, RunningMeanStd
 
 
 def test_quantile_range_and_its_moving_average_by_hand() -> None:
@@ -37,6 +37,23 @@ def test_each_policy_has_its_own_scale() -> None:
 def test_no_gradient_flows_into_the_scale() -> None:
     returns = torch.randn(10, 1, requires_grad=True)
     assert not ReturnScale().update(returns).requires_grad
+
+
+def test_running_moments_normalise_and_back_by_hand() -> None:
+    statistics = RunningMeanStd((2,), limit=2.0, eps=0.0)
+    statistics.count.zero_()
+    statistics.update(torch.tensor([[0.0, 10.0], [2.0, 30.0]]))
+    statistics.update(torch.tensor([[[4.0, 20.0]], [[-2.0, 20.0]]]))
+    # 0, 2, 4, -2: mean 1, variance 5; 10, 30, 20, 20: mean 20, variance 50.
+    torch.testing.assert_close(statistics.mean, torch.tensor([1.0, 20.0]))
+    torch.testing.assert_close(statistics.var, torch.tensor([5.0, 50.0]))
+    row = torch.tensor([[1.0 + 5**0.5, 20.0 - 9 * 50**0.5]])
+    torch.testing.assert_close(statistics.normalize(row), torch.tensor([[1.0, -2.0]]))
+    back = statistics.unnormalize(torch.tensor([[1.0, -2.0]]))
+    torch.testing.assert_close(back, torch.tensor([[1.0 + 5**0.5, 20.0 - 2 * 50**0.5]]))
+    other = RunningMeanStd((2,), limit=2.0, eps=0.0)
+    other.load_state_dict(statistics.state_dict())
+    assert torch.equal(other.normalize(row), statistics.normalize(row))
 
 
 def test_state_dict_round_trip() -> None:

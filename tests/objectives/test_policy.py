@@ -54,6 +54,18 @@ def test_imagined_h_step_return_by_hand() -> None:
     torch.testing.assert_close(returns, torch.tensor([[6.5]]))
 
 
+def test_the_published_extra_discount_by_hand() -> None:
+    # 1 + 2/2 + 3/4 + 30/16: the last value gets one factor more.
+    returns = imagined_returns(TOY, ten_times, gamma=0.5, extra_discount=True)
+    torch.testing.assert_close(returns, torch.tensor([[2.75 + 30 / 16]]))
+    two = torch.stack([TOY, TOY])
+    gamma = torch.tensor([0.5, 0.0])
+    returns = imagined_returns(two, ten_times, gamma, extra_discount=True).flatten()
+    torch.testing.assert_close(returns, torch.tensor([2.75 + 30 / 16, 1.0]))
+    with pytest.raises(ValueError, match=r"lam must be None with an extra discount, got 0\.5"):
+        imagined_returns(TOY, ten_times, 0.5, 0.5, extra_discount=True)
+
+
 def test_imagined_lambda_return_by_hand() -> None:
     # G_2 = 3 + 15 = 18, G_1 = 2 + .5 (10 + 9) = 11.5, G_0 = 1 + .5 (5 + 5.75) = 6.375; their mean.
     returns = imagined_returns(TOY, ten_times, gamma=0.5, lam=0.5)
@@ -114,6 +126,19 @@ def test_critic_loss_by_hand() -> None:
     # In units of 10 the heads say 10 and 40: errors .9, .8 and 3.9, 3.8.
     loss = critic_loss(zeroed_critic(1.0, 4.0, scale=10.0), latents, targets)
     torch.testing.assert_close(loss, torch.tensor((0.81 + 0.64 + 15.21 + 14.44) / 4))
+
+
+def test_weights_leave_states_out_by_hand() -> None:
+    latents, targets = torch.zeros(3, 1), torch.tensor([[1.0], [2.0], [99.0]])
+    weight = torch.tensor([[1.0], [1.0], [0.0]])
+    loss = critic_loss(zeroed_critic(1.0, 4.0), latents, targets, weight)
+    torch.testing.assert_close(loss, torch.tensor(14 / 4))
+    critic = zeroed_critic(1.0, population=2)
+    targets = torch.tensor([[[3.0], [99.0]], [[99.0], [5.0]]])
+    loss = critic_loss(critic, torch.zeros(2, 2, 1), targets, 1.0 * (targets < 99))
+    torch.testing.assert_close(loss, torch.tensor(4.0 + 16.0))
+    nothing = critic_loss(critic, torch.zeros(2, 2, 1), targets, torch.zeros(2, 2, 1))
+    assert float(nothing.detach()) == 0.0
 
 
 def test_critic_loss_of_a_population_adds_up() -> None:

@@ -1,0 +1,104 @@
+"""Parts in which the published PWM differs from its equations, for `PWMConfig.published()`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.functional.moments import merge_moments
+from pwm_sdk.functional.twohot import two_hot_mean
+
+
+class PublishedModel:
+    """A view of a world model as the published PWM imagines with it; a `LatentModel`.
+
+    Args:
+        model: a `WorldModel`; it is not changed.
+        symlog_reward: rewards are expected bins, `E[symlog r]`, not brought back to raw units. A
+            scalar reward head is left as it is.
+        mask_actions: False: actions that a task does not have reach the networks.
+
+    Source: PWM (arXiv 2407.02466), its program. TD-MPC2 decodes rewards and masks actions.
+    """
+
+    def __init__(
+        self, model: Any, *, symlog_reward: bool = True, mask_actions: bool = False
+    ) -> None:
+        self.model, self.symlog_reward, self.mask_actions = model, symlog_reward, mask_actions
+        self.latent_dim, self.action_dim = model.latent_dim, model.action_dim
+
+    def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Encode with the model: `[.., O]` to `[.., D]`."""
+        return self.model.encode(observation, task)
+
+    def context(self, task: Any) -> Any:
+        """Look up what the networks need of task ids `[..]`, without the mask if it is off."""
+        context = self.model.context(task)
+        return context if self.mask_actions else context._replace(action_mask=None)
+
+    def next(self, latent: Tensor, action: Tensor, task: Any = None) -> Tensor:
+        """Predict the next latent `[.., D]`."""
+        return self.model.next(latent, action, self.context(task))
+
+    def reward(self, latent: Tensor, action: Tensor, task: Any = None) -> Tensor:
+        """Predict the reward `[.., 1]`, in symlog units if they are on."""
+        logits = self.model.reward_logits(latent, action, self.context(task))
+        if self.symlog_reward and logits.shape[-1] > 1:
+            return two_hot_mean(logits)
+        return self.model.decode_reward(logits)
+
+    def step(self, latent: Tensor, action: Tensor, task: Any = None) -> tuple[Tensor, Tensor]:
+        """Predict next latent `[.., D]` and reward `[.., 1]`."""
+        context = self.context(task)
+        return self.next(latent, action, context), self.reward(latent, action, context)
+
+
+def published_view(model: Any, config: PWMConfig) -> Any:
+    """Return the model, or a `PublishedModel` of it where the settings ask for one.
+
+    Args:
+        model: a `LatentModel`; one without `reward_logits` has neither bins nor masks.
+        config: its `symlog_reward` and `mask_actions`.
+    """
+    if not hasattr(model, "reward_logits") or (config.mask_actions and not config.symlog_reward):
+        return model
+    return PublishedModel(
+        model, symlog_reward=config.symlog_reward, mask_actions=config.mask_actions
+    )
+
+
+class ReturnDeviation(nn.Module):
+    """Running standard deviation of all returns so far, one per policy; a scale as `ReturnScale`.
+
+    Args:
+        population: P, or None for one policy.
+        eps: added to the variance.
+
+    Attributes:
+        mean: `[P]` or `[1]`.
+        var: `[P]` or `[1]`, starts at 1.
+        count: returns seen per policy, starts at 1e-4.
+
+    Source: PWM's program. Differs: it keeps the mean of negative returns.
+    """
+
+    mean: Tensor
+    var: Tensor
+    count: Tensor
+
+    def __init__(self, population: int | None = None, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("mean", torch.zeros(population or 1))
+        self.register_buffer("var", torch.ones(population or 1))
+        self.register_buffer("count", torch.tensor(1e-4, dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, returns: Tensor) -> Tensor:
+        """Take in returns `[P, ..]` (`[..]` for one policy) and return the scale `[P]` (`[1]`)."""
+        rows = returns.detach().reshape(len(self.mean), -1).T
+        self.mean, self.var, self.count = merge_moments(self.mean, self.var, self.count, rows)
+        return (self.var + self.eps).sqrt()
