@@ -96,10 +96,10 @@ def main() -> None:
     _keep_config(
         folder, {"preset": dataclasses.asdict(preset), "budget_minutes": arguments.budget_minutes}
     )
+    from report import write_report  # before the run: what the report lacks shows at once
+
     begin = time.perf_counter()
     rows = _run_seeds(arguments, preset, folder)
-    from report import write_report
-
     print(
         write_report(
             folder, rows, minutes=(time.perf_counter() - begin) / 60.0, command=" ".join(sys.argv)

@@ -1,112 +1,156 @@
-"""The table and the curves of a finished run."""
+"""The report of a finished run, and the command that builds it again from the run's files.
+
+python benchmarks/report.py runs/quick                   # report.md and plots of runs/quick
+python benchmarks/report.py runs/mine --benchmark MT30   # beside the published MT30 numbers
+"""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import matplotlib
-import numpy as np
 import torch
-from stages import write_atomic
-
-from pwm_sdk import MT80
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-METHODS = {"pwm": "PWM", "cloning": "behaviour cloning", "random": "random"}
-HEAD = (
-    "task",
-    "return",
-    "worst",
-    "success any",
-    "success last",
-    "score",
-    "gap",
-    "cloning",
-    "random",
+import tyro
+from aggregates import Row, tasks_of
+from notes import SCORES, SEEDS, aggregate_note, fill, incomplete, published_note
+from plots import Curves, plot_bars, plot_curves, plot_profile
+from published import Published
+from scores import check_rows, load_rows, save_rows
+from stages import write_atomic, write_json
+from tables import (
+    aggregate_table,
+    published_table,
+    score_table,
+    seconds_table,
+    seed_table,
 )
 
 
+@dataclass(frozen=True)
+class Arguments:
+    """Build the report of a finished run again from its files."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run: it holds scores.csv."""
+    benchmark: Literal["MT30", "MT80"] | None = None
+    """Published numbers to compare with; by default those of the run's last report, else MT80."""
+
+
+def main() -> None:
+    """Build a report again."""
+    arguments = tyro.cli(Arguments, description=Arguments.__doc__)
+    try:
+        print(rebuild(arguments.folder, arguments.benchmark))
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+
+
 def write_report(
-    folder: Path, rows: Sequence[dict[str, Any]], *, minutes: float, command: str
+    folder: Path,
+    rows: Sequence[Row],
+    *,
+    minutes: float,
+    command: str,
+    benchmark: str = "MT80",
 ) -> str:
-    """Write scores.csv, curves.png and report.md into `folder`; return the text of the report."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    write_atomic(folder / "scores.csv", lambda part: _write_csv(part, names, rows))
-    seeds = sorted({row["seed"] for row in rows})
-    plot_curves(folder, seeds)
-    text = report_text(folder, rows, seeds, minutes, command)
+    """Write scores.csv, run.json, the plots and report.md into `folder`; return the text.
+
+    Args:
+        folder: the run's folder.
+        rows: one per seed, task and method, with "seed", "task", "method" and numbers: "return",
+            "return_min", "success_any", "success_last", "score", "gap", "ms_per_action",
+            "episodes"; a row may lack any of the numbers.
+        minutes: duration of the run.
+        command: what started it.
+        benchmark: "MT30" or "MT80": the published model to compare with.
+
+    Raises:
+        ValueError: for rows as in `check_rows`, or another benchmark.
+    """
+    check_rows(rows)
+    save_rows(folder, rows)
+    about = {"minutes": minutes, "command": command, "machine": machine(), "benchmark": benchmark}
+    write_json(folder / "run.json", about)
+    return _write(folder, rows, about)
+
+
+def rebuild(folder: Path, benchmark: str | None = None) -> str:
+    """Build report.md and the plots again from the files of a finished run; return the text.
+
+    Args:
+        folder: the run's folder.
+        benchmark: "MT30" or "MT80"; None: as in the run's last report.
+
+    Raises:
+        ValueError: where `folder` holds no finished run, or its scores.csv is damaged.
+    """
+    rows = load_rows(folder)
+    path = folder / "run.json"
+    about = json.loads(path.read_text()) if path.exists() else {}
+    if benchmark:
+        about["benchmark"] = benchmark
+    return _write(folder, rows, about)
+
+
+def _write(folder: Path, rows: Sequence[Row], about: dict[str, Any]) -> str:
+    published = Published(about.get("benchmark", "MT80"))
+    drawn = {
+        "bars": plot_bars(folder, rows, published),
+        "profile": plot_profile(folder, rows, published),
+        "curves": plot_curves(folder, _curves(folder)),
+    }
+    text = report_text(folder, rows, about, published)
+    text += "".join(f"\n![{name}]({name}.png)\n" for name, done in drawn.items() if done)
     write_atomic(folder / "report.md", lambda part: part.write_text(text))
     return text
 
 
-def _write_csv(path: Path, names: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def report_text(
-    folder: Path, rows: Sequence[dict[str, Any]], seeds: Sequence[int], minutes: float, command: str
+    folder: Path, rows: Sequence[Row], about: dict[str, Any], published: Published
 ) -> str:
-    """Return the report as Markdown: settings, scores (means, per seed), seconds per stage."""
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    episodes = int(rows[0]["episodes"])
-    lines = [
-        f"# {folder.name}: {len(tasks)} tasks, {len(seeds)} seed{'s' * (len(seeds) > 1)}, "
-        f"{episodes} episodes each",
-        "",
-        f"`{command}`, {minutes:.1f} minutes (of this call), {machine()}.",
-        "",
-        "Mean over seeds, +- standard deviation over seeds. "
-        "Mean actions of the final policies in fresh environments.",
-        "Score: return / 1000 (dm_control), success at the last step (Meta-World). "
-        "Gap: predicted minus real sum of the",
-        "next 16 rewards, in units of the largest reward per step.",
-        "",
-        _line(HEAD),
-        _line(["---"] + ["---:"] * (len(HEAD) - 1)),
+    """Return the report as Markdown, section by section."""
+    tasks, seeds = tasks_of(rows), sorted({row["seed"] for row in rows})
+    episodes = sorted({int(row["episodes"]) for row in rows if "episodes" in row})
+    title = [
+        f"{len(tasks)} task{'s' * (len(tasks) > 1)}",
+        f"{len(seeds)} seed{'s' * (len(seeds) > 1)}",
     ]
-    lines += [_line(_task_cells(rows, task)) for task in tasks]
-    for suite, label in (("metaworld", "mean, Meta-World"), ("dmcontrol", "mean, dm_control")):
-        mine = [task for task in tasks if MT80[task].suite == suite]
-        if mine:
-            lines.append(_line(_task_cells(rows, *mine, label=label)))
-    lines += ["", "Per seed (return, and success at the last step for Meta-World):", ""]
-    lines += [
-        _line(["task", *(f"seed {s}" for s in seeds)]),
-        _line(["---"] + ["---:"] * len(seeds)),
-    ]
-    for task in tasks:
-        mine = {row["seed"]: row for row in rows if row["task"] == task and row["method"] == "pwm"}
-        cells = [f"{mine[s]['return']:.0f}" + _success(task, mine[s]) for s in seeds]
-        lines.append(_line([task, *cells]))
-    lines += ["", "Seconds per stage:", ""]
+    title += [f"{' or '.join(map(str, episodes))} episodes each"] * bool(episodes)
+    parts = [f"# {folder.name}: {', '.join(title)}"]
+    if about.get("command"):
+        minutes = f"{about['minutes']:.1f} minutes (of its last call)"
+        parts.append(f"`{about['command']}`, {minutes}, {about['machine']}.")
+    parts += [fill(SCORES), score_table(rows, published), *incomplete(rows, tasks, seeds)]
+    beside = published_table(rows, published)
+    if beside:
+        parts += ["## Beside the published numbers", beside, published_note(tasks, published)]
+    parts += ["## Aggregates", aggregate_table(rows, published), aggregate_note(published)]
+    parts += ["## Seeds", SEEDS, seed_table(rows)]
     spent = {path.parent: json.loads(path.read_text())["seconds"] for path in _curve_files(folder)}
-    stages = list(dict.fromkeys(name for seconds in spent.values() for name in seconds))
-    lines += [_line(["process", *stages]), _line(["---"] + ["---:"] * len(stages))]
-    lines += [
-        _line(
-            [
-                f"{path.parent.name}, {path.name}",
-                *(f"{seconds.get(name, 0.0):.0f}" for name in stages),
-            ]
-        )
-        for path, seconds in spent.items()
-    ]
-    return "\n".join(lines) + "\n"
+    if spent:
+        parts += ["Seconds per stage:", seconds_table(spent)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _curve_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("seed*/*/curve.json"))
+
+
+def _curves(folder: Path) -> Curves:
+    """Collect the readings of all processes: task -> seed -> (minutes, return)."""
+    lines: Curves = {}
+    for path in _curve_files(folder):
+        seed = int(path.parent.parent.name.removeprefix("seed"))
+        for point in json.loads(path.read_text())["curve"]:
+            for task, summary in point["tasks"].items():
+                line = lines.setdefault(task, {}).setdefault(seed, [])
+                line.append((point["seconds"] / 60.0, summary["return"]))
+    return lines
 
 
 def machine() -> str:
@@ -124,76 +168,5 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({processor}), {device}, torch {torch.__version__}"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _success(task: str, row: dict[str, Any]) -> str:
-    return f" / {row['success_last']:.2f}" if MT80[task].suite == "metaworld" else ""
-
-
-def _task_cells(rows: Sequence[dict[str, Any]], *tasks: str, label: str | None = None) -> list[str]:
-    def column(method: str, name: str) -> np.ndarray:
-        mine = [row for row in rows if row["task"] in tasks and row["method"] == method]
-        by_seed: dict[int, list[float]] = {}
-        for row in mine:
-            by_seed.setdefault(row["seed"], []).append(row[name])
-        return np.asarray([np.mean(values) for values in by_seed.values()])
-
-    def spread(method: str, name: str, digits: int = 0) -> str:
-        values = column(method, name)
-        more = f" +- {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-        return f"{values.mean():.{digits}f}{more}"
-
-    successes = ["-", "-"]
-    if MT80[tasks[0]].suite == "metaworld":
-        successes = [spread("pwm", "success_any", 2), spread("pwm", "success_last", 2)]
-    return [
-        label or tasks[0],
-        f"**{spread('pwm', 'return')}**",
-        f"{column('pwm', 'return_min').min():.0f}",
-        *successes,
-        spread("pwm", "score", 2),
-        f"{column('pwm', 'gap').mean():+.2f}",
-        spread("cloning", "return"),
-        spread("random", "return"),
-    ]
-
-
-def plot_curves(folder: Path, seeds: Sequence[int]) -> None:
-    """Plot return against learning minutes, one panel per task, one line per seed."""
-    lines_of: dict[str, dict[int, list[tuple[float, float]]]] = {}
-    for path in _curve_files(folder):
-        seed = int(path.parent.parent.name.removeprefix("seed"))
-        for point in json.loads(path.read_text())["curve"]:
-            for task, summary in point["tasks"].items():
-                line = lines_of.setdefault(task, {}).setdefault(seed, [])
-                line.append((point["seconds"] / 60.0, summary["return"]))
-    tasks = list(lines_of)
-    colors = dict(
-        zip(seeds, plt.get_cmap("viridis")(np.linspace(0.1, 0.8, len(seeds))), strict=True)
-    )
-    columns = min(4, len(tasks))
-    lines = -(-len(tasks) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(3.2 * columns, 2.6 * lines), squeeze=False, sharex=True
-    )
-    for axis, task in zip(axes.flat, tasks, strict=False):
-        for seed, line in lines_of[task].items():
-            minutes, returns = zip(*line, strict=True)
-            axis.plot(
-                minutes, returns, marker="o", markersize=3, color=colors[seed], label=f"seed {seed}"
-            )
-        axis.set_title(task, fontsize=10)
-        axis.set_ylim(bottom=0.0)
-        axis.grid(alpha=0.3)
-    for axis in axes.flat[len(tasks) :]:
-        axis.set_visible(False)
-    for axis in axes[-1]:
-        axis.set_xlabel("learning minutes")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("return")
-    axes[0, 0].legend(fontsize=8)
-    figure.tight_layout()
-    write_atomic(folder / "curves.png", lambda part: figure.savefig(part, dpi=120, format="png"))
-    plt.close(figure)
+if __name__ == "__main__":
+    main()
