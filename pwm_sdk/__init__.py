@@ -6,9 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pwm_sdk.algorithms.behaviour_cloning import BehaviourCloning, BehaviourCloningConfig
+    from pwm_sdk.algorithms.ppo import PPO, PPOConfig
     from pwm_sdk.algorithms.published import PublishedModel, ReturnDeviation
     from pwm_sdk.algorithms.pwm import PWM
     from pwm_sdk.algorithms.pwm_config import PWMConfig
+    from pwm_sdk.algorithms.sac import SAC, SACConfig
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
     from pwm_sdk.envs.factory import make_env, make_gym, register_task
     from pwm_sdk.envs.pool import EnvPool
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from pwm_sdk.training.online import GrowingBatch
     from pwm_sdk.training.planning import PlannerBehaviour
     from pwm_sdk.training.settings import Learner, RoundConfig
+    from pwm_sdk.training.transitions import ObservationBehaviour, transitions
 
 __version__ = "0.1.0"
 
@@ -47,7 +51,11 @@ __all__ = [
     "MPPI",
     "MT30",
     "MT80",
+    "PPO",
     "PWM",
+    "SAC",
+    "BehaviourCloning",
+    "BehaviourCloningConfig",
     "Critic",
     "Disagreement",
     "EnvPool",
@@ -58,6 +66,8 @@ __all__ = [
     "LatentModel",
     "LatentRollout",
     "Learner",
+    "ObservationBehaviour",
+    "PPOConfig",
     "PWMConfig",
     "PlannerBehaviour",
     "Policy",
@@ -69,6 +79,7 @@ __all__ = [
     "ReturnScale",
     "RoundConfig",
     "RunningMeanStd",
+    "SACConfig",
     "StochasticPolicy",
     "Task",
     "TaskSet",
@@ -96,6 +107,7 @@ __all__ = [
     "run_episodes",
     "soft_update",
     "summarize",
+    "transitions",
     "world_model_errors",
     "world_model_loss",
 ]
@@ -104,7 +116,11 @@ _MODULE_OF = {
     "MPPI": "pwm_sdk.planner.mppi",
     "MT30": "pwm_sdk.tasks",
     "MT80": "pwm_sdk.tasks",
+    "PPO": "pwm_sdk.algorithms.ppo",
     "PWM": "pwm_sdk.algorithms.pwm",
+    "SAC": "pwm_sdk.algorithms.sac",
+    "BehaviourCloning": "pwm_sdk.algorithms.behaviour_cloning",
+    "BehaviourCloningConfig": "pwm_sdk.algorithms.behaviour_cloning",
     "Critic": "pwm_sdk.models.critic",
     "Disagreement": "pwm_sdk.models.disagreement",
     "EnvPool": "pwm_sdk.envs.pool",
@@ -115,6 +131,8 @@ _MODULE_OF = {
     "LatentModel": "pwm_sdk.protocols",
     "LatentRollout": "pwm_sdk.rollout",
     "Learner": "pwm_sdk.training.settings",
+    "ObservationBehaviour": "pwm_sdk.training.transitions",
+    "PPOConfig": "pwm_sdk.algorithms.ppo",
     "PWMConfig": "pwm_sdk.algorithms.pwm_config",
     "PlannerBehaviour": "pwm_sdk.training.planning",
     "Policy": "pwm_sdk.protocols",
@@ -124,8 +142,9 @@ _MODULE_OF = {
     "ReplayBuffer": "pwm_sdk.data.replay",
     "ReturnDeviation": "pwm_sdk.algorithms.published",
     "ReturnScale": "pwm_sdk.models.normalizers",
-    "RunningMeanStd": "pwm_sdk.models.normalizers",
     "RoundConfig": "pwm_sdk.training.settings",
+    "RunningMeanStd": "pwm_sdk.models.normalizers",
+    "SACConfig": "pwm_sdk.algorithms.sac",
     "StochasticPolicy": "pwm_sdk.protocols",
     "Task": "pwm_sdk.tasks",
     "TaskSet": "pwm_sdk.tasks",
@@ -153,6 +172,7 @@ _MODULE_OF = {
     "run_episodes": "pwm_sdk.training.collect",
     "soft_update": "pwm_sdk.optim",
     "summarize": "pwm_sdk.training.evaluate",
+    "transitions": "pwm_sdk.training.transitions",
     "world_model_errors": "pwm_sdk.objectives.world_model",
     "world_model_loss": "pwm_sdk.objectives.world_model",
 }

@@ -119,7 +119,7 @@ class SAC:
                 observation, reward `[B, 1]`, terminated `[B, 1]` and done `[B, 1]`.
 
         Returns:
-            Detached metrics `[]`: actor_loss, value_loss, alpha, entropy.
+            Detached metrics `[]`: actor_loss, value_loss (sum over both critics), alpha, entropy.
 
         Raises:
             ValueError: if a loss is not finite.
@@ -192,6 +192,4 @@ class _Gaussian(nn.Module):
 
 
 def _mlp(inputs: int, outputs: int, hidden: tuple[int, ...]) -> MLP:
-    return MLP(
-        in_features=inputs, out_features=outputs, num_cells=hidden, activation_class=nn.ReLU
-    )
+    return MLP(in_features=inputs, out_features=outputs, num_cells=hidden, activation_class=nn.ReLU)
