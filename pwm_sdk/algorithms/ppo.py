@@ -197,10 +197,10 @@ class PPO:
         return {name: part for name, part in parts.items() if part is not None}
 
     @torch.no_grad()
-    def _prepare(self, batch: TensorDictBase) -> TensorDictBase:
+    def _prepare(self, batch: Any) -> TensorDictBase:
         """Normalise a copy of a batch and add log-probabilities, advantages and value targets."""
         batch = batch.select(keys.OBSERVATION, keys.ACTION, keys.NEXT).clone(recurse=False)
-        after: Any = batch[keys.NEXT].clone(recurse=False)
+        after: Any = batch.get(keys.NEXT).clone(recurse=False)
         after[keys.OBSERVATION] = self._seen(after[keys.OBSERVATION])
         after[keys.REWARD] = self._scaled(after[keys.REWARD], after[keys.DONE])
         batch[keys.OBSERVATION] = self._seen(batch[keys.OBSERVATION])
@@ -231,12 +231,13 @@ class PPO:
         """Divide rewards `[N, T, 1]` by the std of their discounted sums, episodes apart."""
         if self.returns is None:
             return reward
-        if self._sum is None or self._sum.shape != reward[:, 0].shape:
-            self._sum = torch.zeros_like(reward[:, 0])
-        sums = []
+        total, sums = self._sum, []
+        if total is None or total.shape != reward[:, 0].shape:
+            total = torch.zeros_like(reward[:, 0])
         for now, ended in zip(reward.unbind(1), done.unbind(1), strict=True):
-            sums.append(self.config.gamma * self._sum + now)
-            self._sum = sums[-1] * ~ended
+            sums.append(self.config.gamma * total + now)
+            total = sums[-1] * ~ended
+        self._sum = total
         self.returns.update(torch.stack(sums, 1))
         return reward / self.returns.std
 
