@@ -70,7 +70,13 @@ def main() -> None:
     for name in arguments.variants:
         if name not in VARIANTS:
             raise SystemExit(f"--variants must be among {list(VARIANTS)}, got {name!r}")
-    preset = replace(PRESETS["quick"], tasks=arguments.tasks, rounds=arguments.rounds, readings=2)
+    preset = replace(
+        PRESETS["quick"],
+        tasks=arguments.tasks,
+        rounds=arguments.rounds,
+        readings=2,
+        plan_episodes=0,
+    )
     os.environ.update({key: os.environ.get(key, value) for key, value in SETTINGS.items()})
     pairs = [(name, seed) for seed in range(arguments.seeds) for name in arguments.variants]
     with ProcessPoolExecutor(

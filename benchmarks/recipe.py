@@ -48,7 +48,7 @@ class TaskPlan:
     seed_episodes: int
 
 
-METAWORLD = TaskPlan(gamma=0.95, rows=24, length=100, episodes=2, seed_episodes=15)
+METAWORLD = TaskPlan(gamma=0.95, rows=32, length=100, episodes=2, seed_episodes=15)
 DMCONTROL = TaskPlan(gamma=0.99, rows=48, length=250, episodes=2, seed_episodes=10)
 # Where falling is absorbing, short episodes keep the data near the start; a long discount would
 # inflate the value.
@@ -86,6 +86,9 @@ class Preset:
     reading_episodes: int = 3
     select_episodes: int = 5
     final_episodes: int = 10
+    plan_episodes: int = 3
+    plan_samples: int = 128
+    plan_iterations: int = 3
     cloning_steps: int = 400
     model_horizon: int = 4
     latent_dim: int = 128
@@ -106,7 +109,7 @@ class Preset:
 
 PRESETS = {
     "quick": Preset(
-        rounds=80,
+        rounds=75,
         rounds_config=RoundConfig(std=(0.6, 0.2), std_share=0.5, decay_share=0.3, decay_floor=0.02),
     ),
     "smoke": Preset(
@@ -116,6 +119,9 @@ PRESETS = {
         reading_episodes=1,
         select_episodes=1,
         final_episodes=1,
+        plan_episodes=1,
+        plan_samples=32,
+        plan_iterations=1,
         cloning_steps=20,
         latent_dim=32,
         hidden=64,

@@ -17,18 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from recipe import Preset, build, make_actor, make_pool, plan_of, split_tasks
+from final import FinalEvaluation
+from recipe import Preset, build, plan_of, split_tasks
 
-from pwm_sdk import (
-    MT80,
-    GrowingBatch,
-    LatentBehaviour,
-    RandomBehaviour,
-    behaviour_loss,
-    optimize,
-    run_episodes,
-    summarize,
-)
+from pwm_sdk import MT80, GrowingBatch, summarize
 
 Progress = Callable[[float, str], None]
 
@@ -88,6 +80,7 @@ class SeedRun:
         folder.mkdir(parents=True, exist_ok=True)
         self.loop: GrowingBatch = build(preset, seed, parts, part, device)
         self.seconds: dict[str, float] = {"collect": 0.0, "train": 0.0, "evaluate": 0.0}
+        self.final = FinalEvaluation(preset, seed, self.tasks, self.loop, device)
         self.curve: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
 
@@ -171,103 +164,25 @@ class SeedRun:
 
     def _reading(self) -> None:
         begin = time.perf_counter()
-        episodes = self._play(self._behaviour("actor"), self.preset.reading_episodes, 1)
-        point: dict[str, Any] = {"updates": self.loop.updates, "seconds": self._learning_seconds()}
-        point["tasks"] = {t.name: summarize(e) for t, e in zip(self.tasks, episodes, strict=True)}
-        self.curve.append(point)
+        self._point(self.final.reading())
         self.seconds["evaluate"] += time.perf_counter() - begin
 
-    def _learning_seconds(self) -> float:
-        return self.seconds["collect"] + self.seconds["train"]
-
-    def _behaviour(self, which: str) -> LatentBehaviour:
-        actors = [getattr(learner.pwm, which) for learner in self.loop.learners]
-        return LatentBehaviour(self.loop.model, actors, self.loop.tasks)
-
-    def _play(self, behaviour: Any, episodes: int, stream: int) -> list[Any]:
-        """Run whole episodes in fresh environments; each `stream` has seeds of its own."""
-        pool = make_pool(self.tasks, 1_000_000 * stream + 1000 * self.seed)
-        try:
-            return run_episodes(pool, behaviour, [episodes] * len(self.tasks))
-        finally:
-            pool.close()
+    def _point(self, episodes: Sequence[Any]) -> None:
+        scores = {t.name: summarize(e) for t, e in zip(self.tasks, episodes, strict=True)}
+        seconds = self.seconds["collect"] + self.seconds["train"]
+        self.curve.append({"updates": self.loop.updates, "seconds": seconds, "tasks": scores})
 
     def _final(self) -> list[dict[str, Any]]:
         begin = time.perf_counter()
         self.progress(1.0, "final evaluation")
-        self._select()
-        episodes = self._play(self._behaviour("actor"), self.preset.final_episodes, 3)
+        rows, episodes = self.final.policies()
+        self._point(episodes)
         self.seconds["evaluate"] += time.perf_counter() - begin
-        alarms = self.loop.alarms(episodes, deterministic=True)
-        rows = self._rows("pwm", episodes)
-        for i, row in enumerate(rows):
-            row.update({name: float(column[i]) for name, column in alarms.items()})
-        self.curve.append(
-            {
-                "updates": self.loop.updates,
-                "seconds": self._learning_seconds(),
-                "tasks": {t.name: summarize(e) for t, e in zip(self.tasks, episodes, strict=True)},
-            }
-        )
-        begin = time.perf_counter()
-        self.progress(1.0, "baselines")
-        cloned = self._clone()
-        rows += self._rows("cloning", self._play(cloned, self.preset.final_episodes, 3))
-        noise = RandomBehaviour(len(self.tasks), MT80.action_dim, self.seed)
-        rows += self._rows("random", self._play(noise, self.preset.final_episodes, 3))
-        self.seconds["baselines"] = time.perf_counter() - begin
-        return rows
-
-    def _select(self) -> None:
-        """Give each learner the averaged actor where that one did better on episodes of its own."""
-        if not self.preset.select_episodes:
-            return
-        scores = {}
-        for which in ("actor", "average"):
-            episodes = self._play(self._behaviour(which), self.preset.select_episodes, 2)
-            scores[which] = torch.tensor(
-                [float(np.mean([e.total for e in mine])) for mine in episodes]
-            )
-        low = 0
-        for learner in self.loop.learners:
-            high = low + len(learner.tasks)
-            better = scores["average"][low:high] > scores["actor"][low:high]
-            with torch.no_grad():
-                pairs = zip(
-                    learner.pwm.actor.parameters(), learner.pwm.average.parameters(), strict=True
-                )
-                for raw, average in pairs:
-                    raw[better] = average[better]
-            low = high
-
-    def _clone(self) -> LatentBehaviour:
-        """Clone the training data's actions on the same latents, one policy per task."""
-        actor = make_actor(self.preset, self.tasks).to(self.device)
-        optimizer = torch.optim.Adam(actor.parameters(), lr=1e-3, fused=True)
-        indices = [task.index for task in self.tasks]
-        rows = {i: self.loop.replay.episodes(i) for i in indices}
-        generator = np.random.default_rng(self.seed)
-        for _ in range(self.preset.cloning_steps):
-            batch = [_pairs(rows[i], 64, generator) for i in indices]
-            observation, action = (torch.stack(x) for x in zip(*batch, strict=True))
-            with torch.no_grad():
-                task = torch.tensor(indices, device=self.device).unsqueeze(1).expand(-1, 64)
-                latent = self.loop.model.encode(observation, task)
-            optimize(
-                behaviour_loss(actor, latent, action), optimizer, 10.0, population=len(indices)
-            )
-        return LatentBehaviour(self.loop.model, [actor], indices)
-
-    def _rows(self, method: str, episodes: Sequence[Any]) -> list[dict[str, Any]]:
-        rows = []
-        for task, mine in zip(self.tasks, episodes, strict=True):
-            summary = summarize(mine)
-            score = (
-                summary["success_last"] if task.suite == "metaworld" else summary["return"] / 1000.0
-            )
-            rows.append(
-                {"seed": self.seed, "task": task.name, "method": method, **summary, "score": score}
-            )
+        for name, stage in (("baselines", self.final.baselines), ("planning", self.final.planning)):
+            begin = time.perf_counter()
+            self.progress(1.0, name)
+            rows += stage()
+            self.seconds[name] = time.perf_counter() - begin
         return rows
 
     def _write_log(self, path: Path) -> None:
@@ -276,14 +191,3 @@ class SeedRun:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(self.log)
-
-
-def _pairs(
-    episodes: Sequence[Any], count: int, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw observations and the actions taken at them."""
-    picks = [episodes[int(rng.integers(len(episodes)))] for _ in range(count)]
-    times = [int(rng.integers(len(episode) - 1)) for episode in picks]
-    observation = torch.stack([e["observation"][t] for e, t in zip(picks, times, strict=True)])
-    action = torch.stack([e["action"][t + 1] for e, t in zip(picks, times, strict=True)])
-    return observation, action

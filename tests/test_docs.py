@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +68,40 @@ def test_a_no_run_mark_holds_for_one_block() -> None:
     assert (first.runs, second.runs) == (False, True)
     assert second.code.count("\n") == 7
     assert second.code.strip() == "y = 2"
+
+
+DIFFERENCES = (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def test_the_tests_that_differences_name_exist() -> None:
+    named = TEST.findall(DIFFERENCES)
+    assert len(named) > 20
+    for file, function in named:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert re.search(rf"^def {function}\(", text, re.M), f"{file} has no {function}"
+
+
+def test_every_difference_names_its_test_or_says_that_there_is_none() -> None:
+    rows = []
+    for table in re.findall(r"(?:^\|.*\|\n)+", DIFFERENCES, re.M):
+        header, _, *body = table.splitlines()
+        if header.endswith("| test |"):
+            rows += [[cell.strip() for cell in row.strip("|").split("|")] for row in body]
+    assert len(rows) > 30
+    for row in rows:
+        assert len(row) == 5, row
+        assert TEST.fullmatch(row[-1]) or row[-1] == "-", row
+
+
+def test_the_settings_that_differences_name_are_those_of_the_published_algorithm() -> None:
+    named = re.findall(r"`PWMConfig\((\w+)=([\w.]+)\)`", DIFFERENCES)
+    published, default = pwm_sdk.PWMConfig.published(), pwm_sdk.PWMConfig()
+    for name, value in named:
+        assert str(getattr(published, name)) == value
+    names = [field.name for field in fields(default)]
+    changed = {n for n in names if getattr(default, n) != getattr(published, n)}
+    assert changed == {name for name, _ in named}
 
 
 @pytest.mark.parametrize("name", pwm_sdk.__all__)

@@ -138,6 +138,11 @@ def test_gradients_agree_with_finite_differences() -> None:
     assert torch.autograd.gradcheck(
         lambda r, v: discounted_return(r, v[:, -1], 0.9, ends), (reward, value)
     )
+    for published in (False, True):
+        assert torch.autograd.gradcheck(
+            lambda r, v, p=published: restarted_return(r, v, 0.9, ends, cuts, published=p),
+            (reward, value),
+        )
 
 
 def test_errors_name_the_argument() -> None:
