@@ -38,6 +38,36 @@ class ObservationBehaviour:
         return self.policy(seen).float().cpu().numpy()
 
 
+class RecurrentBehaviour:
+    """A policy with a memory, which it loses where an episode begins.
+
+    Args:
+        act: maps observations `[N, O]`, a memory (None at first) and `[N]` bool, where an episode
+            begins, to actions `[N, A]` and the next memory, for example `DreamerV3.act`.
+        count: N, number of environments.
+        device: where the policy's tensors live.
+    """
+
+    def __init__(
+        self, act: Callable[..., Any], count: int = 1, device: torch.device | str = "cpu"
+    ) -> None:
+        self.act, self.device = act, torch.device(device)
+        self.first = torch.ones(count, dtype=torch.bool)
+        self.memory: Any = None
+
+    def start(self, index: int) -> None:
+        """Note that environment `index` begins an episode."""
+        self.first[index] = True
+
+    @torch.no_grad()
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Return actions `[N, A]`."""
+        seen = torch.as_tensor(observation, device=self.device)
+        action, self.memory = self.act(seen, self.memory, self.first.to(self.device))
+        self.first = torch.zeros_like(self.first)
+        return action.cpu().numpy()
+
+
 def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorDict]:
     """Step all environments of a pool without end.
 
