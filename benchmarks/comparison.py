@@ -18,6 +18,7 @@ from tables import label_of, table
 COSTS = {
     "steps": ("steps", 0),
     "minutes": ("minutes", 1),
+    "cpu_minutes": ("CPU minutes", 1),
     "ms_per_action": ("ms per action", 2),
     "memory_mb": ("peak MB", 0),
 }
@@ -68,7 +69,9 @@ def rows_of(results: Sequence[dict[str, Any]], baseline: str) -> list[Row]:
     rows = []
     for result in results:
         row = {name: value for name, value in result.items() if name != "curve"}
-        row["minutes"] = row.pop("seconds") / 60.0
+        row["minutes"], row["cpu_minutes"] = (
+            row.pop(name) / 60.0 for name in ("seconds", "cpu_seconds")
+        )
         if best.get(row["task"], 0.0) > 0.0:
             row["score"] = row["return"] / best[row["task"]]
         rows.append(row)
@@ -101,8 +104,8 @@ def comparison_text(name: str, rows: Sequence[Row], about: dict[str, Any]) -> st
     costs = [[label_of(m), *_costs(rows, m)] for m in methods]
     parts += [
         "## Cost",
-        "Mean over jobs. Minutes are those of learning, without evaluation; memory is that of the "
-        "job's process.",
+        "Mean over jobs. Minutes are those of learning, without evaluation; where CPU minutes are "
+        "fewer, the machine was shared or a GPU worked. Memory is that of the job's process.",
         table(["method", *(label for label, _ in COSTS.values())], costs),
         "![curves](curves.png)",
     ]

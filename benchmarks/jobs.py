@@ -87,7 +87,7 @@ class Job:
         folder.mkdir(parents=True, exist_ok=True)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        self._begin = time.perf_counter()
+        self._begin, self._cpu = time.perf_counter(), time.process_time()
 
     @property
     def seconds(self) -> float:
@@ -168,10 +168,12 @@ class Job:
         return result
 
     def _read(self, episodes: int) -> None:
-        seconds, begin = self.seconds, time.perf_counter()
+        point = {"steps": self.steps, "seconds": self.seconds}
+        begin, cpu = time.perf_counter(), time.process_time()
         found = run_episodes(self._test, self._behaviour, [episodes])[0]
-        self.curve.append({"steps": self.steps, "seconds": seconds, **summarize(found)})
+        self.curve.append({**point, "cpu_seconds": cpu - self._cpu, **summarize(found)})
         self._evaluating += time.perf_counter() - begin
+        self._cpu += time.process_time() - cpu
 
     def _latency(self, calls: int = 100) -> float:
         """Median milliseconds from one observation to its action."""

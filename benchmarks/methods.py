@@ -7,8 +7,9 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from recipe import PRESETS, plan_of
@@ -18,18 +19,23 @@ from pwm_sdk import (
     PWM,
     SAC,
     Critic,
+    DreamerV3,
+    DreamerV3Config,
     FirstOrderActor,
     GrowingBatch,
     LatentBehaviour,
     Learner,
     PPOConfig,
     RandomBehaviour,
+    RecurrentBehaviour,
     ReplayBuffer,
     ReturnScale,
     RunningMeanStd,
     SACConfig,
     WorldModel,
     init_fan_in,
+    make_episode,
+    run_episodes,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
 
 Method = Callable[["Job"], None]
 METHODS: dict[str, Method] = {}
+STARTS = 32  # imagined starts per update of PWM
+TRAIN_RATIO = 64  # replayed steps per environment step of DreamerV3
 
 
 def method(name: str) -> Callable[[Method], Method]:
@@ -96,9 +104,9 @@ def pwm(job: Job) -> None:
 
 @method("sac")
 def sac(job: Job) -> None:
-    """SAC with the settings of its paper."""
+    """SAC with the settings of its paper, but fewer random steps: budgets may be small."""
     tiny = SACConfig(hidden=(16,), batch_size=16, random_steps=50, updates_per_step=0.1)
-    agent = SAC(*_sizes(job), tiny if job.tiny else SACConfig())
+    agent = SAC(*_sizes(job), tiny if job.tiny else SACConfig(random_steps=1_000))
     agent.loss.to(job.device)
     agent.fit(job.stream(agent))
 
@@ -116,6 +124,23 @@ def ppo(job: Job) -> None:
     for batch in job.stream(agent, envs, steps):
         agent.set_learning_rates(1.0 - job.progress)
         agent.update(batch.to(job.device))
+
+
+@method("dreamerv3")
+def dreamerv3(job: Job) -> None:
+    """DreamerV3 with small networks, an episode and its updates in turn."""
+    tiny = DreamerV3Config(hidden=16, layers=1, belief=16, blocks=2, categoricals=2, classes=4)
+    agent = DreamerV3(*_sizes(job), tiny if job.tiny else None)
+    agent.loss.to(job.device)
+    replay = ReplayBuffer(1_000_000, 17, 16, seed=job.seed, device=job.device)
+    pool, policy = job.make_pool(), RecurrentBehaviour(agent.act, device=job.device)
+    collector: Any = RandomBehaviour(1, job.task.action_dim, job.seed)
+    while job.goes_on(policy):
+        for e in run_episodes(pool, collector, [1])[0]:
+            replay.add(make_episode(e.observation, e.action, e.reward, 0, e.terminated))
+            updates = len(e.reward) * TRAIN_RATIO // (16 * 16)
+            agent.fit(replay, 1 if job.tiny else max(1, updates))
+        collector = RecurrentBehaviour(partial(agent.act, explore=True), device=job.device)
 
 
 @method("random")
@@ -151,7 +176,8 @@ def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
     optimizer = torch.optim.Adam(
         [{"params": encoder, "lr": preset.encoder_lr}, {"params": rest}], **rates
     )
-    hidden, style = (preset.policy_hidden,) * 2, {"activation": "silu", "norm": "before"}
+    hidden = (preset.policy_hidden, preset.policy_hidden)
+    style: dict[str, Any] = {"activation": "silu", "norm": "before"}
     actor = FirstOrderActor(
         preset.latent_dim,
         job.task.action_dim,
@@ -192,7 +218,7 @@ def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
         job.make_pool(),
         model,
         optimizer,
-        [Learner(agent, [0], starts=plan.rows)],
+        [Learner(agent, [0], starts=STARTS)],
         replay,
         preset.rounds_config,
         reward_scale=[job.task.reward_scale or 1.0],

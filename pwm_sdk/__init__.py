@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pwm_sdk.algorithms.behaviour_cloning import BehaviourCloning, BehaviourCloningConfig
+    from pwm_sdk.algorithms.dreamer_v3 import DreamerV3
+    from pwm_sdk.algorithms.dreamer_v3_config import DreamerV3Config
     from pwm_sdk.algorithms.ppo import PPO, PPOConfig
     from pwm_sdk.algorithms.published import PublishedModel, ReturnDeviation
     from pwm_sdk.algorithms.pwm import PWM
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from pwm_sdk.training.online import GrowingBatch
     from pwm_sdk.training.planning import PlannerBehaviour
     from pwm_sdk.training.settings import Learner, RoundConfig
-    from pwm_sdk.training.transitions import ObservationBehaviour, transitions
+    from pwm_sdk.training.transitions import ObservationBehaviour, RecurrentBehaviour, transitions
 
 __version__ = "0.1.0"
 
@@ -58,6 +60,8 @@ __all__ = [
     "BehaviourCloningConfig",
     "Critic",
     "Disagreement",
+    "DreamerV3",
+    "DreamerV3Config",
     "EnvPool",
     "Episode",
     "FirstOrderActor",
@@ -74,6 +78,7 @@ __all__ = [
     "PolicyValue",
     "PublishedModel",
     "RandomBehaviour",
+    "RecurrentBehaviour",
     "ReplayBuffer",
     "ReturnDeviation",
     "ReturnScale",
@@ -123,6 +128,8 @@ _MODULE_OF = {
     "BehaviourCloningConfig": "pwm_sdk.algorithms.behaviour_cloning",
     "Critic": "pwm_sdk.models.critic",
     "Disagreement": "pwm_sdk.models.disagreement",
+    "DreamerV3": "pwm_sdk.algorithms.dreamer_v3",
+    "DreamerV3Config": "pwm_sdk.algorithms.dreamer_v3_config",
     "EnvPool": "pwm_sdk.envs.pool",
     "Episode": "pwm_sdk.training.collect",
     "FirstOrderActor": "pwm_sdk.models.actor",
@@ -139,6 +146,7 @@ _MODULE_OF = {
     "PolicyValue": "pwm_sdk.planner.policy_value",
     "PublishedModel": "pwm_sdk.algorithms.published",
     "RandomBehaviour": "pwm_sdk.training.collect",
+    "RecurrentBehaviour": "pwm_sdk.training.transitions",
     "ReplayBuffer": "pwm_sdk.data.replay",
     "ReturnDeviation": "pwm_sdk.algorithms.published",
     "ReturnScale": "pwm_sdk.models.normalizers",

@@ -55,7 +55,7 @@ class DreamerV3:
     def act(
         self,
         observation: Tensor,
-        memory: TensorDictBase | None = None,
+        memory: Any = None,
         first: Tensor | None = None,
         *,
         explore: bool = False,
@@ -95,7 +95,9 @@ class DreamerV3:
         """
         losses: Any = self.loss(self._sequences(batch))
         parts = {name: value for name, value in losses.items() if name.startswith("loss_")}
-        norm = optimize(sum(parts.values()), self.optimizer, self.config.max_norm)
+        norm = optimize(
+            torch.stack(list(parts.values())).sum(), self.optimizer, self.config.max_norm
+        )
         self.target.step()
         metrics = {name: value.detach() for name, value in parts.items()}
         return {**metrics, "return_scale": losses["return_scale"], "grad_norm": norm}

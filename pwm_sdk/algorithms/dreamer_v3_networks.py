@@ -134,9 +134,7 @@ class DreamerV3Networks:
         config = self.config
         policy = ProbabilisticTensorDictSequential(
             _keyed(self.actor, FEATURES, [keys.LOC, keys.SCALE]),
-            ProbabilisticTensorDictModule(
-                [keys.LOC, keys.SCALE], [keys.ACTION], distribution_class=IndependentNormal
-            ),
+            _drawn(),
         )
         loss = DreamerV3ActorLoss(
             policy,
@@ -162,7 +160,8 @@ class DreamerV3Networks:
         state, belief = Unbounded(self.size), Unbounded(self.config.belief)
         env.observation_spec = Composite({STATE: state, BELIEF: belief})
         env.state_spec = env.observation_spec.clone()
-        env.action_spec, env.reward_spec = Bounded(-1, 1, (self.action_dim,)), Unbounded((1,))
+        env.action_spec = Bounded(-1, 1, torch.Size([self.action_dim]))
+        env.reward_spec = Unbounded(torch.Size([1]))
         return env
 
     def _mlp(self, inputs: int, outputs: int | None, scale: float = 1.0) -> DreamerV3MLP:
@@ -194,6 +193,14 @@ def _next(*names: str) -> list[Any]:
 
 def _keyed(net: nn.Module, inputs: Any, outputs: Any) -> Any:
     return TensorDictModule(net, in_keys=inputs, out_keys=outputs)
+
+
+def _drawn() -> Any:
+    return ProbabilisticTensorDictModule(
+        in_keys=[keys.LOC, keys.SCALE],
+        out_keys=[keys.ACTION],
+        distribution_class=IndependentNormal,
+    )
 
 
 def _chain(*parts: Any) -> Any:
