@@ -12,7 +12,15 @@ from published import METHODS, Published
 
 from pwm_sdk import MT80
 
-LABELS = {"pwm": "PWM", "mppi": "MPPI"}
+LABELS = {
+    "pwm": "PWM",
+    "mppi": "MPPI",
+    "shac": "SHAC",
+    "tdmpc2": "TD-MPC2",
+    "sac": "SAC",
+    "ppo": "PPO",
+    "dreamerv3": "DreamerV3",
+}
 SUITES = {"metaworld": "Meta-World", "dmcontrol": "dm_control"}
 DIGITS = {"return": 0, "return_min": 0}
 

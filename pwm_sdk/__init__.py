@@ -6,9 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pwm_sdk.algorithms.behaviour_cloning import BehaviourCloning, BehaviourCloningConfig
+    from pwm_sdk.algorithms.dreamer_v3 import DreamerV3
+    from pwm_sdk.algorithms.dreamer_v3_config import DreamerV3Config
+    from pwm_sdk.algorithms.ppo import PPO, PPOConfig
     from pwm_sdk.algorithms.published import PublishedModel, ReturnDeviation
     from pwm_sdk.algorithms.pwm import PWM
     from pwm_sdk.algorithms.pwm_config import PWMConfig
+    from pwm_sdk.algorithms.sac import SAC, SACConfig
     from pwm_sdk.algorithms.shac import SHAC
     from pwm_sdk.algorithms.shac_config import SHACConfig
     from pwm_sdk.algorithms.tdmpc2 import TDMPC2
@@ -69,6 +74,7 @@ if TYPE_CHECKING:
     from pwm_sdk.training.online import GrowingBatch
     from pwm_sdk.training.planning import PlannerBehaviour
     from pwm_sdk.training.settings import Learner, RoundConfig
+    from pwm_sdk.training.transitions import ObservationBehaviour, RecurrentBehaviour, transitions
 
 __version__ = "0.1.0"
 
@@ -76,11 +82,17 @@ __all__ = [
     "MPPI",
     "MT30",
     "MT80",
+    "PPO",
     "PWM",
+    "SAC",
     "SHAC",
     "TDMPC2",
+    "BehaviourCloning",
+    "BehaviourCloningConfig",
     "Critic",
     "Disagreement",
+    "DreamerV3",
+    "DreamerV3Config",
     "EnvPool",
     "Episode",
     "FirstOrderActor",
@@ -92,6 +104,8 @@ __all__ = [
     "MassSpring",
     "ModelSize",
     "MuJoCoModel",
+    "ObservationBehaviour",
+    "PPOConfig",
     "PWMConfig",
     "PlannerBehaviour",
     "Policy",
@@ -100,11 +114,13 @@ __all__ = [
     "PublishedModel",
     "QEnsemble",
     "RandomBehaviour",
+    "RecurrentBehaviour",
     "ReplayBuffer",
     "ReturnDeviation",
     "ReturnScale",
     "RoundConfig",
     "RunningMeanStd",
+    "SACConfig",
     "SHACConfig",
     "SimulatorEnv",
     "SimulatorModel",
@@ -149,6 +165,7 @@ __all__ = [
     "to_tdmpc2_chunks",
     "tolerance",
     "train_offline",
+    "transitions",
     "world_model_errors",
     "world_model_loss",
     "write_atomic",
@@ -158,10 +175,17 @@ _MODULE_OF = {
     "MPPI": "pwm_sdk.planner.mppi",
     "MT30": "pwm_sdk.tasks",
     "MT80": "pwm_sdk.tasks",
+    "PPO": "pwm_sdk.algorithms.ppo",
     "PWM": "pwm_sdk.algorithms.pwm",
+    "SAC": "pwm_sdk.algorithms.sac",
     "SHAC": "pwm_sdk.algorithms.shac",
+    "TDMPC2": "pwm_sdk.algorithms.tdmpc2",
+    "BehaviourCloning": "pwm_sdk.algorithms.behaviour_cloning",
+    "BehaviourCloningConfig": "pwm_sdk.algorithms.behaviour_cloning",
     "Critic": "pwm_sdk.models.critic",
     "Disagreement": "pwm_sdk.models.disagreement",
+    "DreamerV3": "pwm_sdk.algorithms.dreamer_v3",
+    "DreamerV3Config": "pwm_sdk.algorithms.dreamer_v3_config",
     "EnvPool": "pwm_sdk.envs.pool",
     "Episode": "pwm_sdk.training.collect",
     "FirstOrderActor": "pwm_sdk.models.actor",
@@ -170,27 +194,30 @@ _MODULE_OF = {
     "LatentModel": "pwm_sdk.protocols",
     "LatentRollout": "pwm_sdk.rollout",
     "Learner": "pwm_sdk.training.settings",
-    "ModelSize": "pwm_sdk.models.sizes",
     "MassSpring": "pwm_sdk.simulators.mass_spring",
+    "ModelSize": "pwm_sdk.models.sizes",
     "MuJoCoModel": "pwm_sdk.simulators.mujoco",
+    "ObservationBehaviour": "pwm_sdk.training.transitions",
+    "PPOConfig": "pwm_sdk.algorithms.ppo",
     "PWMConfig": "pwm_sdk.algorithms.pwm_config",
     "PlannerBehaviour": "pwm_sdk.training.planning",
     "Policy": "pwm_sdk.protocols",
+    "PolicyPrior": "pwm_sdk.models.policy_prior",
     "PolicyValue": "pwm_sdk.planner.policy_value",
     "PublishedModel": "pwm_sdk.algorithms.published",
-    "PolicyPrior": "pwm_sdk.models.policy_prior",
     "QEnsemble": "pwm_sdk.models.q_ensemble",
     "RandomBehaviour": "pwm_sdk.training.collect",
+    "RecurrentBehaviour": "pwm_sdk.training.transitions",
     "ReplayBuffer": "pwm_sdk.data.replay",
     "ReturnDeviation": "pwm_sdk.algorithms.published",
     "ReturnScale": "pwm_sdk.models.normalizers",
     "RoundConfig": "pwm_sdk.training.settings",
     "RunningMeanStd": "pwm_sdk.models.normalizers",
+    "SACConfig": "pwm_sdk.algorithms.sac",
     "SHACConfig": "pwm_sdk.algorithms.shac_config",
     "SimulatorEnv": "pwm_sdk.envs.simulated",
     "SimulatorModel": "pwm_sdk.protocols",
     "StochasticPolicy": "pwm_sdk.protocols",
-    "TDMPC2": "pwm_sdk.algorithms.tdmpc2",
     "TDMPC2Config": "pwm_sdk.algorithms.tdmpc2_config",
     "Task": "pwm_sdk.tasks",
     "TaskSet": "pwm_sdk.tasks",
@@ -229,8 +256,9 @@ _MODULE_OF = {
     "td_targets": "pwm_sdk.objectives.tdmpc2",
     "to_minari": "pwm_sdk.data.exports",
     "to_tdmpc2_chunks": "pwm_sdk.data.chunks",
-    "train_offline": "pwm_sdk.training.offline",
     "tolerance": "pwm_sdk.functional.rewards",
+    "train_offline": "pwm_sdk.training.offline",
+    "transitions": "pwm_sdk.training.transitions",
     "world_model_errors": "pwm_sdk.objectives.world_model",
     "world_model_loss": "pwm_sdk.objectives.world_model",
     "write_atomic": "pwm_sdk.checkpoints.atomic",

@@ -30,6 +30,7 @@ __all__ = [
     "NEXT",
     "OBSERVATION",
     "REWARD",
+    "SCALE",
     "STATE",
     "SUCCESS",
     "TASK",
@@ -57,6 +58,9 @@ STATE = "state"
 
 LOC = "loc"
 """Mean of the policy before the tanh, ``[.., A]``."""
+
+SCALE = "scale"
+"""Standard deviation of the policy before the tanh, ``[.., A]``."""
 
 NEXT = "next"
 """Nested TensorDict with what a step led to."""

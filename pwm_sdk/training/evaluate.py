@@ -10,6 +10,7 @@ import numpy as np
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.training.collect import Behaviour, Episode, LatentBehaviour, run_episodes
 from pwm_sdk.training.planning import PlannerBehaviour
+from pwm_sdk.training.transitions import ObservationBehaviour
 
 
 def summarize(episodes: Sequence[Episode]) -> dict[str, float]:
@@ -35,8 +36,9 @@ def evaluate(
     Args:
         env: an environment of `make_env` or `make_gym`, or any unbatched TorchRL or gymnasium
             environment.
-        model: encodes observations.
-        actor: one policy on its latents, or an `MPPI`, which plans at every step.
+        model: encodes observations; None: the policy sees them as they are.
+        actor: one policy on its latents (without a model: on observations, for example an `SAC`),
+            or an `MPPI`, which plans at every step.
         episodes: number of episodes, at least 1.
         task: task id for a multi-task model; None: the environment's own task, if it has one.
 
@@ -51,6 +53,8 @@ def evaluate(
     index = _task_id(env, task)
     if hasattr(actor, "plan"):
         behaviour = PlannerBehaviour(actor, [index], action_dim=_action_dim(env))
+    elif model is None:
+        behaviour = ObservationBehaviour(actor)
     else:
         behaviour = LatentBehaviour(model, [actor], [index])
     return summarize(run_episodes(EnvPool([env]), behaviour, [episodes])[0])

@@ -1,0 +1,209 @@
+"""Compare methods on single tasks under equal budgets, side by side, and print the table.
+
+    python benchmarks/single_task.py                    # preset "quick"
+    python benchmarks/single_task.py --preset smoke     # the same path in seconds
+    python benchmarks/single_task.py --methods pwm sac --tasks walker-walk hopper-hop --seeds 5 \
+        --budget-steps 1000000 --name million
+    python benchmarks/single_task.py --plugin mine.py --methods mine ppo   # a method of your own
+
+Everything goes to runs/<name>/: report.md, scores.csv, curves.png and one folder per job (task,
+method, seed) with its curve and result. Jobs that are finished are not run again: give the same
+command again after an interruption, or add methods, tasks and seeds to it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import tyro
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from mt80 import SETTINGS, _end_with_parent, _keep_config
+
+TASKS = ("cartpole-swingup", "walker-stand")
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"minutes": 2.0, "readings": 6},
+    "paper": {"steps": 1_000_000, "readings": 20},
+    "smoke": {
+        "steps": 300,
+        "readings": 2,
+        "reading_episodes": 1,
+        "final_episodes": 1,
+        "tiny": True,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Compare methods on single tasks under equal budgets.
+
+    Results go to OUT/NAME. Give the same command again to continue an interrupted comparison.
+    """
+
+    preset: Literal["quick", "paper", "smoke"] = "quick"
+    """Budget of a job. quick: two minutes. paper: a million steps. smoke: a few hundred."""
+    methods: tuple[str, ...] = ("pwm", "sac", "ppo", "random")
+    """Which methods, by name."""
+    tasks: tuple[str, ...] = ()
+    """Which tasks, by name; by default two of dm_control, for smoke the first of them."""
+    seeds: int = 1
+    """Number of seeds (0, 1, ...)."""
+    budget_minutes: float | None = None
+    """Learning minutes of each job instead of the preset's budget; evaluation comes on top."""
+    budget_steps: int | None = None
+    """Environment steps of each job instead of the preset's budget; with both, the first to end."""
+    jobs: int = 0
+    """Jobs that run at once; 0: one per core."""
+    device: str = "cpu"
+    """Where networks and data live: cpu, cuda, cuda:1, ..."""
+    baseline: str = "ppo"
+    """Method whose best return on a task counts as 1."""
+    plugin: tuple[Path, ...] = ()
+    """Python files that enter methods and tasks of your own."""
+    out: Path = Path("runs")
+    """Folder of all runs."""
+    name: str | None = None
+    """Folder of this run; single-PRESET by default."""
+
+
+class Entry(NamedTuple):
+    """A job to run: what its process is told."""
+
+    method: str
+    task: str
+    seed: int
+
+    def folder(self, root: Path) -> Path:
+        """Return where the job's files go."""
+        return root / self.task / self.method / f"seed{self.seed}"
+
+
+def main() -> None:
+    """Run the comparison."""
+    arguments = tyro.cli(Arguments, description=Arguments.__doc__)
+    os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
+    from comparison import write_comparison
+
+    folder = arguments.out / (arguments.name or f"single-{arguments.preset}")
+    begin = time.perf_counter()
+    try:
+        settings, entries = plan(arguments)
+        _keep_config(folder, asdict(settings))
+        failed = run_all(entries, settings, folder, arguments)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    about = {
+        "command": " ".join(sys.argv),
+        "minutes": (time.perf_counter() - begin) / 60.0,
+        "baseline": arguments.baseline,
+    }
+    if len(failed) < len(entries):
+        print(write_comparison(folder, about))
+    if failed:
+        names = ", ".join("/".join(map(str, entry)) for entry in failed)
+        raise SystemExit(f"{len(failed)} of {len(entries)} jobs failed (see error.txt): {names}")
+
+
+def plan(arguments: Arguments) -> tuple[Any, list[Entry]]:
+    """Check the command line; return the settings of a job and the jobs.
+
+    Raises:
+        ValueError: for unknown methods, tasks or files, or senseless numbers.
+    """
+    from jobs import Settings
+    from methods import find_method, load_plugins
+
+    from pwm_sdk import make_gym
+
+    load_plugins(arguments.plugin)
+    if arguments.seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {arguments.seeds}")
+    for name in arguments.methods:
+        find_method(name)
+    tasks = arguments.tasks or (TASKS[:1] if arguments.preset == "smoke" else TASKS)
+    for name in tasks:
+        make_gym(name).close()
+    values = dict(PRESETS[arguments.preset])
+    if arguments.budget_minutes is not None or arguments.budget_steps is not None:
+        values.update(minutes=arguments.budget_minutes, steps=arguments.budget_steps)
+    seeds = range(arguments.seeds)
+    entries = [Entry(m, t, s) for s in seeds for t in tasks for m in arguments.methods]
+    return Settings(device=arguments.device, **values), list(dict.fromkeys(entries))
+
+
+def run_all(entries: list[Entry], settings: Any, folder: Path, arguments: Arguments) -> list[Entry]:
+    """Run the jobs that are not finished, each in a fresh process; return those that failed."""
+    from jobs import load_result
+
+    waiting = [e for e in entries if load_result(e.folder(folder)) is None]
+    limit = arguments.jobs or _cores()
+    context = multiprocessing.get_context("spawn")
+    running: dict[Any, tuple[Any, Entry]] = {}
+    failed, total = [], len(waiting)
+    queue = iter(waiting)
+    while True:
+        while len(running) < limit and (entry := next(queue, None)) is not None:
+            values = (entry, settings, entry.folder(folder), arguments.plugin)
+            process = context.Process(target=run_job, args=values, daemon=True)
+            process.start()
+            running[process.sentinel] = process, entry
+        if not running:
+            return failed
+        for sentinel in wait(list(running)):
+            process, entry = running.pop(sentinel)
+            process.join()
+            result = load_result(entry.folder(folder))
+            if result is None:
+                failed.append(entry)
+            total -= 1
+            _tell(entry, result, total)
+
+
+def run_job(entry: Entry, settings: Any, folder: Path, plugins: tuple[Path, ...]) -> None:
+    """Run one job in this process; an error goes to error.txt in its folder."""
+    _end_with_parent()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "error.txt").unlink(missing_ok=True)
+    try:
+        import torch
+        from jobs import Job
+        from methods import find_method, load_plugins
+
+        from pwm_sdk import make_gym
+
+        torch.set_num_threads(1)
+        load_plugins(plugins)
+        job = Job(entry.method, make_gym(entry.task).task, entry.seed, settings, folder)
+        find_method(entry.method)(job)
+        job.finish()
+    except Exception:  # whatever a user's method raises must not end the other jobs
+        (folder / "error.txt").write_text(traceback.format_exc())
+        raise SystemExit(1) from None
+
+
+def _tell(entry: Entry, result: dict[str, Any] | None, left: int) -> None:
+    what = "FAILED"
+    if result is not None:
+        what = f"return {result['return']:.0f} after {result['steps']:.0f} steps, "
+        what += f"{result['seconds'] / 60.0:.1f} minutes"
+    job = f"{entry.task} {entry.method} seed {entry.seed}"
+    print(f"{job}: {what} ({left} jobs left)", file=sys.stderr, flush=True)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    main()

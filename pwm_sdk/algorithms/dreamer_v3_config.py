@@ -1,0 +1,48 @@
+"""The settings of DreamerV3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DreamerV3Config:
+    """Settings of `DreamerV3`; sizes are small, the rest is the paper's.
+
+    Attributes:
+        hidden: width of every network.
+        layers: hidden layers of encoder, decoder and heads.
+        belief: size of the recurrent state, divisible by `blocks`.
+        blocks: groups of the recurrent network.
+        categoricals: categorical variables of the stochastic state.
+        classes: classes of each.
+        unimix: share of the uniform distribution in every categorical.
+        bins: bins of reward and value.
+        horizon: imagined steps.
+        gamma: discount per step.
+        lam: lambda of all returns.
+        entropy: coefficient of the policy's entropy.
+        free_nats: the divergence of prior and posterior is not pushed below this.
+        replay_value: coefficient of the value loss on replayed states.
+        tau: rate of the slowly moving value.
+        lr: Adam's rate.
+        max_norm: gradient clip.
+    """
+
+    hidden: int = 128
+    layers: int = 2
+    belief: int = 256
+    blocks: int = 8
+    categoricals: int = 16
+    classes: int = 16
+    unimix: float = 0.01
+    bins: int = 255
+    horizon: int = 15
+    gamma: float = 0.997
+    lam: float = 0.95
+    entropy: float = 3e-4
+    free_nats: float = 1.0
+    replay_value: float = 0.3
+    tau: float = 0.02
+    lr: float = 3e-4
+    max_norm: float = 100.0

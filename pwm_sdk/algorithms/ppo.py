@@ -1,0 +1,264 @@
+"""PPO: a clipped policy gradient on observations, over TorchRL's objective and advantages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModule
+from torch import Tensor, nn
+from torchrl.modules import MLP, IndependentNormal, ProbabilisticActor, ValueOperator
+from torchrl.objectives import ClipPPOLoss
+from torchrl.objectives.value import GAE
+
+from pwm_sdk import keys
+from pwm_sdk.optim import optimize, scale_learning_rates
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Settings of `PPO`; the defaults are the paper's for continuous control.
+
+    Attributes:
+        gamma: discount per step.
+        lam: lambda of the advantages.
+        lr: Adam's rate for actor and critic.
+        clip: the policy's ratio is clipped to 1 +- this.
+        epochs: passes over a batch.
+        minibatch: transitions per gradient step.
+        entropy: coefficient of the entropy bonus.
+        value: coefficient of the value error.
+        max_norm: gradient clip.
+        hidden: widths of the default networks.
+        std: initial standard deviation of the policy.
+    """
+
+    gamma: float = 0.99
+    lam: float = 0.95
+    lr: float = 3e-4
+    clip: float = 0.2
+    epochs: int = 10
+    minibatch: int = 64
+    entropy: float = 0.0
+    value: float = 0.5
+    max_norm: float = 0.5
+    hidden: tuple[int, ...] = (64, 64)
+    std: float = 1.0
+
+
+class PPO:
+    """A Gaussian policy with state-independent std and a value, trained from their own steps.
+
+    Drawn actions may leave [-1, 1]; the environments of `make_env` and `make_gym` clip them.
+
+    Args:
+        observation_dim: O.
+        action_dim: A.
+        config: settings.
+        actor: maps observations `[.., O]` to means `[.., A]`; None: an MLP of `config.hidden`.
+        critic: maps observations `[.., O]` to values `[.., 1]`; None: an MLP.
+        observations: a `RunningMeanStd` of shape `[O]`, which normalises what both see; None: they
+            see observations as they are.
+        returns: a `RunningMeanStd` of shape `[1]`; rewards are divided by the std of the discounted
+            sums of rewards so far. None: they are left as they are.
+
+    Attributes:
+        steps: transitions seen.
+
+    Source: Proximal policy optimization (arXiv 1707.06347), section 5. The normalisation, the
+    orthogonal weights and the decay of `set_learning_rates` are those of its program.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        config: PPOConfig | None = None,
+        *,
+        actor: nn.Module | None = None,
+        critic: nn.Module | None = None,
+        observations: Any = None,
+        returns: Any = None,
+    ) -> None:
+        self.config = config = config or PPOConfig()
+        self.observations, self.returns, self.steps = observations, returns, 0
+        self.actor = _Gaussian(
+            actor or _mlp(observation_dim, action_dim, config.hidden, gain=0.01),
+            action_dim,
+            config.std,
+        )
+        policy = ProbabilisticActor(
+            TensorDictModule(self.actor, [keys.OBSERVATION], [keys.LOC, keys.SCALE]),
+            in_keys=[keys.LOC, keys.SCALE],
+            out_keys=[keys.ACTION],
+            distribution_class=IndependentNormal,
+        )
+        net = critic or _mlp(observation_dim, 1, config.hidden, gain=1.0)
+        value = ValueOperator(net, in_keys=[keys.OBSERVATION])
+        self.advantages = GAE(gamma=config.gamma, lmbda=config.lam, value_network=value)
+        self.loss = ClipPPOLoss(
+            policy,
+            value,
+            clip_epsilon=config.clip,
+            entropy_coeff=config.entropy,
+            critic_coeff=config.value,
+            loss_critic_type="l2",
+            normalize_advantage=True,
+        )
+        self.policy = policy
+        self.optimizer = torch.optim.Adam(
+            self.loss.parameters(), lr=config.lr, eps=1e-5, fused=True
+        )
+        self._sum: Tensor | None = None
+
+    def __call__(self, observation: Tensor) -> Tensor:
+        """Return mean actions `[.., A]` for observations `[.., O]`, cut to [-1, 1]."""
+        return self.actor(self._seen(observation))[0].clamp(-1.0, 1.0)
+
+    def explore(self, observation: Tensor) -> Tensor:
+        """Return actions `[.., A]` drawn from the policy; they may leave [-1, 1]."""
+        loc, scale = self.actor(self._seen(observation))
+        return loc + scale * torch.randn_like(loc)
+
+    def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        """Improve actor and critic from steps of the present policy.
+
+        Args:
+            batch: `[N, T]`, T consecutive steps of each of N environments, of the same ones in the
+                same order at every call: observation, action (as drawn by `explore`) and, under
+                next, observation, reward `[1]`, terminated `[1]` and done `[1]`.
+
+        Returns:
+            Detached metrics `[]` of the last minibatch: actor_loss, value_loss, entropy, kl,
+            clipped (share of ratios at the clip) and grad_norm.
+
+        Raises:
+            ValueError: for a batch of another shape, or if a loss is not finite.
+        """
+        if batch.dim() != 2:
+            raise ValueError(f"batch must have shape [N, T], got {list(batch.shape)}")
+        raw = batch[keys.OBSERVATION]
+        flat = self._prepare(batch).reshape(-1)
+        metrics: dict[str, Tensor] = {}
+        for _ in range(self.config.epochs):
+            order = torch.randperm(len(flat), device=flat.device)
+            for part in order.split(self.config.minibatch):
+                if len(part) > 1:  # the advantages of one transition have no spread
+                    metrics = self._step(flat[part])
+        if self.observations is not None:
+            self.observations.update(raw)
+        self.steps += len(flat)
+        return metrics
+
+    def fit(self, data: Iterable[TensorDictBase], steps: int | None = None) -> dict[str, Tensor]:
+        """Update from a stream of batches until it ends.
+
+        Args:
+            data: batches `[N, T]` of the policy of `explore`, as from `transitions` or a TorchRL
+                collector.
+            steps: transitions planned in all; the learning rate falls linearly to 0 at their end.
+                None: it stays.
+
+        Returns:
+            Metrics of the last update; empty if there was none.
+        """
+        metrics: dict[str, Tensor] = {}
+        for batch in data:
+            if steps is not None:
+                self.set_learning_rates(max(0.0, 1.0 - self.steps / steps))
+            metrics = self.update(batch)
+        return metrics
+
+    def set_learning_rates(self, factor: float) -> None:
+        """Set the learning rate to `factor` times its start."""
+        scale_learning_rates(self.optimizer, factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that `update` changes."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        return {**state, "sum": self._sum, "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a `state_dict`."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self._sum, self.steps = state["sum"], state["steps"]
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {
+            "loss": self.loss,
+            "optimizer": self.optimizer,
+            "observations": self.observations,
+            "returns": self.returns,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @torch.no_grad()
+    def _prepare(self, batch: Any) -> TensorDictBase:
+        """Normalise a copy of a batch and add log-probabilities, advantages and value targets."""
+        batch = batch.select(keys.OBSERVATION, keys.ACTION, keys.NEXT).clone(recurse=False)
+        after: Any = batch.get(keys.NEXT).clone(recurse=False)
+        after[keys.OBSERVATION] = self._seen(after[keys.OBSERVATION])
+        after[keys.REWARD] = self._scaled(after[keys.REWARD], after[keys.DONE])
+        batch[keys.OBSERVATION] = self._seen(batch[keys.OBSERVATION])
+        batch[keys.NEXT] = after
+        log_prob = self.policy.get_dist(batch).log_prob(batch[keys.ACTION])
+        batch[self.loss.tensor_keys.sample_log_prob] = log_prob
+        return self.advantages(batch)
+
+    def _step(self, part: TensorDictBase) -> dict[str, Tensor]:
+        losses: Any = self.loss(part)
+        total = losses["loss_objective"] + losses["loss_critic"] + losses["loss_entropy"]
+        norm = optimize(total, self.optimizer, self.config.max_norm)
+        return {
+            "actor_loss": losses["loss_objective"].detach(),
+            "value_loss": losses["loss_critic"].detach(),
+            "entropy": losses["entropy"].detach(),
+            "kl": losses["kl_approx"].detach(),
+            "clipped": losses["clip_fraction"].detach(),
+            "grad_norm": norm,
+        }
+
+    def _seen(self, observation: Tensor) -> Tensor:
+        if self.observations is None:
+            return observation
+        return self.observations.normalize(observation)
+
+    def _scaled(self, reward: Tensor, done: Tensor) -> Tensor:
+        """Divide rewards `[N, T, 1]` by the std of their discounted sums, episodes apart."""
+        if self.returns is None:
+            return reward
+        total, sums = self._sum, []
+        if total is None or total.shape != reward[:, 0].shape:
+            total = torch.zeros_like(reward[:, 0])
+        for now, ended in zip(reward.unbind(1), done.unbind(1), strict=True):
+            sums.append(self.config.gamma * total + now)
+            total = sums[-1] * ~ended
+        self._sum = total
+        self.returns.update(torch.stack(sums, 1))
+        return reward / self.returns.std
+
+
+class _Gaussian(nn.Module):
+    """A network's output as mean, beside a learned std."""
+
+    def __init__(self, net: nn.Module, action_dim: int, std: float) -> None:
+        super().__init__()
+        self.net = net
+        self.log_std = nn.Parameter(torch.full((action_dim,), std).log())
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        loc = self.net(observation)
+        return loc, self.log_std.exp().expand_as(loc)
+
+
+def _mlp(inputs: int, outputs: int, hidden: tuple[int, ...], gain: float) -> MLP:
+    net = MLP(in_features=inputs, out_features=outputs, num_cells=hidden, activation_class=nn.Tanh)
+    linear = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+    for layer in linear:
+        nn.init.orthogonal_(layer.weight, gain if layer is linear[-1] else 2**0.5)
+        nn.init.zeros_(layer.bias)
+    return net

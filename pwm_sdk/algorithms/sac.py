@@ -1,0 +1,195 @@
+"""SAC: a soft actor-critic on observations, over TorchRL's objective and replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModule
+from torch import Tensor, nn
+from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
+from torchrl.objectives import SACLoss, SoftUpdate
+
+from pwm_sdk import keys
+from pwm_sdk.optim import optimize
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """Settings of `SAC`; the defaults are the paper's.
+
+    Attributes:
+        gamma: discount per step.
+        tau: rate of the slowly moving critics.
+        lr: Adam's rate for actor, critics and temperature.
+        batch_size: transitions per update.
+        capacity: transitions that `fit` keeps.
+        random_steps: uniform actions for so many transitions at first.
+        updates_per_step: updates per transition collected by `fit`.
+        alpha: initial temperature.
+        target_entropy: entropy that the temperature steers to; None: minus the action's size.
+        hidden: widths of the default networks.
+        log_std: bounds of the log of the policy's std.
+    """
+
+    gamma: float = 0.99
+    tau: float = 0.005
+    lr: float = 3e-4
+    batch_size: int = 256
+    capacity: int = 1_000_000
+    random_steps: int = 5_000
+    updates_per_step: float = 1.0
+    alpha: float = 1.0
+    target_entropy: float | None = None
+    hidden: tuple[int, ...] = (256, 256)
+    log_std: tuple[float, float] = (-5.0, 2.0)
+
+
+class SAC:
+    """A squashed Gaussian policy and two critics, trained from replayed transitions.
+
+    Args:
+        observation_dim: O.
+        action_dim: A.
+        config: settings.
+        actor: maps observations `[.., O]` to mean and log std `[.., 2 A]` before the tanh; None: an
+            MLP of `config.hidden`.
+        critic: maps observations `[.., O]` and actions `[.., A]` to values `[.., 1]`; the second
+            critic is a copy with new weights; None: an MLP.
+
+    Attributes:
+        steps: transitions seen by `fit`.
+
+    Source: Soft actor-critic algorithms and applications (arXiv 1812.05905), algorithm 1.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        config: SACConfig | None = None,
+        *,
+        actor: nn.Module | None = None,
+        critic: nn.Module | None = None,
+    ) -> None:
+        self.config = config = config or SACConfig()
+        self.action_dim, self.steps, self._owed = action_dim, 0, 0.0
+        net = actor or _mlp(observation_dim, 2 * action_dim, config.hidden)
+        self.actor = _Gaussian(net, *config.log_std)
+        policy = ProbabilisticActor(
+            TensorDictModule(self.actor, [keys.OBSERVATION], [keys.LOC, keys.SCALE]),
+            in_keys=[keys.LOC, keys.SCALE],
+            out_keys=[keys.ACTION],
+            distribution_class=TanhNormal,
+        )
+        q = critic or _mlp(observation_dim + action_dim, 1, config.hidden)
+        target_entropy = config.target_entropy
+        self.loss = SACLoss(
+            policy,
+            ValueOperator(q, in_keys=[keys.OBSERVATION, keys.ACTION]),
+            loss_function="l2",
+            alpha_init=config.alpha,
+            target_entropy=float(-action_dim) if target_entropy is None else target_entropy,
+        )
+        self.loss.make_value_estimator(gamma=config.gamma)
+        self.target = SoftUpdate(self.loss, tau=config.tau)
+        self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=config.lr, fused=True)
+
+    def __call__(self, observation: Tensor) -> Tensor:
+        """Return mean actions `[.., A]` for observations `[.., O]`."""
+        return torch.tanh(self.actor(observation)[0])
+
+    def explore(self, observation: Tensor) -> Tensor:
+        """Return drawn actions `[.., A]`: uniform ones at first, then the policy's."""
+        if self.steps < self.config.random_steps:
+            shape = (*observation.shape[:-1], self.action_dim)
+            return 2.0 * torch.rand(shape, device=observation.device) - 1.0
+        loc, scale = self.actor(observation)
+        return torch.tanh(loc + scale * torch.randn_like(loc))
+
+    def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        """Improve actor, critics and temperature once.
+
+        Args:
+            batch: transitions `[B]`: observation `[B, O]`, action `[B, A]` and, under next,
+                observation, reward `[B, 1]`, terminated `[B, 1]` and done `[B, 1]`.
+
+        Returns:
+            Detached metrics `[]`: actor_loss, value_loss (sum over both critics), alpha, entropy.
+
+        Raises:
+            ValueError: if a loss is not finite.
+        """
+        losses: Any = self.loss(batch)
+        total = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
+        optimize(total, self.optimizer)
+        self.target.step()
+        return {
+            "actor_loss": losses["loss_actor"].detach(),
+            "value_loss": losses["loss_qvalue"].detach(),
+            "alpha": losses["alpha"].detach(),
+            "entropy": losses["entropy"].detach(),
+        }
+
+    def fit(self, data: Iterable[TensorDictBase], replay: Any = None) -> dict[str, Tensor]:
+        """Keep what a stream of transitions brings and learn from it until it ends.
+
+        Args:
+            data: batches of transitions `[..]` of the policy of `explore`, as from `transitions` or
+                a TorchRL collector.
+            replay: a TorchRL replay buffer that samples `[B]`; None: a new uniform one.
+
+        Returns:
+            Metrics of the last update; empty if there was none.
+        """
+        replay = replay if replay is not None else self.make_replay()
+        metrics: dict[str, Tensor] = {}
+        for batch in data:
+            replay.extend(batch.reshape(-1))
+            self.steps += batch.numel()
+            if self.steps < self.config.random_steps:
+                continue
+            self._owed += self.config.updates_per_step * batch.numel()
+            while self._owed >= 1.0:
+                metrics = self.update(replay.sample())
+                self._owed -= 1.0
+        return metrics
+
+    def make_replay(self) -> TensorDictReplayBuffer:
+        """Return an empty uniform replay of this configuration."""
+        storage = LazyTensorStorage(self.config.capacity)
+        return TensorDictReplayBuffer(storage=storage, batch_size=self.config.batch_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that `update` changes."""
+        return {
+            "loss": self.loss.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a `state_dict`."""
+        self.loss.load_state_dict(state["loss"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]
+
+
+class _Gaussian(nn.Module):
+    """Splits a network's output into a mean and a bounded std."""
+
+    def __init__(self, net: nn.Module, low: float, high: float) -> None:
+        super().__init__()
+        self.net, self.low, self.high = net, low, high
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        loc, log_std = self.net(observation).chunk(2, -1)
+        return loc, log_std.clamp(self.low, self.high).exp()
+
+
+def _mlp(inputs: int, outputs: int, hidden: tuple[int, ...]) -> MLP:
+    return MLP(in_features=inputs, out_features=outputs, num_cells=hidden, activation_class=nn.ReLU)

@@ -1,0 +1,139 @@
+"""Streams of transitions: a policy on observations acts, batches of its steps come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from pwm_sdk import keys
+from pwm_sdk.training.collect import Behaviour
+
+
+class ObservationBehaviour:
+    """A policy on observations, the same in all environments.
+
+    Args:
+        policy: maps observations `[N, O]` to actions `[N, A]`, for example an `SAC` (mean actions)
+            or its `explore`.
+        device: where the policy's tensors live.
+    """
+
+    def __init__(
+        self, policy: Callable[[Tensor], Tensor], device: torch.device | str = "cpu"
+    ) -> None:
+        self.policy, self.device = policy, torch.device(device)
+
+    def start(self, index: int) -> None:
+        """Do nothing: the policy has no memory."""
+
+    @torch.no_grad()
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Return actions `[N, A]`."""
+        seen = torch.as_tensor(observation, device=self.device)
+        return self.policy(seen).float().cpu().numpy()
+
+
+class RecurrentBehaviour:
+    """A policy with a memory, which it loses where an episode begins.
+
+    Args:
+        act: maps observations `[N, O]`, a memory (None at first) and `[N]` bool, where an episode
+            begins, to actions `[N, A]` and the next memory, for example `DreamerV3.act`.
+        count: N, number of environments.
+        device: where the policy's tensors live.
+    """
+
+    def __init__(
+        self, act: Callable[..., Any], count: int = 1, device: torch.device | str = "cpu"
+    ) -> None:
+        self.act, self.device = act, torch.device(device)
+        self.first = torch.ones(count, dtype=torch.bool)
+        self.memory: Any = None
+
+    def start(self, index: int) -> None:
+        """Note that environment `index` begins an episode."""
+        self.first[index] = True
+
+    @torch.no_grad()
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Return actions `[N, A]`."""
+        seen = torch.as_tensor(observation, device=self.device)
+        action, self.memory = self.act(seen, self.memory, self.first.to(self.device))
+        self.first = torch.zeros_like(self.first)
+        return action.cpu().numpy()
+
+
+def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorDict]:
+    """Step all environments of a pool without end.
+
+    The batches have the entries of a TorchRL collector's, and a step takes a third of its time on
+    small tasks, because no TensorDict is made before the batch is whole.
+
+    Args:
+        pool: an `EnvPool` of N environments; they are reset where an episode ends.
+        behaviour: acts for all N at once.
+        steps: T, steps per environment in a batch.
+
+    Yields:
+        TensorDict `[N, T]`: observation, action and, under next, observation (before any reset),
+        reward `[1]`, terminated, truncated and done `[1]`.
+
+    Raises:
+        ValueError: for fewer than one step.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    count = len(pool)
+    observation = np.stack([pool.reset(i) for i in range(count)])
+    for i in range(count):
+        behaviour.start(i)
+    while True:
+        rows = [_step(pool, behaviour, observation) for _ in range(steps)]
+        before, action, after, reward, flags = (
+            np.stack(part, 1) for part in zip(*rows, strict=True)
+        )
+        terminated, truncated = flags[..., :1], flags[..., 1:]
+        following = {
+            keys.OBSERVATION: after,
+            keys.REWARD: reward[..., None],
+            keys.TERMINATED: terminated,
+            keys.TRUNCATED: truncated,
+            keys.DONE: terminated | truncated,
+        }
+        shape = (count, steps)
+        yield TensorDict(
+            {
+                keys.OBSERVATION: torch.from_numpy(before),
+                keys.ACTION: torch.from_numpy(action),
+                keys.NEXT: TensorDict(
+                    {k: torch.from_numpy(v) for k, v in following.items()}, shape
+                ),
+            },
+            shape,
+        )
+
+
+def _step(pool: Any, behaviour: Behaviour, observation: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Step every environment once; `observation` [N, O] is moved on in place."""
+    before = observation.copy()
+    action = behaviour(before)
+    after, reward = np.empty_like(before), np.empty(len(before), np.float32)
+    flags = np.zeros((len(before), 2), bool)
+    for i in range(len(before)):
+        step = pool.step(i, action[i])
+        after[i], reward[i], flags[i] = (
+            step.observation,
+            step.reward,
+            (step.terminated, step.truncated),
+        )
+        if flags[i].any():
+            observation[i] = pool.reset(i)
+            behaviour.start(i)
+        else:
+            observation[i] = step.observation
+    return before, action, after, reward, flags

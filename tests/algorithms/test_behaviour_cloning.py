@@ -1,0 +1,76 @@
+"""Behaviour cloning: finds a linear policy, uses every pair of a window, leaves the model alone."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from pwm_sdk.algorithms.behaviour_cloning import BehaviourCloning, BehaviourCloningConfig
+from pwm_sdk.data.replay import ReplayBuffer, make_episode
+from pwm_sdk.models.actor import FirstOrderActor
+from pwm_sdk.models.world_model import WorldModel
+
+
+def linear_policy(observation: Tensor) -> Tensor:
+    return observation @ torch.tensor([[0.5], [-0.25]])
+
+
+def test_finds_the_policy_behind_the_data() -> None:
+    replay = ReplayBuffer(1000, slice_len=4, batch_size=16, seed=0)
+    for _ in range(5):
+        observation = torch.rand(31, 2) * 2 - 1
+        replay.add(make_episode(observation, linear_policy(observation[:-1]), torch.ones(30), 0))
+    cloning = BehaviourCloning(nn.Linear(2, 1), BehaviourCloningConfig(lr=3e-2))
+    metrics = cloning.fit(replay, steps=300)
+    assert float(metrics["loss"]) < 1e-4
+    torch.testing.assert_close(
+        cloning.actor.weight.detach(), torch.tensor([[0.5, -0.25]]), atol=0.02, rtol=0.0
+    )
+    seen = torch.rand(4, 2)
+    torch.testing.assert_close(cloning(seen), linear_policy(seen), atol=0.03, rtol=0.0)
+
+
+def test_loss_of_a_window_is_the_mean_over_its_pairs() -> None:
+    actor = nn.Linear(2, 1)
+    nn.init.zeros_(actor.weight)
+    nn.init.zeros_(actor.bias)
+    window = TensorDict(
+        {"observation": torch.randn(1, 3, 2), "action": torch.tensor([[[1.0], [3.0]]])}, [1]
+    )
+    loss = BehaviourCloning(actor).update(window)["loss"]
+    torch.testing.assert_close(loss, torch.tensor(5.0))  # (1 + 9) / 2
+
+
+def test_clones_on_the_latents_of_a_frozen_model() -> None:
+    model = WorldModel(3, 2, num_tasks=2, task_dim=4, latent_dim=8, hidden=(16,), simnorm_size=4)
+    actor = FirstOrderActor(8, 2, (8,))
+    before = [p.detach().clone() for p in model.parameters()]
+    data = {"observation": torch.randn(4, 3, 3), "action": torch.rand(4, 2, 2)}
+    batch = TensorDict({**data, "task": torch.tensor([0, 0, 1, 1])}, [4])
+    cloning = BehaviourCloning(actor, model=model)
+    first = cloning.update(batch)["loss"]
+    for _ in range(50):
+        last = cloning.update(batch)["loss"]
+    assert float(last) < 0.7 * float(first)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_saved_state_continues_to_the_bit() -> None:
+    batch = TensorDict({"observation": torch.randn(4, 3), "action": torch.rand(4, 2)}, [4])
+    cloning, other = (BehaviourCloning(FirstOrderActor(3, 2, (8,))) for _ in range(2))
+    cloning.update(batch)
+    other.load_state_dict(copy.deepcopy(cloning.state_dict()))
+    for agent in (cloning, other):
+        agent.update(batch)
+    pairs = zip(cloning.actor.parameters(), other.actor.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_no_steps_are_refused() -> None:
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        BehaviourCloning(nn.Linear(2, 1)).fit(None, steps=0)

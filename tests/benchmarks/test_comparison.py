@@ -1,0 +1,87 @@
+"""The report of a comparison against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from comparison import common_grid, comparison_text, load_results, order, rows_of
+from stages import write_json
+
+ABOUT = {"command": "compare", "minutes": 1.0, "baseline": "ppo"}
+
+
+def result(method: str, task: str, seed: int, *returns: float) -> dict[str, Any]:
+    curve = [{"steps": 10.0 * i, "seconds": 60.0 * i, "return": r} for i, r in enumerate(returns)]
+    costs = {"cpu_seconds": 30.0, "ms_per_action": 0.5, "memory_mb": 100.0, "episodes": 2.0}
+    about = {"method": method, "task": task, "seed": seed}
+    return {**about, **curve[-1], **costs, "curve": curve}
+
+
+RESULTS = [
+    result("ppo", "a", 0, 0.0, 50.0, 40.0),
+    result("ppo", "a", 1, 0.0, 10.0, 20.0),
+    result("pwm", "a", 0, 0.0, 100.0),
+    result("pwm", "a", 1, 0.0, 25.0),
+    result("pwm", "b", 0, 0.0, 7.0),
+]
+
+
+def test_scores_are_shares_of_the_baselines_best_reading() -> None:
+    rows = rows_of(RESULTS, "ppo")
+    assert [row.get("score") for row in rows] == pytest.approx([0.8, 0.4, 2.0, 0.5, None])
+    assert rows[0]["minutes"] == 2.0
+    assert rows[0]["cpu_minutes"] == 0.5
+    assert "curve" not in rows[0]
+
+
+def test_no_scores_where_the_baseline_earns_nothing() -> None:
+    rows = rows_of([result("ppo", "a", 0, -5.0, 0.0), result("pwm", "a", 0, 3.0)], "ppo")
+    assert all("score" not in row for row in rows)
+    assert "Share of the best" not in comparison_text("run", rows, ABOUT)
+
+
+def test_tables_by_hand() -> None:
+    text = comparison_text("run", rows_of(RESULTS, "ppo"), ABOUT)
+    assert "# run: 2 methods, 2 tasks, 2 seeds" in text
+    # 30 +- 14.1 and 62.5 +- 53.0; task b has one seed of one method.
+    assert "| a | 62 +- 53 | 30 +- 14 |" in text
+    assert "| b | 7 | - |" in text
+    assert "| a | 1.25 +- 1.06 | 0.60 +- 0.28 |" in text
+    # Over task a: two seeds resampled, so the interval goes from the worse to the better one.
+    assert "| PPO | 2 | 0.60 (0.40 to 0.80) | 0.60 (0.40 to 0.80) |" in text
+    assert "| PPO | 20 | 2.0 | 0.5 | 0.50 | 100 |" in text
+
+
+def test_curves_of_seeds_share_the_axis_of_the_shortest() -> None:
+    long = [{"steps": 0, "return": 0.0}, {"steps": 100, "return": 10.0}]
+    short = [{"steps": 0, "return": 2.0}, {"steps": 50, "return": 4.0}]
+    x, returns = common_grid([long, short], "steps", 1.0)
+    assert (x[0], x[-1]) == (0.0, 50.0)
+    np.testing.assert_allclose(returns[:, -1], [5.0, 4.0])
+    np.testing.assert_allclose(returns[:, 50], [2.5, 3.0])
+    x, returns = common_grid([short[:1]], "steps", 1.0)
+    assert (x.tolist(), returns.tolist()) == ([0.0], [[2.0]])
+
+
+def test_pwm_comes_first_and_random_last() -> None:
+    assert order([{"method": m} for m in ("random", "sac", "pwm", "ppo")]) == [
+        "pwm",
+        "ppo",
+        "sac",
+        "random",
+    ]
+
+
+def test_a_folder_without_finished_jobs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="folder must hold a finished job"):
+        load_results(tmp_path)
+    folder = tmp_path / "a" / "ppo" / "seed0"
+    folder.mkdir(parents=True)
+    write_json(folder / "result.json", RESULTS[0])
+    assert load_results(tmp_path) == RESULTS[:1]

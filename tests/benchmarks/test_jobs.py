@@ -1,0 +1,94 @@
+"""A job's budget, readings and counters, with methods whose course is known beforehand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from jobs import Job, Settings, load_result
+
+from pwm_sdk import MT80, RandomBehaviour
+
+TASK = MT80["pendulum-swingup"]
+
+
+def make(folder: Path, **settings: Any) -> Job:
+    values = {"steps": 100, "readings": 4, "reading_episodes": 1, "final_episodes": 2, "tiny": True}
+    return Job("mine", TASK, 0, Settings(**{**values, **settings}), folder)
+
+
+def test_readings_are_spread_over_the_budget(tmp_path: Path) -> None:
+    job, policy = make(tmp_path), RandomBehaviour(1, 1, seed=0)
+    shares = []
+    while job.goes_on(policy):
+        job.count(10)
+        shares.append(job.progress)
+    assert shares == pytest.approx([i / 10 for i in range(1, 11)])
+    assert [point["steps"] for point in job.curve] == [0, 30, 50, 80]
+    result = job.finish()
+    assert (result["steps"], result["episodes"]) == (100, 2.0)
+    assert load_result(tmp_path) == json.loads(json.dumps(result))
+    assert result["ms_per_action"] > 0.0
+    assert 50.0 < result["memory_mb"] < 100_000.0
+
+
+def test_minutes_are_those_of_learning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("jobs.time.perf_counter", lambda: clock[0])
+    job = make(tmp_path, steps=None, minutes=1.0)
+
+    class SlowToTest:
+        def start(self, index: int) -> None:
+            clock[0] += 100.0  # evaluation takes its time
+
+        def __call__(self, observation: np.ndarray) -> np.ndarray:
+            return np.zeros((1, 1), np.float32)
+
+    assert job.goes_on(SlowToTest())
+    assert clock[0] == 100.0
+    assert job.seconds == 0.0
+    clock[0] += 45.0
+    assert job.progress == pytest.approx(0.75)
+    clock[0] += 20.0
+    assert not job.goes_on(SlowToTest())
+
+
+def test_every_environment_of_a_job_is_counted(tmp_path: Path) -> None:
+    job = make(tmp_path)
+
+    class Still:
+        explore = staticmethod(lambda seen: seen[:, :1] * 0.0)
+        __call__ = staticmethod(lambda seen: seen[:, :1] * 0.0)
+
+    batches = list(job.stream(Still(), envs=2, steps=25))
+    assert [batch.shape for batch in batches] == [(2, 25), (2, 25)]
+    assert job.steps == 100
+    env = job.make_env()
+    env.reset()
+    env.step(np.zeros(1, np.float32))
+    assert job.steps == 101
+
+
+def test_a_method_that_never_asks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="method 'mine' must call goes_on"):
+        make(tmp_path).finish()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "minutes or steps must be given"),
+        ({"steps": 0}, "steps must be positive, got 0"),
+        ({"minutes": -1.0}, "minutes must be positive"),
+        ({"steps": 5, "final_episodes": 0}, "final_episodes must be positive"),
+    ],
+)
+def test_senseless_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Settings(**settings)
