@@ -26,7 +26,9 @@ from typing import Any, Literal, NamedTuple
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from mt80 import SETTINGS, _end_with_parent, _keep_config
+from machine import settle
+from mt80 import _end_with_parent
+from stages import keep_config
 
 TASKS = ("cartpole-swingup", "walker-stand")
 PRESETS: dict[str, dict[str, Any]] = {
@@ -90,14 +92,14 @@ class Entry(NamedTuple):
 def main() -> None:
     """Run the comparison."""
     arguments = tyro.cli(Arguments, description=Arguments.__doc__)
-    os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
+    settle()
     from comparison import write_comparison
 
     folder = arguments.out / (arguments.name or f"single-{arguments.preset}")
     begin = time.perf_counter()
     try:
         settings, entries = plan(arguments)
-        _keep_config(folder, asdict(settings))
+        keep_config(folder, asdict(settings))
         failed = run_all(entries, settings, folder, arguments)
     except ValueError as error:
         raise SystemExit(str(error)) from None

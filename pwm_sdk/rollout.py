@@ -104,12 +104,10 @@ class LatentRollout:
             if restart is not None:
                 latent = restart(t, actions[-1], latent)
         start, action, later = (torch.stack(x, -2) for x in (before, actions, after))
-        if not batched_reward:
-            reward = torch.stack(rewards, -2)
-        else:
-            reward, ends = self._judge(start, action, later, with_time(context))
-        seen = torch.stack(visible, -2)
-        packed = self._pack(seen, action, locs, task, later, reward, ends)
+        if batched_reward:
+            rewards, ends = self._judge(start, action, later, with_time(context))
+        reward = rewards if batched_reward else torch.stack(rewards, -2)
+        packed = self._pack(torch.stack(visible, -2), action, locs, task, later, reward, ends)
         if hasattr(model, "features"):
             packed[keys.STATE], packed[keys.NEXT, keys.STATE] = start, later
         return packed
@@ -117,10 +115,10 @@ class LatentRollout:
     def _judge(self, start: Tensor, action: Tensor, later: Tensor, context: Any) -> Any:
         """Return rewards, and ends where the model predicts them, of all steps in one batch."""
         model: Any = self.model
-        reward, ends = model.reward(start, action, context), []
+        rewards, ends = model.reward(start, action, context), []
         if getattr(model, "episodic", False):
             ends = list(model.terminated(later, context).unbind(-2))
-        return reward, ends
+        return rewards, ends
 
     def _noise(self, policy: StochasticPolicy, seen: Tensor) -> Tensor:
         """Draw the noise of all steps, in the dtype of what the policy sees."""

@@ -159,13 +159,18 @@ class TDMPC2:
         state = {name: part.state_dict() for name, part in self._parts().items()}
         if self.generator is not None:
             state["generator"] = self.generator.get_state()
-        return {**state, "scale": self.scale, "carried": self._carried, "updates": self.updates}
+        return {
+            **state,
+            "value_scale": self.scale,
+            "carried": self._carried,
+            "updates": self.updates,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        self.scale, self._carried = state["scale"], state["carried"]
+        self.scale, self._carried = state["value_scale"], state["carried"]
         self.updates = state["updates"]
         if self.generator is not None:
             self.generator.set_state(state["generator"])
