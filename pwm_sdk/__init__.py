@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from pwm_sdk.algorithms.pwm import PWM
     from pwm_sdk.algorithms.pwm_config import PWMConfig
     from pwm_sdk.checkpoints.atomic import write_atomic
+    from pwm_sdk.checkpoints.foreign import open_foreign
+    from pwm_sdk.checkpoints.pwm import pwm_statistics
+    from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_policy_prior, tdmpc2_q_ensemble
     from pwm_sdk.data.chunks import from_tdmpc2_chunks, to_tdmpc2_chunks
     from pwm_sdk.data.exports import to_minari
     from pwm_sdk.data.replay import ReplayBuffer, make_episode
@@ -81,11 +84,15 @@ __all__ = [
     "make_episode",
     "make_gym",
     "minibatches",
+    "open_foreign",
     "optimize",
+    "pwm_statistics",
     "register_task",
     "run_episodes",
     "soft_update",
     "summarize",
+    "tdmpc2_policy_prior",
+    "tdmpc2_q_ensemble",
     "to_minari",
     "to_tdmpc2_chunks",
     "world_model_errors",
@@ -133,11 +140,15 @@ _MODULE_OF = {
     "make_episode": "pwm_sdk.data.replay",
     "make_gym": "pwm_sdk.envs.factory",
     "minibatches": "pwm_sdk.optim",
+    "open_foreign": "pwm_sdk.checkpoints.foreign",
     "optimize": "pwm_sdk.optim",
+    "pwm_statistics": "pwm_sdk.checkpoints.pwm",
     "register_task": "pwm_sdk.envs.factory",
     "run_episodes": "pwm_sdk.training.collect",
     "soft_update": "pwm_sdk.optim",
     "summarize": "pwm_sdk.training.evaluate",
+    "tdmpc2_policy_prior": "pwm_sdk.checkpoints.tdmpc2",
+    "tdmpc2_q_ensemble": "pwm_sdk.checkpoints.tdmpc2",
     "to_minari": "pwm_sdk.data.exports",
     "to_tdmpc2_chunks": "pwm_sdk.data.chunks",
     "world_model_errors": "pwm_sdk.objectives.world_model",
