@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from recipe import PRESETS, plan_of
+from recipe import PRESETS, Preset, plan_of
 
 from pwm_sdk import (
     PPO,
@@ -156,56 +156,9 @@ def _sizes(job: Job) -> tuple[int, int]:
 def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
     """Assemble PWM for the one task of a job; also return how many seed episodes it wants."""
     preset = PRESETS["smoke" if job.tiny else "quick"]
-    plan, width = plan_of(job.task, preset), (preset.hidden, preset.hidden)
-    model = WorldModel(
-        *_sizes(job),
-        num_tasks=1,
-        task_dim=preset.task_dim,
-        latent_dim=preset.latent_dim,
-        hidden=width,
-        encoder_hidden=(preset.hidden,),
-        num_bins=0,
-        activation="silu",
-        standardize=True,
-    )
-    init_fan_in(model).to(job.device)
-    encoder = list(model.encoder.parameters())
-    known = {id(p) for p in encoder}
-    rest = [p for p in model.parameters() if id(p) not in known]
-    rates = {"lr": preset.model_lr, "fused": True}
-    optimizer = torch.optim.Adam(
-        [{"params": encoder, "lr": preset.encoder_lr}, {"params": rest}], **rates
-    )
-    hidden = (preset.policy_hidden, preset.policy_hidden)
-    style: dict[str, Any] = {"activation": "silu", "norm": "before"}
-    actor = FirstOrderActor(
-        preset.latent_dim,
-        job.task.action_dim,
-        hidden,
-        population=1,
-        std=preset.rounds_config.std[0],
-        learn_std=False,
-        noise="after",
-        output_gain=0.1,
-        **style,
-    )
-    critic = Critic(
-        preset.latent_dim,
-        hidden,
-        preset.ensemble,
-        population=1,
-        reduce="mean",
-        scale=[0.1 / (1.0 - plan.gamma)],
-        output_gain=0.01,
-        **style,
-    )
-    agent = PWM(
-        model,
-        actor.to(job.device),
-        critic.to(job.device),
-        replace(preset.pwm, gamma=plan.gamma),
-        return_scale=ReturnScale(1).to(job.device),
-    )
+    plan = plan_of(job.task, preset)
+    model, optimizer = _world_model(job, preset)
+    agent = _agent(job, preset, model, plan.gamma)
     replay = ReplayBuffer(
         1_000_000,
         preset.model_horizon + 1,
@@ -227,3 +180,59 @@ def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
         seed=job.seed,
     )
     return loop, plan.seed_episodes
+
+
+def _world_model(job: Job, preset: Preset) -> tuple[WorldModel, torch.optim.Optimizer]:
+    model = WorldModel(
+        *_sizes(job),
+        num_tasks=1,
+        task_dim=preset.task_dim,
+        latent_dim=preset.latent_dim,
+        hidden=(preset.hidden, preset.hidden),
+        encoder_hidden=(preset.hidden,),
+        num_bins=0,
+        activation="silu",
+        standardize=True,
+    )
+    init_fan_in(model).to(job.device)
+    encoder = list(model.encoder.parameters())
+    known = {id(p) for p in encoder}
+    rest = [p for p in model.parameters() if id(p) not in known]
+    rates = {"lr": preset.model_lr, "fused": True}
+    optimizer = torch.optim.Adam(
+        [{"params": encoder, "lr": preset.encoder_lr}, {"params": rest}], **rates
+    )
+    return model, optimizer
+
+
+def _agent(job: Job, preset: Preset, model: WorldModel, gamma: float) -> PWM:
+    hidden = (preset.policy_hidden, preset.policy_hidden)
+    style: dict[str, Any] = {"activation": "silu", "norm": "before"}
+    actor = FirstOrderActor(
+        preset.latent_dim,
+        job.task.action_dim,
+        hidden,
+        population=1,
+        std=preset.rounds_config.std[0],
+        learn_std=False,
+        noise="after",
+        output_gain=0.1,
+        **style,
+    )
+    critic = Critic(
+        preset.latent_dim,
+        hidden,
+        preset.ensemble,
+        population=1,
+        reduce="mean",
+        scale=[0.1 / (1.0 - gamma)],
+        output_gain=0.01,
+        **style,
+    )
+    return PWM(
+        model,
+        actor.to(job.device),
+        critic.to(job.device),
+        replace(preset.pwm, gamma=gamma),
+        return_scale=ReturnScale(1).to(job.device),
+    )

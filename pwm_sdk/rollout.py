@@ -106,7 +106,7 @@ class LatentRollout:
         start, action, later = (torch.stack(x, -2) for x in (before, actions, after))
         if batched_reward:
             rewards, ends = self._judge(start, action, later, with_time(context))
-        reward = rewards if batched_reward else torch.stack(rewards, -2)
+        reward: Any = rewards if batched_reward else torch.stack(rewards, -2)
         packed = self._pack(torch.stack(visible, -2), action, locs, task, later, reward, ends)
         if hasattr(model, "features"):
             packed[keys.STATE], packed[keys.NEXT, keys.STATE] = start, later
