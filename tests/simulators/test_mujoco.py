@@ -12,7 +12,12 @@ import torch
 from mjcf_models import CARTPOLE, FLYING, STANDING
 from torch import Tensor
 
+from pwm_sdk.models.actor import FirstOrderActor
+from pwm_sdk.models.critic import Critic
+from pwm_sdk.objectives.policy import actor_loss
+from pwm_sdk.planner.mppi import MPPI
 from pwm_sdk.protocols import SimulatorModel
+from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.mujoco import MuJoCoModel, Reward
 from pwm_sdk.testing import check_latent_model
@@ -220,3 +225,19 @@ def test_wrong_states_are_named() -> None:
         model.step(model.reset(2).float(), torch.zeros(2, 1))
     with pytest.raises(ValueError, match=r"observation must be \[qpos, qvel, act\] of size 4"):
         model.encode(torch.zeros(2, 3))
+
+
+def test_planner_and_losses_take_it_as_it_stands() -> None:
+    model = MuJoCoModel(CARTPOLE, forward, threads=1)
+    planner = MPPI(
+        model, torch.zeros_like, lambda seen: seen[..., :1], samples=8, elites=2, policy_samples=0
+    )
+    states = model.reset(3)
+    action = planner.plan(states[:, : model.layout.moving])
+    assert action.shape == (3, 1)
+    actor, critic = FirstOrderActor(4, 1, (8,)), Critic(4, (8,), 1)
+    trajectory = LatentRollout(model, actor, 3)(states)
+    assert trajectory["latent"].dtype == torch.float32
+    assert trajectory["state"].dtype == torch.float64
+    actor_loss(trajectory, critic, 0.99).backward()
+    assert float(actor.net.head.weight.grad.norm()) > 0.0

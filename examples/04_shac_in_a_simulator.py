@@ -1,0 +1,55 @@
+"""SHAC: learn through the physics itself, on one core.
+
+python examples/04_shac_in_a_simulator.py [task] [CPU seconds] [seed]
+"""
+
+import sys
+import time
+
+import torch
+
+from pwm_sdk import (
+    SHAC,
+    Critic,
+    FirstOrderActor,
+    RunningMeanStd,
+    SHACConfig,
+    evaluate,
+    make_env,
+    make_simulator,
+)
+
+SETTINGS = {
+    "cartpole-swingup": {"horizon": 32, "actor_lr": 2e-3, "critic_lr": 2e-3},
+    "hopper-forward": {"horizon": 16, "actor_lr": 1e-3, "critic_lr": 1e-3, "cotangent_clip": 10.0},
+    "mass-spring": {"horizon": 16, "cotangent_clip": 10.0},
+}
+task = sys.argv[1] if len(sys.argv) > 1 else "cartpole-swingup"
+budget = float(sys.argv[2]) if len(sys.argv) > 2 else 4.0
+seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+
+torch.set_num_threads(1)
+torch.manual_seed(seed)
+simulator = make_simulator(task, threads=1)
+if task != "mass-spring":
+    simulator.bridge.centred = False  # half the cost, enough for learning
+size, hidden = simulator.observation_dim, (64, 64) if task != "mass-spring" else (128, 128)
+actor = FirstOrderActor(
+    size, simulator.action_dim, hidden, activation="elu", std=0.5, min_std=0.1, output_gain=0.1
+)
+critic = Critic(size, hidden, ensemble=1, activation="elu", scale=10.0)
+config = SHACConfig(environments=32, critic_epochs=4, **SETTINGS.get(task, {}))
+normalizer, generator = RunningMeanStd((size,)), torch.Generator().manual_seed(seed)
+shac = SHAC(simulator, actor, critic, config, normalizer=normalizer, generator=generator)
+
+env = make_env(task, seed=100 + seed)
+print("before", evaluate(env, shac, actor, episodes=1)["return"])
+start = shown = time.process_time()
+while (spent := time.process_time() - start) < budget:
+    shac.set_learning_rates(max(0.05, 1.0 - spent / budget))
+    metrics = shac.update()
+    if time.process_time() - shown > budget / 8:
+        shown = time.process_time()
+        values = {name: round(float(value), 3) for name, value in metrics.items()}
+        print(f"{spent:.0f} s, {shac.steps} steps", values, flush=True)
+print("after", evaluate(env, shac, actor, episodes=10 if budget > 30 else 1), shac.steps, "steps")
