@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_policy_prior
 from pwm_sdk.functional.gaussian import bounded_log_std
 from pwm_sdk.models.conditioning import TaskContext, join
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
@@ -27,6 +28,8 @@ class PolicyPrior(Checkpointed):
 
     Source: TD-MPC2 (arXiv 2310.16828), section 3.2.
     """
+
+    foreign: ClassVar = {"TD-MPC2": tdmpc2_policy_prior}
 
     def __init__(
         self,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_q_ensemble
 from pwm_sdk.functional.losses import two_hot_loss
 from pwm_sdk.functional.twohot import two_hot_decode
 from pwm_sdk.models.conditioning import TaskContext, join
@@ -54,6 +55,8 @@ class QEnsemble(Checkpointed):
     Source: TD-MPC2 (arXiv 2310.16828), section 3 and appendix. Differs: dropout is off in `eval()`;
     in the first release it never was.
     """
+
+    foreign: ClassVar = {"TD-MPC2": tdmpc2_q_ensemble}
 
     def __init__(
         self,

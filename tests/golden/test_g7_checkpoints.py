@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from vectors import load, path
 
-from pwm_sdk import Critic, FirstOrderActor, Task, TaskSet, WorldModel
+from pwm_sdk import Critic, FirstOrderActor, PolicyPrior, QEnsemble, Task, TaskSet, WorldModel
 from pwm_sdk.checkpoints.foreign import open_foreign
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_policy_prior, tdmpc2_q_ensemble
 
@@ -109,6 +109,18 @@ def test_policy_prior_of_tdmpc2(style: str, close) -> None:
     mean, raw = F.linear(x, w["net.2.weight"], w["net.2.bias"]).chunk(2, -1)
     close((mean * context.action_mask).tanh(), EXPECTED["out/pi_mean"])
     close((-10 + 6 * (raw.tanh() + 1)) * context.action_mask, EXPECTED["out/pi_log_std"])
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_q_functions_and_prior_load_as_modules(style: str, close) -> None:
+    file = path(f"g7_tdmpc2_ckpt_{style}.pt")
+    model = WorldModel.from_checkpoint(path("g7_tdmpc2_ckpt_new.pt")).requires_grad_(False)
+    context, latent = model.context(EXPECTED["in/task"]), EXPECTED["out/encode"]
+    q = QEnsemble.from_checkpoint(file).eval()
+    close(q.logits(latent, EXPECTED["in/action"], context), EXPECTED["out/Q_logits_all"])
+    mean, log_std = PolicyPrior.from_checkpoint(file).distribution(latent, context)
+    close(mean.tanh(), EXPECTED["out/pi_mean"])
+    close(log_std, EXPECTED["out/pi_log_std"])
 
 
 def test_a_file_of_a_single_task(tmp_path, close) -> None:
