@@ -133,6 +133,7 @@ class GrowingBatch:
         count = config.first_updates if self.round == 0 else config.updates
         begin = time.perf_counter()
         metrics = self.improve(count)
+        self._share_embeddings()
         trained = time.perf_counter()
         gathered = self.collect()
         self.round += 1
@@ -231,19 +232,25 @@ class GrowingBatch:
 
     def _share_statistics(self) -> None:
         """Let every process know the observation statistics of every other process's tasks."""
+        self._share_rows(self.model.observation_mean, 0.0)
+        self._share_rows(self.model.observation_std, 1.0)
+
+    def _share_embeddings(self) -> None:
+        """Let every process know the task embeddings of the others: a lookup shortens its rows."""
+        table = getattr(self.model, "task_embedding", None)
+        if table is not None:
+            self._share_rows(table.data, table.data)
+
+    def _share_rows(self, table: torch.Tensor, others: torch.Tensor | float) -> None:
+        """Take each task's row from the process that owns it; `others` where none does."""
         if not dist.is_initialized():
             return
-        own = torch.zeros(self.model.num_tasks, 1, device=self.model.observation_mean.device)
+        own = torch.zeros(len(table), 1, device=table.device)
         own[self.tasks] = 1.0
-        others = own.clone()
-        dist.all_reduce(others)
-        for table, neutral in (
-            (self.model.observation_mean, 0.0),
-            (self.model.observation_std, 1.0),
-        ):
-            total = torch.where(own > 0, table, 0.0)
-            dist.all_reduce(total)
-            table.copy_(torch.where(others > 0, total, neutral))
+        total = torch.where(own > 0, table, 0.0)
+        dist.all_reduce(own)
+        dist.all_reduce(total)
+        table.copy_(torch.where(own > 0, total, others))
 
 
 def _flatten(metrics: dict[str, Any]) -> dict[str, float]:

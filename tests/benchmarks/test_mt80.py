@@ -51,13 +51,15 @@ def test_scores_hold_every_method_of_every_task(finished: tuple[Path, str]) -> N
     with (out / "smoke" / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {(row["task"], row["method"]) for row in rows} == {
-        (task, method) for task in TASKS for method in ("pwm", "cloning", "random")
+        (task, method) for task in TASKS for method in ("pwm", "mppi", "cloning", "random")
     }
     for row in rows:
         assert 0.0 <= float(row["return"]) <= 2000.0
         if row["method"] == "pwm":
             gap = float(row["predicted"]) - float(row["real"])
             assert float(row["gap"]) == pytest.approx(gap, abs=1e-6)
+        if row["method"] in ("pwm", "mppi"):
+            assert float(row["ms_per_action"]) > 0.0
 
 
 def test_everything_is_left_in_files_that_open(finished: tuple[Path, str]) -> None:
