@@ -11,7 +11,7 @@ import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["MT30", "MT80", "Task", "TaskSet"]
+__all__ = ["MT30", "MT80", "SIMULATED", "Task", "TaskSet"]
 
 _META_WORLD_PREFIX = "mw-"
 
@@ -226,3 +226,13 @@ MT30 = TaskSet(_dm_control(index, entry) for index, entry in enumerate(_entries(
 MT80 = TaskSet(
     (*MT30, *(_meta_world(index, entry) for index, entry in enumerate(_entries(_META_WORLD), 30)))
 )
+
+SIMULATED = {
+    "hopper-forward": Task(
+        "hopper-forward", -1, "simulator", 15, 4, 250, 1, reward_scale=0.0, score_scale=250.0
+    ),
+    "mass-spring": Task(
+        "mass-spring", -1, "simulator", 208, 159, 120, 1, reward_scale=0.0, score_scale=600.0
+    ),
+}
+"""Tasks that `make_env` builds from `pwm_sdk.make_simulator`, by name; they are no part of MT80."""

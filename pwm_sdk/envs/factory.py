@@ -10,9 +10,8 @@ import gymnasium
 
 from pwm_sdk.envs.dmcontrol import DMControlEnv
 from pwm_sdk.envs.metaworld import MetaWorldEnv
-from pwm_sdk.envs.simulated import SIMULATED, SimulatorEnv
 from pwm_sdk.envs.task_env import TaskEnv
-from pwm_sdk.tasks import MT80, Task, TaskSet
+from pwm_sdk.tasks import MT80, SIMULATED, Task, TaskSet
 
 if TYPE_CHECKING:
     import torch
@@ -127,9 +126,11 @@ def _find(task: str | Task, tasks: TaskSet) -> tuple[Task, Callable[[], gymnasiu
 
 def _simulated(name: str) -> tuple[Task, Callable[[], gymnasium.Env]]:
     """Register a simulator's task when it is first asked for, as its index depends on others."""
-    from pwm_sdk.simulators.suite import make_simulator
 
     def build() -> gymnasium.Env:
+        from pwm_sdk.envs.simulated import SimulatorEnv  # keeps torch out of numpy-only workers
+        from pwm_sdk.simulators.suite import make_simulator
+
         return SimulatorEnv(make_simulator(name, threads=1))
 
     return register_task(SIMULATED[name], build), build

@@ -10,19 +10,8 @@ import torch
 
 from pwm_sdk.keys import SUCCESS
 from pwm_sdk.protocols import SimulatorModel
-from pwm_sdk.tasks import Task
 
-__all__ = ["SIMULATED", "SimulatorEnv"]
-
-SIMULATED = {
-    "hopper-forward": Task(
-        "hopper-forward", -1, "simulator", 15, 4, 250, 1, reward_scale=0.0, score_scale=250.0
-    ),
-    "mass-spring": Task(
-        "mass-spring", -1, "simulator", 208, 159, 120, 1, reward_scale=0.0, score_scale=600.0
-    ),
-}
-"""Tasks that `make_env` builds from `pwm_sdk.make_simulator`, by name; they are no part of MT80."""
+__all__ = ["SimulatorEnv"]
 
 
 class SimulatorEnv(gymnasium.Env):

@@ -8,10 +8,10 @@ import torch
 from torchrl.envs.utils import check_env_specs
 
 from pwm_sdk.envs.factory import make_env, make_gym, register_task
-from pwm_sdk.envs.simulated import SIMULATED, SimulatorEnv
+from pwm_sdk.envs.simulated import SimulatorEnv
 from pwm_sdk.simulators.mass_spring import MassSpring
 from pwm_sdk.simulators.suite import make_simulator
-from pwm_sdk.tasks import Task
+from pwm_sdk.tasks import SIMULATED, Task
 
 
 @pytest.mark.parametrize("name", SIMULATED)
