@@ -50,6 +50,8 @@ class Arguments:
 
     A seed takes two cores, one per suite; further cores run further seeds.
     """
+    models: Literal["suite", "shared"] | None = None
+    """Whether every suite has a world model of its own (the default) or all share one."""
     rounds: int | None = None
     """Rounds of {improve, collect} instead of the preset's."""
     budget_minutes: float | None = None
@@ -111,6 +113,8 @@ def _quick(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
         preset = replace(preset, tasks=arguments.tasks)
     if arguments.rounds is not None:
         preset = replace(preset, rounds=arguments.rounds)
+    if arguments.models is not None:
+        preset = replace(preset, models=arguments.models)
     _check(arguments, preset.rounds)
     preset = replace(preset, tasks=tuple(task.name for task in chosen_tasks(preset)))
     budget = arguments.budget_minutes
@@ -132,29 +136,46 @@ def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str
     from tqdm import tqdm
 
     parts = _parts(preset, cores())
-    jobs = max(1, min(arguments.seeds, arguments.jobs or cores() // len(parts)))
+    joined = preset.models == "shared" and len(parts) > 1
+    crews = [list(range(len(parts)))] if joined else [[part] for part in range(len(parts))]
+    at_once = arguments.jobs * len(parts) if arguments.jobs else cores()
     settle()
     context = multiprocessing.get_context(
         "spawn"
     )  # a fresh process reads the settings of the allocator
     quiet = 0.2 if sys.stderr.isatty() else 60.0
     layout = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}"
+    units = [(seed, crew) for seed in range(arguments.seeds) for crew in crews]
     bars = [
-        tqdm(total=1.0, desc=f"seed {seed}", position=seed, mininterval=quiet, bar_format=layout)
-        for seed in range(arguments.seeds)
+        tqdm(
+            total=1.0,
+            desc=f"seed {seed}" if joined else f"seed {seed} {parts[crew[0]]}",
+            position=unit,
+            mininterval=quiet,
+            bar_format=layout,
+        )
+        for unit, (seed, crew) in enumerate(units)
     ]
     with (
         tempfile.TemporaryDirectory() as meeting,
         context.Manager() as manager,
-        ProcessPoolExecutor(jobs * len(parts), mp_context=context) as executor,
+        ProcessPoolExecutor(_workers(at_once, units), mp_context=context) as executor,
     ):
         news = manager.Queue()
         work = [
             executor.submit(
-                run_part, preset, seed, parts, part, folder, arguments, f"{meeting}/{seed}", news
+                run_part,
+                preset,
+                seed,
+                parts,
+                part,
+                folder,
+                arguments,
+                f"{meeting}/{seed}" if joined else None,
+                (news, unit),
             )
-            for seed in range(arguments.seeds)
-            for part in range(len(parts))
+            for unit, (seed, crew) in enumerate(units)
+            for part in crew
         ]
         while not all(job.done() for job in work) or not news.empty():
             _show(bars, news)
@@ -167,13 +188,19 @@ def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str
 
 
 def _parts(preset: Any, cores: int) -> list[str]:
-    """Name the processes that share a seed: one per suite where there are cores for it."""
+    """Name the shares of a seed, each the work of one process."""
     from recipe import split_tasks
 
     return [
         "+".join(dict.fromkeys(task.suite for task in share))
         for share in split_tasks(preset, cores)
     ]
+
+
+def _workers(at_once: int, units: list[tuple[int, list[int]]]) -> int:
+    """Count the processes: a crew that shares a model runs together or not at all."""
+    crew = len(units[0][1])
+    return crew * max(1, min(len(units), at_once // crew))
 
 
 def _stop(executor: ProcessPoolExecutor, failed: Any) -> None:
@@ -187,11 +214,11 @@ def _show(bars: list[Any], news: Any) -> None:
     import queue
 
     try:
-        seed, share, status = news.get(timeout=0.5)
+        unit, share, status = news.get(timeout=0.5)
     except queue.Empty:
         return
-    bars[seed].set_postfix_str(status, refresh=False)
-    bars[seed].update(max(0.0, min(share, 1.0) - bars[seed].n))
+    bars[unit].set_postfix_str(status, refresh=False)
+    bars[unit].update(max(0.0, min(share, 1.0) - bars[unit].n))
 
 
 def _end_with_parent() -> None:
@@ -209,10 +236,10 @@ def run_part(
     part: int,
     folder: Path,
     arguments: Arguments,
-    meeting: str,
-    news: Any,
+    meeting: str | None,
+    news: tuple[Any, int],
 ) -> list[dict[str, Any]]:
-    """Run one process's share of one seed."""
+    """Run one process's share of one seed; those that share a model meet at a file."""
     sys.path.insert(0, str(HERE))
     import torch
     import torch.distributed as dist
@@ -220,14 +247,16 @@ def run_part(
 
     _end_with_parent()
     torch.set_num_threads(1)
-    if len(parts) > 1:
+    if meeting is not None:
         dist.init_process_group(
             "gloo", init_method=f"file://{meeting}", rank=part, world_size=len(parts)
         )
 
+    queue, unit = news
+
     def progress(share: float, status: str) -> None:
-        if part == 0:
-            news.put((seed, share, status))
+        if part == 0 or meeting is None:
+            queue.put((unit, share, status))
 
     budget = None if arguments.budget_minutes is None else 60.0 * arguments.budget_minutes
     own = folder / f"seed{seed}" / parts[part]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 
@@ -80,6 +81,7 @@ class Preset:
     """Everything that a run's outcome depends on, apart from its seed."""
 
     tasks: tuple[str, ...] = QUICK_TASKS
+    models: Literal["suite", "shared"] = "suite"
     rounds: int = 67
     readings: int = 5
     save_every: int = 5
@@ -109,7 +111,7 @@ class Preset:
 
 PRESETS = {
     "quick": Preset(
-        rounds=75,
+        rounds=80,
         rounds_config=RoundConfig(std=(0.6, 0.2), std_share=0.5, decay_share=0.3, decay_floor=0.02),
     ),
     "smoke": Preset(
@@ -160,26 +162,29 @@ def make_pool(tasks: Sequence[Task], seed: int) -> EnvPool:
     return EnvPool([make_gym(task, seed=seed + i, padded=True) for i, task in enumerate(tasks)])
 
 
-def split_tasks(preset: Preset, parts: int) -> list[list[Task]]:
-    """Share the tasks out over processes: one suite each, or everything in one process."""
+def split_tasks(preset: Preset, cores: int) -> list[list[Task]]:
+    """Share the tasks out over processes: one suite each.
+
+    A model that all suites share takes a single process where there are fewer cores than suites.
+    """
     tasks = chosen_tasks(preset)
     suites = list(dict.fromkeys(task.suite for task in tasks))
-    if parts < len(suites):
+    if preset.models == "shared" and cores < len(suites):
         return [tasks]
     return [[task for task in tasks if task.suite == suite] for suite in suites]
 
 
 def build(
-    preset: Preset, seed: int, parts: int = 1, part: int = 0, device: str = "cpu"
+    preset: Preset, seed: int, cores: int = 1, part: int = 0, device: str = "cpu"
 ) -> GrowingBatch:
     """Assemble model, policies, replay and environments of one process's share of a seed."""
     torch.manual_seed(seed)
-    shares = split_tasks(preset, parts)
+    shares = split_tasks(preset, cores)
     tasks = shares[part]
     rows = [sum(plan_of(task, preset).rows for task in share) for share in shares]
     plans = [plan_of(task, preset) for task in tasks]
     model, optimizer = _model(preset, device)
-    # The model starts equal everywhere; from here on every process draws its own numbers.
+    # A shared model starts equal everywhere; from here on every process draws its own numbers.
     stream = 1000 * seed + part
     torch.manual_seed(stream)
     learners = []
@@ -211,7 +216,7 @@ def build(
         lengths=[plan.length for plan in plans],
         episodes=[plan.episodes for plan in plans],
         seed=stream,
-        weight=len(shares) * rows[part] / sum(rows),
+        weight=len(shares) * rows[part] / sum(rows) if preset.models == "shared" else 1.0,
     )
 
 

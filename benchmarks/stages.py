@@ -56,7 +56,7 @@ class SeedRun:
     Args:
         preset: what to run.
         seed: the seed.
-        parts: number of processes that share the seed.
+        parts: number of processes of the seed.
         part: which of them this is.
         folder: where everything of this part goes; an interrupted run continues from it.
         device: where networks and data live.
