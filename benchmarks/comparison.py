@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from aggregates import Row, aggregate, matrix, tasks_of
+from machine import describe
 from plots import colors_of, plt, save
-from report import machine
 from scores import save_rows
 from stages import write_atomic
 from tables import label_of, table
@@ -86,7 +86,7 @@ def comparison_text(name: str, rows: Sequence[Row], about: dict[str, Any]) -> st
     head = ["task", *map(label_of, methods)]
     parts = [
         f"# {name}: {', '.join(sizes)}",
-        f"`{about['command']}`, {about['minutes']:.1f} minutes (of this call), {machine()}.",
+        f"`{about['command']}`, {about['minutes']:.1f} minutes (of this call), {describe()}.",
         "Last evaluation of each job, mean over its seeds, +- standard deviation over seeds.",
         "## Return",
         table(head, _per_task(rows, tasks, methods, "return", 0)),

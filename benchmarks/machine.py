@@ -40,6 +40,14 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def describe() -> str:
+    """The machine in words: cores, processor, GPU, torch."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{cores()} cores ({processor()}), {device}, torch {torch.__version__}"
+
+
 def load() -> str:
     """How busy the machine is: processes that ran or waited over the last minute."""
     return f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"

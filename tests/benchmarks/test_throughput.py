@@ -45,7 +45,7 @@ def test_command_prints_and_writes_the_tables(tmp_path: Path) -> None:
     assert folder.name.endswith(machine.slug())
     written = (folder / "environments.md").read_text()
     assert done.stdout.startswith(written)
-    assert machine.processor() in written
+    assert machine.describe() in written
     assert "| 2 workers |" in written
     for row in (*SUITES, *TASKS):
         assert written.count(f"| {row} |") == 1
