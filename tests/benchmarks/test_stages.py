@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from recipe import PRESETS, chosen_tasks, split_tasks
-from stages import SeedRun
+from stages import SeedRun, keep_config
 
 TINY = replace(PRESETS["smoke"], tasks=("cartpole-swingup",), save_every=1, readings=0, rounds=3)
 
@@ -55,6 +56,18 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     # from them differ; what was learned from the data of before the cut does not.
     before, after = (dict(run.loop.model.named_parameters()) for run in (whole, second))
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_settings_are_kept_once_there_are_results(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    keep_config(folder, {"steps": 1})
+    (folder / "data").mkdir()
+    keep_config(folder, {"steps": 2})  # nothing was learned yet
+    (folder / "seed0").mkdir()
+    keep_config(folder, {"steps": 2})
+    with pytest.raises(SystemExit, match="holds a run with other settings"):
+        keep_config(folder, {"steps": 1})
+    assert json.loads((folder / "config.json").read_text()) == {"steps": 2}
 
 
 def test_a_budget_ends_the_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
