@@ -83,7 +83,7 @@ class Preset:
 
     tasks: tuple[str, ...] = QUICK_TASKS
     models: Literal["suite", "shared"] = "suite"
-    rounds: int = 67
+    rounds: int = 80
     readings: int = 5
     save_every: int = 5
     reading_episodes: int = 3
@@ -112,7 +112,6 @@ class Preset:
 
 PRESETS = {
     "quick": Preset(
-        rounds=80,
         rounds_config=RoundConfig(std=(0.6, 0.2), std_share=0.5, decay_share=0.3, decay_floor=0.02),
     ),
     "smoke": Preset(
