@@ -12,6 +12,7 @@ from pwm_sdk import (
     MT80,
     PWM,
     Critic,
+    Disagreement,
     EnvPool,
     FirstOrderActor,
     GrowingBatch,
@@ -82,7 +83,7 @@ class Preset:
 
     tasks: tuple[str, ...] = QUICK_TASKS
     models: Literal["suite", "shared"] = "suite"
-    rounds: int = 67
+    rounds: int = 80
     readings: int = 5
     save_every: int = 5
     reading_episodes: int = 3
@@ -111,7 +112,6 @@ class Preset:
 
 PRESETS = {
     "quick": Preset(
-        rounds=80,
         rounds_config=RoundConfig(std=(0.6, 0.2), std_share=0.5, decay_share=0.3, decay_floor=0.02),
     ),
     "smoke": Preset(
@@ -183,7 +183,7 @@ def build(
     tasks = shares[part]
     rows = [sum(plan_of(task, preset).rows for task in share) for share in shares]
     plans = [plan_of(task, preset) for task in tasks]
-    model, optimizer = _model(preset, device)
+    model, optimizer = make_model(preset, device)
     # A shared model starts equal everywhere; from here on every process draws its own numbers.
     stream = 1000 * seed + part
     torch.manual_seed(stream)
@@ -194,7 +194,7 @@ def build(
         ]
         if mine:
             learners.append(
-                _learner(preset, model, mine, preset.starts[k], preset.every[k], device)
+                make_learner(preset, model, mine, preset.starts[k], preset.every[k], device)
             )
     replay = ReplayBuffer(
         400_000,
@@ -220,7 +220,7 @@ def build(
     )
 
 
-def _model(preset: Preset, device: str) -> tuple[WorldModel, torch.optim.Optimizer]:
+def make_model(preset: Preset, device: str = "cpu") -> tuple[WorldModel, torch.optim.Optimizer]:
     sizes = [task.action_dim for task in MT80]
     width = (preset.hidden, preset.hidden)
     model = WorldModel(
@@ -263,9 +263,9 @@ def make_actor(preset: Preset, tasks: Sequence[Task]) -> FirstOrderActor:
     )
 
 
-def _learner(
+def make_learner(
     preset: Preset,
-    model: WorldModel,
+    model: WorldModel | Disagreement,
     mine: Sequence[tuple[Task, TaskPlan]],
     starts: int,
     every: int,

@@ -212,9 +212,9 @@ class GrowingBatch:
                 )
         settling = self.round < self.config.statistics_rounds
         if settling or self.round % 5 == 0:  # the moments of a large replay change slowly
-            self._refresh_statistics(settling)
+            self.refresh_statistics(settling)
 
-    def _refresh_statistics(self, observations: bool) -> None:
+    def refresh_statistics(self, observations: bool) -> None:
         """Set the reward weights and, where asked, the model's observation statistics."""
         config = self.config
         for task in self.tasks:

@@ -78,9 +78,15 @@ def test_a_budget_ends_the_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(run.loop.replay) > 0
 
 
-def test_suites_share_a_seed_where_there_are_cores() -> None:
+def test_a_suite_is_the_work_of_one_process() -> None:
     preset = PRESETS["quick"]
-    alone, shared = split_tasks(preset, 1), split_tasks(preset, 2)
-    assert [len(tasks) for tasks in alone] == [8]
-    assert [len(tasks) for tasks in shared] == [5, 3]
-    assert [task for tasks in shared for task in tasks] == chosen_tasks(preset)
+    for cores in (1, 2):
+        shares = split_tasks(preset, cores)
+        assert [len(tasks) for tasks in shares] == [5, 3]
+        assert [task for tasks in shares for task in tasks] == chosen_tasks(preset)
+
+
+def test_a_shared_model_takes_one_process_where_cores_are_few() -> None:
+    preset = replace(PRESETS["quick"], models="shared")
+    assert [len(tasks) for tasks in split_tasks(preset, 1)] == [8]
+    assert [len(tasks) for tasks in split_tasks(preset, 2)] == [5, 3]
