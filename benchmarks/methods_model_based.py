@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from physics import can_end
-from recipe import PRESETS, Preset, plan_of
+from recipe import PRESETS, WALKER, Preset, plan_of
 from registry import method
 
 from pwm_sdk import (
@@ -150,6 +150,8 @@ def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
     """Assemble PWM for the one task of a job; also return how many seed episodes it wants."""
     preset = PRESETS["smoke" if job.tiny else "quick"]
     plan = plan_of(job.task, preset)
+    if can_end(job.task) and not job.tiny:  # episodes of bodies that fall are short: more of them
+        plan = replace(WALKER, length=job.task.episode_length)
     model, optimizer = _world_model(job, preset)
     agent = _agent(job, preset, model, plan.gamma)
     replay = ReplayBuffer(

@@ -1,7 +1,8 @@
 """Compare methods on single tasks under equal budgets, side by side, and print the table.
 
     python benchmarks/single_task.py                    # preset "quick"
-    python benchmarks/single_task.py --preset smoke     # the same path in seconds
+    python benchmarks/single_task.py --preset smoke     # the same path, tiny
+    python benchmarks/single_task.py --preset comparison --seeds 3
     python benchmarks/single_task.py --methods pwm sac --tasks walker-walk hopper-hop --seeds 5 \
         --budget-steps 1000000 --name million
     python benchmarks/single_task.py --plugin mine.py --methods mine ppo   # a method of your own
@@ -30,9 +31,16 @@ from machine import settle
 from mt80 import _end_with_parent
 from stages import keep_config
 
-TASKS = ("cartpole-swingup", "walker-stand")
+TASKS = {
+    "quick": ("cartpole-swingup", "walker-stand"),
+    "comparison": ("cartpole-swingup", "hopper-forward", "walker-walk", "mass-spring"),
+    "paper": ("hopper-hop", "walker-run", "mass-spring"),
+    "smoke": ("cartpole-swingup",),
+}
+METHODS = ("pwm", "shac", "tdmpc2", "sac", "ppo", "dreamerv3", "random")
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"minutes": 2.0, "readings": 6},
+    "quick": {"minutes": 1.5, "readings": 6},
+    "comparison": {"minutes": 1.0, "readings": 5, "reading_episodes": 2, "final_episodes": 6},
     "paper": {"steps": 1_000_000, "readings": 20},
     "smoke": {
         "steps": 300,
@@ -51,12 +59,13 @@ class Arguments:
     Results go to OUT/NAME. Give the same command again to continue an interrupted comparison.
     """
 
-    preset: Literal["quick", "paper", "smoke"] = "quick"
-    """Budget of a job. quick: two minutes. paper: a million steps. smoke: a few hundred."""
-    methods: tuple[str, ...] = ("pwm", "shac", "sac", "ppo", "random")
-    """Which methods, by name: also tdmpc2 and dreamerv3."""
+    preset: Literal["quick", "comparison", "paper", "smoke"] = "quick"
+    """Budget of a job. quick: 90 seconds on 2 tasks. comparison: a minute on 4 tasks of 1 to 159
+    actions. paper: a million steps on 3 tasks. smoke: a few hundred steps on a task."""
+    methods: tuple[str, ...] = METHODS
+    """Which methods, by name."""
     tasks: tuple[str, ...] = ()
-    """Which tasks, by name; by default two of dm_control, for smoke the first of them."""
+    """Which tasks, by name, instead of the preset's."""
     seeds: int = 1
     """Number of seeds (0, 1, ...)."""
     budget_minutes: float | None = None
@@ -136,7 +145,7 @@ def plan(arguments: Arguments) -> tuple[Any, list[Entry], dict[tuple[str, str], 
         raise ValueError(f"seeds must be at least 1, got {arguments.seeds}")
     for name in arguments.methods:
         find_method(name)
-    tasks = arguments.tasks or (TASKS[:1] if arguments.preset == "smoke" else TASKS)
+    tasks = arguments.tasks or TASKS[arguments.preset]
     absent = {}
     for name in tasks:
         env = make_gym(name)

@@ -77,12 +77,12 @@ def test_every_environment_of_a_job_is_counted(tmp_path: Path) -> None:
 
 
 def test_episodes_are_kept_whole_or_in_pieces(tmp_path: Path) -> None:
-    policy = RandomBehaviour(1, 1, seed=0)
+    policy, once, again = (RandomBehaviour(1, 1, seed=0) for _ in range(3))
     whole, pieces = (ReplayBuffer(2000, slice_len=5, batch_size=1, seed=0) for _ in range(2))
-    assert list(make(tmp_path, steps=620).play(policy, policy, whole)) == list(range(1, 621))
+    assert list(make(tmp_path, steps=620).play(once, policy, whole)) == list(range(1, 621))
     first = whole.episodes()
     assert [len(e) for e in first] == [501]  # the 120 steps after it are no episode yet
-    list(make(tmp_path, steps=110).play(RandomBehaviour(1, 1, seed=0), policy, pieces, length=50))
+    list(make(tmp_path, steps=110).play(again, policy, pieces, length=50))
     parts = pieces.episodes()
     assert [len(e) for e in parts] == [51, 51]
     for i, part in enumerate(parts):  # the same steps, the last observation of a piece twice
