@@ -17,6 +17,8 @@ SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "MALLOC_TOP_PAD_": str(1 << 26),
+    # TorchRL tells of every module that it imports.
+    "RL_LOGGING_LEVEL": "WARNING",
 }
 
 
