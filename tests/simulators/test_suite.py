@@ -102,5 +102,5 @@ def test_the_hopper_forward_ends_when_it_falls() -> None:
 def test_flat_and_unknown_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match="task must have a differentiable reward, got 'cart"):
         make_simulator("cartpole-swingup-sparse")
-    with pytest.raises(ValueError, match=r"task must be one of \['cart.*, got 'fish'"):
+    with pytest.raises(ValueError, match="task must be a known name, got 'fish'"):
         make_simulator("fish")
