@@ -141,14 +141,21 @@ class Bridge:
         return following, jacobians
 
     def start(self, moving: np.ndarray) -> np.ndarray:
-        """Complete `[B, qpos + qvel + act]` to states: no warm start, sensors without control."""
+        """Complete `[B, qpos + qvel + act]` to states: no warm start, sensors without actuation.
+
+        So does the suite when an episode starts.
+        """
         layout, worker = self.layout, self._workers[0]
+        off = int(worker.mujoco.mjtDisableBit.mjDSBL_ACTUATION)
+        flags = self.model.opt.disableflags
+        self.model.opt.disableflags = flags | off
         states = np.zeros((len(moving), layout.size))
         states[:, : layout.moving] = moving
         for state in states:
             worker.load(state, 0.0)
-            engine().mj_forward(self.model, worker.data)
+            worker.mujoco.mj_forward(self.model, worker.data)
             worker.store(state)
+        self.model.opt.disableflags = flags
         states[:, layout.moving : layout.moving + layout.qvel] = 0.0
         return states
 

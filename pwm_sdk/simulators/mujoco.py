@@ -101,7 +101,7 @@ class MuJoCoModel:
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Complete `[qpos, qvel, act]` `[.., nq + nv + na]` to states `[.., D]`.
 
-        There is then no warm start, and the sensors show the state without control.
+        There is then no warm start, and the sensors show the state without actuation.
         """
         size = self.layout.moving
         if observation.shape[-1] != size:

@@ -46,7 +46,8 @@ def muscle_body() -> Any:
     for joint, strength in strengths.items():
         body = int(model.jnt_bodyid[joint])
         order = joint - int(model.body_jntadr[body])
-        ends = _ring(data.xanchor[joint], data.xipos[body], order)
+        along = data.xipos[body] - data.xipos[model.body_parentid[body]]
+        ends = _ring(data.xanchor[joint], along, order)
         for i, pair in enumerate(zip(*ends, strict=True)):
             name = f"{model.joint(joint).name}_{i}"
             tendon = spec.add_tendon(name=name)
@@ -60,9 +61,9 @@ def muscle_body() -> Any:
     return spec
 
 
-def _ring(anchor: np.ndarray, centre: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+def _ring(anchor: np.ndarray, along: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
     """Return where muscles start and end in the world, `[8, 3]` each."""
-    along = (centre - anchor) / np.linalg.norm(centre - anchor)
+    along = along / np.linalg.norm(along)
     side = np.cross(along, [0.0, 1.0, 0.0])
     side /= np.linalg.norm(side)
     angles = 2 * np.pi * np.arange(_RING) / _RING + order * np.pi / 12
