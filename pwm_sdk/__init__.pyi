@@ -75,6 +75,7 @@ from .simulators.mujoco import MuJoCoModel as MuJoCoModel
 from .simulators.suite import make_simulator as make_simulator
 from .tasks import MT30 as MT30
 from .tasks import MT80 as MT80
+from .tasks import SINGLE_TASKS as SINGLE_TASKS
 from .tasks import Task as Task
 from .tasks import TaskSet as TaskSet
 from .testing import check_latent_model as check_latent_model
