@@ -1,4 +1,4 @@
-"""Gradients and landscapes of systems whose closed form is known."""
+"""Gradients of systems where they are known in closed form."""
 
 from __future__ import annotations
 
@@ -6,17 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pwm_sdk.diagnostics import (
-    EncodedSimulator,
-    gradient_statistics,
-    policy_gradients,
-    return_landscape,
-)
+from pwm_sdk.diagnostics.gradients import gradient_statistics, policy_gradients
 from pwm_sdk.functional.gaussian import gaussian_log_prob
-from pwm_sdk.models.actor import FirstOrderActor
-from pwm_sdk.models.world_model import WorldModel
-from pwm_sdk.simulators.mass_spring import MassSpring
-from pwm_sdk.testing import check_latent_model
 
 A, B, Q, R, GAMMA = 1.1, 0.5, 1.0, 0.1, 0.9
 
@@ -189,48 +180,6 @@ def test_the_esnr_of_a_noisy_system_is_the_known_one_for_any_batch(batch: int) -
     assert esnr == pytest.approx(0.25, abs=0.03)
 
 
-class Bowl(Scalar):
-    """Reward -(u0^2 + 2 u1^2), whatever the latent."""
-
-    action_dim = 2
-
-    def step(self, latent: Tensor, action: Tensor, task: Tensor | None = None):
-        return latent, -(action.square() * torch.tensor([1.0, 2.0])).sum(-1, keepdim=True)
-
-
-def test_the_landscape_of_a_quadratic_is_the_quadratic() -> None:
-    policy, offsets = Constant(1.0, -0.5), torch.linspace(-2, 2, 9)
-    direction = torch.tensor([0.5, 1.0])
-    found = return_landscape(Bowl(), policy, torch.zeros(3, 1), direction, offsets, 2, gamma=0.5)
-    parabola = -1.5 * ((1 + 0.5 * offsets).square() + 2 * (offsets - 0.5).square())
-    torch.testing.assert_close(found, parabola.unsqueeze(-1).expand(9, 3))
-    assert policy.action.tolist() == [1.0, -0.5]
-    slope = policy_gradients(Bowl(), policy, torch.zeros(2, 1), [2], gamma=0.5)[0, 0] @ direction
-    assert float(slope) == pytest.approx(float((found[5] - found[3])[0]), rel=1e-4)
-
-
-def test_an_actor_in_a_world_model_and_in_the_simulator_behind_it() -> None:
-    """The gradient through encoder, policy and simulator agrees with central differences."""
-    torch.manual_seed(0)
-    simulator = MassSpring(2, 2, substeps=2)
-    sizes = {"latent_dim": 8, "hidden": (16,), "encoder_hidden": (16,), "simnorm_size": 4}
-    model = WorldModel(simulator.latent_dim, simulator.action_dim, **sizes).double()
-    actor = FirstOrderActor(8, simulator.action_dim, (6,)).double()
-    seen = EncodedSimulator(simulator, model)
-    states = simulator.reset(3, torch.Generator().manual_seed(0)).double()
-    check_latent_model(seen, states)
-    noise = torch.randn(4, 3, simulator.action_dim).double()
-    (gradients,) = policy_gradients(seen, actor, states, [4], noise=noise)
-    direction = torch.randn(gradients.shape[-1]).double()
-    low, high = return_landscape(
-        seen, actor, states, direction, torch.tensor([-1e-5, 1e-5]), 4, noise=noise
-    )
-    torch.testing.assert_close(gradients @ direction, (high - low) / 2e-5, rtol=1e-4, atol=1e-8)
-    latent = model.encode(states)
-    imagined = policy_gradients(model, actor, latent, [2, 4], noise=noise, estimator="score")
-    assert imagined.shape == (2, 3, gradients.shape[-1]) and bool(imagined.isfinite().all())
-
-
 def test_bad_input_is_named() -> None:
     starts, policy = torch.zeros(2, 1), Constant(0.1)
     with pytest.raises(ValueError, match="estimator must be"):
@@ -246,5 +195,3 @@ def test_bad_input_is_named() -> None:
         policy_gradients(Scalar(), nn.Identity(), starts, [1])
     with pytest.raises(ValueError, match="B >= 2"):
         gradient_statistics(torch.zeros(1, 3))
-    with pytest.raises(ValueError, match="direction must have shape"):
-        return_landscape(Scalar(), policy, starts, torch.zeros(2), torch.zeros(1), 1)
