@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -106,6 +106,8 @@ class Preset:
     every: tuple[int, int] = (1, 1)
     short: bool = False
     whole_episodes: bool = False
+    batch: float = 1.0  # times the plans' rows
+    world_model: dict[str, Any] = field(default_factory=dict)  # arguments in place of these here
     pwm: PWMConfig = QUICK_PWM
     rounds_config: RoundConfig = field(default_factory=RoundConfig)
 
@@ -148,7 +150,7 @@ def plan_of(task: Task, preset: Preset) -> TaskPlan:
         times = task.episode_length // plan.length
         counts = (max(1, n // times) for n in (plan.episodes, plan.seed_episodes))
         plan = TaskPlan(plan.gamma, plan.rows, task.episode_length, *counts)
-    return plan
+    return replace(plan, rows=round(plan.rows * preset.batch))
 
 
 def chosen_tasks(preset: Preset) -> list[Task]:
@@ -233,8 +235,8 @@ def make_model(preset: Preset, device: str = "cpu") -> tuple[WorldModel, torch.o
         encoder_hidden=(preset.hidden,),
         num_bins=0,
         action_dims=sizes,
-        activation="silu",
         standardize=True,
+        **({"activation": "silu"} | preset.world_model),
     )
     init_fan_in(model).to(device)
     encoder = list(model.encoder.parameters())

@@ -26,6 +26,10 @@ from .data.chunks import to_tdmpc2_chunks as to_tdmpc2_chunks
 from .data.episode import make_episode as make_episode
 from .data.exports import to_minari as to_minari
 from .data.replay import ReplayBuffer as ReplayBuffer
+from .diagnostics.encoded import EncodedSimulator as EncodedSimulator
+from .diagnostics.gradients import gradient_statistics as gradient_statistics
+from .diagnostics.gradients import policy_gradients as policy_gradients
+from .diagnostics.landscape import return_landscape as return_landscape
 from .envs.factory import make_env as make_env
 from .envs.factory import make_gym as make_gym
 from .envs.factory import register_task as register_task
