@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from pwm_sdk.checkpoints.pwm import pwm_actor
 from pwm_sdk.functional.gaussian import gaussian_log_prob
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
-from pwm_sdk.models.members import cut_member
+from pwm_sdk.models.members import cut_member, keep_members, stack_members
 
 
 class FirstOrderActor(Checkpointed):
@@ -162,6 +162,28 @@ class FirstOrderActor(Checkpointed):
         """Return policy `index` of a population alone, with copied weights and equal actions."""
         dims = self.settings["action_dims"]
         return cut_member(self, index, lambda: {"action_dims": dims and [dims[index]]})
+
+    def keep(self, members: Sequence[int]) -> FirstOrderActor:
+        """Return the population of some policies of this one, in the order given, copied."""
+        dims = self.settings["action_dims"]
+        return keep_members(
+            self, members, lambda: {"action_dims": dims and [dims[i] for i in members]}
+        )
+
+    @classmethod
+    def stack(cls, actors: Sequence[Self]) -> Self:
+        """Return the population of single policies, or of populations, copied.
+
+        Raises:
+            ValueError: for no policies, or settings other than `action_dims` and `std` that differ.
+        """
+        given = [actor.settings["action_dims"] for actor in actors]
+        sizes = [
+            dims or [actor.action_dim] * (actor.population or 1)
+            for dims, actor in zip(given, actors, strict=True)
+        ]
+        dims = [size for part in sizes for size in part] if any(given) else None
+        return stack_members(actors, {"action_dims": dims}, ["std"])
 
     def _spread(self, value: Tensor, like: Tensor) -> Tensor:
         """View `[1, A]` or `[P, 1, A]` so that it broadcasts against `[.., A]` or `[P, .., A]`."""
