@@ -169,7 +169,11 @@ class WorldModel(Checkpointed):
         self.observation_std[index] = std.to(self.observation_std)
 
     def context(self, task: Tensor | TaskContext | None) -> TaskContext:
-        """Look up embedding and action mask of task ids `[..]`; pass the result as `task`."""
+        """Look up embedding and action mask of task ids `[..]`; pass the result as `task`.
+
+        Raises:
+            ValueError: without ids where the model has tasks, or (on the CPU) for unknown ones.
+        """
         if isinstance(task, TaskContext):
             return task
         if self.task_embedding is None:
@@ -178,7 +182,12 @@ class WorldModel(Checkpointed):
             raise ValueError(
                 f"task must be given: this model knows {self.num_tasks} tasks, got None"
             )
-        embedding = F.embedding(task, self.task_embedding, max_norm=1.0)
+        try:
+            embedding = F.embedding(task, self.task_embedding, max_norm=1.0)
+        except IndexError as error:
+            raise ValueError(
+                f"task must be ids in 0..{self.num_tasks - 1}, got {task.unique().tolist()}"
+            ) from error
         return TaskContext(embedding, None if self.action_mask is None else self.action_mask[task])
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
