@@ -14,6 +14,7 @@ from pwm_sdk.checkpoints.fit import fit_tasks
 from pwm_sdk.checkpoints.pwm import pwm_world_model
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_world_model
 from pwm_sdk.functional.losses import two_hot_loss
+from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.twohot import two_hot_decode
 from pwm_sdk.models.conditioning import TaskContext, action_masks, join, new_embedding
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
@@ -224,7 +225,7 @@ class WorldModel(Checkpointed):
         self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
     ) -> Tensor:
         """Return raw outputs of the reward head, `[.., num_bins]` (scalar head: `[.., 1]`)."""
-        return self.reward_head(self.inputs(latent, action, task))
+        return full(self.reward_head(self.inputs(latent, action, task)))
 
     def reward(
         self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
@@ -250,7 +251,7 @@ class WorldModel(Checkpointed):
         """
         if self.termination_head is None:
             raise ValueError("episodic must be True to predict terminations, got False")
-        return self.termination_head(join(latent, self.context(task).embedding))
+        return full(self.termination_head(join(latent, self.context(task).embedding)))
 
     def terminated(self, latent: Tensor, task: Tensor | TaskContext | None = None) -> Tensor:
         """Tell whether latents `[.., D]` more likely than not ended their episode, `[.., 1]`."""
