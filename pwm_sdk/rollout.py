@@ -11,7 +11,9 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.context import given, with_time
+from pwm_sdk.functional.precision import full
 from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, features
 
 
@@ -31,9 +33,11 @@ class LatentRollout:
         detach: let the policy see latents without gradient, as published: d action / d latent is
             then left out.
         generator: source of the policy's noise; None: torch's global generator.
+        compile: compile one step (never the loop over the horizon); rewards are then part of it.
 
     Raises:
-        ValueError: for a horizon below 1, or latents and tasks that do not fit.
+        ValueError: for a horizon below 1, latents and tasks that do not fit, or a step to compile
+            without a compiler.
 
     Source: PWM (arXiv 2407.02466), algorithm 1.
     """
@@ -46,12 +50,14 @@ class LatentRollout:
         *,
         detach: bool = False,
         generator: torch.Generator | None = None,
+        compile: bool = False,
     ) -> None:
         if horizon < 1:
             raise ValueError(f"horizon must be at least 1, got {horizon}")
         self.model, self.policy, self.horizon = model, policy, horizon
         self.detach, self.generator = detach, generator
-        self._together = hasattr(model, "next") and hasattr(model, "reward")
+        self._together = hasattr(model, "next") and hasattr(model, "reward") and not compile
+        self._compiled = compiled(self._advance) if compile else None
 
     def __call__(
         self,
@@ -82,14 +88,18 @@ class LatentRollout:
         model: Any = self.model  # its optional methods are no part of the protocol
         context = model.context(task) if hasattr(model, "context") else task
         policy = given(self.policy, context)
-        stochastic = isinstance(policy, StochasticPolicy)
+        stochastic = isinstance(policy, StochasticPolicy)  # slow to tell: not at every step
+        advance = self._advance
+        if self._compiled is not None:
+            advance, latent = self._compiled, self._like_later_ones(latent)
         before, after, visible, locs, actions, rewards, ends = [], [], [], [], [], [], []
         for t in range(self.horizon):
             seen = features(model, latent)
             if stochastic and noise is None:
                 noise = self.draw_noise(seen, policy)
             draw = noise[t] if stochastic and noise is not None else None
-            loc, action, (following, *judged) = self._advance(policy, latent, seen, draw, context)
+            shown = None if seen is latent else seen
+            loc, action, (following, *judged) = advance(policy, latent, shown, draw, context)
             before.append(latent)
             visible.append(seen)
             actions.append(action)
@@ -105,10 +115,9 @@ class LatentRollout:
             reward, ends = self._judge(start, action, later, with_time(context))
         else:
             reward = torch.stack(rewards, -2)
-        shown = hasattr(model, "features")
-        seen = torch.stack(visible, -2) if shown else start
+        seen = torch.stack(visible, -2) if hasattr(model, "features") else start
         packed = self._pack(seen, action, locs, task, later, reward, ends)
-        if shown:
+        if hasattr(model, "features"):
             packed[keys.STATE], packed[keys.NEXT, keys.STATE] = start, later
         return packed
 
@@ -120,10 +129,11 @@ class LatentRollout:
         )
 
     def _advance(
-        self, policy: Any, latent: Tensor, seen: Tensor, noise: Tensor | None, context: Any
+        self, policy: Any, latent: Tensor, seen: Tensor | None, noise: Tensor | None, context: Any
     ) -> tuple[Tensor | None, Tensor, tuple[Tensor, ...]]:
         """Return mean before squashing, action, and what follows: latent, reward, end."""
         model: Any = self.model
+        seen = latent if seen is None else seen
         seen, loc = seen.detach() if self.detach else seen, None
         if noise is None:
             action = policy(seen)
@@ -132,8 +142,14 @@ class LatentRollout:
             action = policy.squash(loc, noise)
         action = self._padded(action)
         if self._together:
-            return loc, action, (model.next(latent, action, context),)
-        return loc, action, model.step(latent, action, context)
+            return loc, action, (full(model.next(latent, action, context)),)
+        following, reward, *ends = model.step(latent, action, context)
+        return loc, action, (full(following), full(reward), *ends)
+
+    @staticmethod
+    def _like_later_ones(latent: Tensor) -> Tensor:
+        """A start latent that takes a gradient as all later ones do: one graph serves all steps."""
+        return latent.detach().requires_grad_() if torch.is_grad_enabled() else latent
 
     def _judge(self, start: Tensor, action: Tensor, later: Tensor, context: Any) -> Any:
         """Return rewards, and ends where the model predicts them, of all steps in one batch."""

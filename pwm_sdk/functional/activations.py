@@ -7,21 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 32768  # four float32 buffers of this length stay in a core's own cache
+CHUNK = 131072  # longer, and the buffers fall out of the cache; shorter, and calls cost more
 
 
 def mish(x: Tensor) -> Tensor:
     r"""Return Mish, elementwise.
 
-    .. math:: x \tanh(\ln(1 + e^x)) = x n / (n + 2), \quad n = e^x (e^x + 2)
+    .. math:: x \tanh(\ln(1 + e^x)) = x u / (2 - u), \quad u = \sigma(x) (2 - \sigma(x))
 
-    Equal to `torch.nn.functional.mish` up to rounding. With a gradient, the slope is computed on
-    the way forward, so that the way back is one product. Compiled, it is the formula alone.
+    Equal to `torch.nn.functional.mish` up to rounding. In float32 the slope is computed on the way
+    forward, so that the way back is one product; compiled or in other dtypes it is the formula
+    alone.
+
+    Args:
+        x: `[..]`.
+
+    Returns:
+        `[..]`.
     """
     if torch.compiler.is_compiling() or x.dtype != torch.float32:
-        exp = x.clamp_max(20.0).exp()
-        double = exp * (exp + 2.0)
-        return x * (double / (double + 2.0))
+        sigmoid = x.sigmoid()
+        double = sigmoid * (2.0 - sigmoid)
+        return x * (double / (2.0 - double))
     if not (x.requires_grad and torch.is_grad_enabled()):
         return _forward(x, slope=False)[0]
     result: Any = _Mish.apply(x)
@@ -42,21 +49,19 @@ class _Mish(torch.autograd.Function):
 
 
 def _forward(x: Tensor, slope: bool) -> tuple[Tensor, Tensor]:
-    """Mish and, if asked for, its slope `r + 4 x e (e + 1) / (n + 2)^2` with `r = n / (n + 2)`."""
-    x = x.contiguous()
+    """Mish `x r` and, if asked for, its slope `r + x sigmoid(x) (1 - r^2)`, chunk by chunk."""
+    x, one = x.contiguous(), x.new_ones(())
     result = torch.empty_like(x)
     slopes = torch.empty_like(x) if slope else result
     length = CHUNK if x.device.type == "cpu" else max(x.numel(), 1)
     parts = (t.view(-1).split(length) for t in (x, result, slopes))
     for value, out, ratio in zip(*parts, strict=True):
-        exp = value.clamp(max=20.0).exp_()
-        double = (exp + 2.0).mul_(exp)
-        if not slope:
-            torch.mul(double.div_(exp.copy_(double).add_(2.0)), value, out=out)
-            continue
-        inverse = (double + 2.0).reciprocal_()
-        torch.mul(double, inverse, out=ratio)
+        sigmoid = value.sigmoid()
+        torch.lerp(sigmoid, one, sigmoid, out=out)  # u
+        rest = torch.rsub(out, 2.0)
+        torch.div(out, rest, out=ratio)
         torch.mul(value, ratio, out=out)
-        exp.addcmul_(exp, exp).mul_(inverse).mul_(inverse).mul_(value)
-        ratio.add_(exp, alpha=4.0)
+        if slope:
+            torch.addcmul(one, ratio, ratio, value=-1.0, out=rest)
+            ratio.addcmul_(value, rest.mul_(sigmoid))
     return result, slopes

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pwm_sdk.checkpoints.fit import fit_tasks
@@ -16,7 +15,7 @@ from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_world_model
 from pwm_sdk.functional.losses import two_hot_loss
 from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.twohot import two_hot_decode
-from pwm_sdk.models.conditioning import TaskContext, action_masks, join, new_embedding
+from pwm_sdk.models.conditioning import TaskContext, action_masks, join, look_up, new_embedding
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import SimNorm, world_model_mlp
 from pwm_sdk.models.sizes import sized_settings
@@ -176,7 +175,7 @@ class WorldModel(Checkpointed):
             raise ValueError(
                 f"task must be given: this model knows {self.num_tasks} tasks, got None"
             )
-        embedding = F.embedding(task, self.task_embedding, max_norm=1.0)
+        embedding = look_up(self.task_embedding, task)
         return TaskContext(embedding, None if self.action_mask is None else self.action_mask[task])
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
