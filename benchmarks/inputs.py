@@ -69,7 +69,8 @@ def open_data(path: Path, out: Path, tasks: TaskSet, chosen: Sequence[Task], row
         if missing := [task.name for task in chosen if task.index not in held]:
             names = [task.name for task in tasks if task.index in held]
             raise ValueError(f"tasks must be among {', '.join(names)}, got {', '.join(missing)}")
-        window = ReplayBuffer.from_dataset(store, chosen, slice_len=rows, batch_size=1).sample()
+        ids = [task.index for task in chosen]
+        window = ReplayBuffer.from_dataset(store, ids, slice_len=rows, batch_size=1).sample()
         for name in ("observation", "action"):
             size, found = getattr(tasks, f"{name}_dim"), window[name].shape[-1]
             if found != size:
