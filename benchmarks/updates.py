@@ -15,6 +15,7 @@ from timing import Meter, added_bytes, operations
 from torch import Tensor
 from transcription import PublishedActor, PublishedCritic, PublishedUpdate, PublishedWorldModel
 
+import pwm_sdk
 from pwm_sdk import MT80, PWM, Critic, FirstOrderActor, PWMConfig, WorldModel, keys, model_size
 
 BASELINE, OURS = "transcription", "ours"
@@ -28,8 +29,8 @@ GROUP = Group(
     baseline=BASELINE,
 )
 
-# What a variant sets in PWMConfig beside the published settings. One that this version of the
-# package, or the device, does not know is left out.
+# How a variant is executed. One that this version of the package, or the device, does not know is
+# left out.
 VARIANTS: dict[str, dict[str, Any]] = {
     OURS: {},
     "ours, compiled": {"compile": True},
@@ -38,6 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ours, CUDA graphs": {"cuda_graphs": True},
     "ours, CUDA graphs, bf16": {"cuda_graphs": True, "precision": "bf16"},
 }
+EXECUTION: Any = getattr(pwm_sdk, "Execution", None)
 HORIZON, TASK, SEED = 16, MT80["mw-reach"].index, 0
 ACTOR, CRITIC, WHOLE = "actor pass", "critic pass", "update"
 CHECKED = 3  # first updates, whose losses are compared
@@ -62,7 +64,7 @@ class Agent:
         """Update once."""
         found = self._update()
         if len(self.losses) < CHECKED:
-            self.losses.append([found[name] for name in LOSSES])
+            self.losses.append([found[name].clone() for name in LOSSES])
 
     def read(self, meter: Meter) -> dict[str, float]:
         """Update once; what the meter rose by in each pass, where they can be told apart."""
@@ -121,7 +123,7 @@ def difference(baseline: Agent, own: Agent) -> float:
 
 def known_variants(device: torch.device) -> dict[str, dict[str, Any]]:
     """The variants that this version of the package and the device have."""
-    names = {field.name for field in fields(PWMConfig)}
+    names = set() if EXECUTION is None else {field.name for field in fields(EXECUTION)}
     names -= {"cuda_graphs"} if device.type != "cuda" else set()
     return {name: own for name, own in VARIANTS.items() if own.keys() <= names}
 
@@ -174,9 +176,10 @@ def our_agent(
     published: PublishedUpdate, observation: Tensor, settings: Mapping[str, Any]
 ) -> Agent:
     """Our PWM with the transcription's weights."""
-    config = PWMConfig.published(horizon=HORIZON, **settings)
-    draws = torch.Generator(observation.device).manual_seed(SEED)
-    pwm = PWM(*same_weights(published), config, generator=draws)
+    config = PWMConfig.published(horizon=HORIZON)
+    draws: dict[str, Any] = {"generator": torch.Generator(observation.device).manual_seed(SEED)}
+    executed = {"execution": EXECUTION(**settings)} if settings and EXECUTION else {}
+    pwm = PWM(*same_weights(published), config, **draws, **executed)
     task = torch.full((len(observation),), TASK, device=observation.device)
     batch: Any = {keys.OBSERVATION: observation, keys.TASK: task}
     return Agent(lambda: pwm.update(batch), pwm.actor_optimizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,27 @@ def test_losses_differ_relative_to_the_largest() -> None:
     assert updates.difference(first, second) == pytest.approx(max(0.2 / 2.0, 1.0 / 4.0))
 
 
-def test_variants_are_those_that_the_settings_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {OURS: {}, "other": {"gamma": 0.9}, "later": {"gamma": 0.9, "unheard_of": True}}
+@dataclass
+class Execution:
+    """How an update is executed, with one setting."""
+
+    compile: bool = False
+    cuda_graphs: bool = False
+
+
+def test_variants_are_those_that_package_and_device_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {
+        OURS: {},
+        "compiled": {"compile": True},
+        "graphs": {"cuda_graphs": True},
+        "later": {"compile": True, "unheard_of": True},
+    }
     monkeypatch.setattr(updates, "VARIANTS", settings)
-    assert list(known_variants(CPU)) == [OURS, "other"]
+    monkeypatch.setattr(updates, "EXECUTION", Execution)
+    assert list(known_variants(CPU)) == [OURS, "compiled"]
+    assert list(known_variants(torch.device("cuda"))) == [OURS, "compiled", "graphs"]
+    monkeypatch.setattr(updates, "EXECUTION", None)
+    assert list(known_variants(CPU)) == [OURS]
 
 
 def test_operations_and_losses_of_an_update() -> None:
