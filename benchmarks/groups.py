@@ -52,12 +52,10 @@ def run(arguments: Any, folder: Path) -> None:
 
 def heading(arguments: Any) -> str:
     """What the numbers belong to."""
-    device = torch.device(arguments.device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
     return (
-        f"{machine.cores()} cores ({machine.processor()}), {machine.load()} before the run, models "
-        f"on {where}, torch threads: {arguments.threads},\nPython {platform.python_version()}, "
-        f"torch {torch.__version__}."
+        f"{machine.describe()}, {machine.load()} before the run, Python "
+        f"{platform.python_version()}.\nModels on {arguments.device}, torch threads: "
+        f"{arguments.threads}."
     )
 
 

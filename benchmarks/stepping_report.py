@@ -26,7 +26,7 @@ def report(readings: Sequence[Reading], plan: Plan, load: str) -> str:
     lines = [
         "# Environment steps per second",
         "",
-        f"{machine.cores()} cores ({machine.processor()}), {load} before the run, "
+        f"{machine.describe()}, {load} before the run, "
         f"Python {platform.python_version()}, {packages}.",
         "",
         f"Agent steps (two control steps each), random actions, medians of {plan.rounds} readings "

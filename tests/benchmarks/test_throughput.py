@@ -51,7 +51,7 @@ def test_every_group_is_printed_and_written(
         monkeypatch, capsys, tmp_path, "--groups", *groups, *flags, "--rounds", "1", "--limit", "60"
     )
     written = (tmp_path / "throughput.md").read_text()
-    assert machine.processor() in written
+    assert machine.describe() in written
     for heading in ("# Throughput", "## One update", "## Choosing actions", "| update | 1M | 2 |"):
         assert heading in written
         assert heading in printed
@@ -104,7 +104,7 @@ def test_environment_steps_are_printed_and_written(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     written = (tmp_path / "environments.md").read_text()
     assert done.stdout.startswith(written)
-    assert machine.processor() in written
+    assert machine.describe() in written
     assert "| 2 workers |" in written
     for row in (*SUITES, *TASKS):
         assert written.count(f"| {row} |") == 1
