@@ -53,7 +53,7 @@ WINDOW = 8  # steps that a world model is unrolled for in training
 HOLD = 10  # longest time a random action is held
 GAMMA = 0.99
 LANDSCAPE_STARTS = 8
-STEP = 0.05  # of the norm of the policy's parameters, along a gradient
+STEP = 0.01  # of the norm of the policy's parameters, along a gradient
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def measure(
     chosen = rows[torch.randperm(len(rows), generator=generator)[: 2 * settings.starts]]
     states, others = chosen.chunk(2)
     shape = (max(settings.horizons), len(states), actor.action_dim)
-    noise = torch.randn(shape, generator=generator)
+    noise, other_noise = (torch.randn(shape, generator=generator) for _ in range(2))
     seen = EncodedSimulator(simulator, model)
     worlds = {
         "simulator": (seen, states),
@@ -230,7 +230,8 @@ def measure(
     statistics = {}
     for name, found in gradients.items():
         columns = gradient_statistics(found, gradients["simulator"])
-        columns["gain"] = gains(seen, actor, others, found.mean(1), settings.horizons)
+        ascent = found.double().mean(1)
+        columns["gain"] = gains(seen, actor, others, ascent, settings.horizons, other_noise)
         statistics[name] = {key: value.tolist() for key, value in columns.items()}
     direction = torch.randn(actor_size(actor), generator=generator)
     shown = settings.horizons[-3::2]
@@ -252,12 +253,15 @@ def gains(
     states: Tensor,
     directions: Tensor,
     horizons: Sequence[int],
+    noise: Tensor,
 ) -> Tensor:
     """Return what a small step along each horizon's direction `[H, N]` adds to the real return."""
     offsets, added = torch.tensor([0.0, STEP]), []
     for direction, horizon in zip(directions, horizons, strict=True):
-        line = as_long(direction, actor)
-        (found,) = return_landscape(seen, actor, states, line, offsets, [horizon], gamma=GAMMA)
+        line, draw = as_long(direction, actor), noise[:horizon]
+        (found,) = return_landscape(
+            seen, actor, states, line, offsets, [horizon], gamma=GAMMA, noise=draw
+        )
         added.append((found[1] - found[0]).mean())
     return torch.stack(added)
 
@@ -265,7 +269,7 @@ def gains(
 def as_long(direction: Tensor, actor: FirstOrderActor) -> Tensor:
     """Scale a direction to the norm of the actor's parameters."""
     origin = torch.nn.utils.parameters_to_vector(actor.parameters()).detach()
-    return direction * (origin.norm() / direction.double().norm()).to(direction.dtype)
+    return (direction * (origin.norm() / direction.norm())).to(origin.dtype)
 
 
 def landscape_of(

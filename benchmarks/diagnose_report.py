@@ -27,6 +27,12 @@ PANELS = {
     "esnr": ("expected signal-to-noise ratio", "symlog"),
     "cosine": ("cosine to the simulator's gradient", "linear"),
 }
+NOTE = (
+    "Median over seeds (lowest to highest). Variance and ESNR are those of one start's estimate, "
+    "cosine and norm those of the mean over starts. Gain: what a step of 1 % of the parameters' "
+    "norm along the mean adds to the simulator's return, from other starts and with other noise. "
+    "Roughness: total variation of a landscape over its range, 1 where it is monotone."
+)
 Result = dict[str, Any]
 
 
@@ -40,7 +46,7 @@ def write_report(folder: Path, command: str) -> str:
     results = [json.loads(path.read_text()) for path in sorted(folder.glob("*-seed*.json"))]
     horizons = json.loads((folder / "config.json").read_text())["horizons"]
     tasks = list(dict.fromkeys(result["task"] for result in results))
-    parts = [f"# Diagnostics\n\n`{command}`, {machine()}"]
+    parts = [f"# Diagnostics\n\n`{command}`, {machine()}. {NOTE}"]
     for task in tasks:
         mine = [result for result in results if result["task"] == task]
         plot_gradients(folder, task, mine, horizons)
@@ -67,23 +73,14 @@ def about(results: Sequence[Result]) -> str:
 
 
 def gradient_table(results: Sequence[Result], horizons: Sequence[int]) -> str:
-    """Return a row per world model, source and shown horizon: mean over seeds, seeds in brackets.
-
-    Norm and variance are medians, as their sizes differ by orders between seeds.
-    """
-    columns = [*PANELS, "gain"]
-    rows = []
+    """Return a row per world model, source and shown horizon."""
+    columns, rows = [*PANELS, "gain"], []
     for name in results[0]["models"]:
         for source, (label, _) in SOURCES.items():
             for place in _shown(horizons):
-                cells = []
-                for column in columns:
-                    values = _values(results, name, source, column)[:, place]
-                    middle = np.median(values) if column in ("norm", "variance") else values.mean()
-                    each = ", ".join(_short(value) for value in values)
-                    cells.append(f"{_short(middle)} ({each})")
-                rows.append([name, label, str(horizons[place]), *cells])
-    return table(["policy of", "gradient by", "H", *columns], rows)
+                found = [_values(results, name, source, column)[:, place] for column in columns]
+                rows.append([name, label, str(horizons[place]), *map(_cell, found)])
+    return table(["policy on", "gradient by", "H", *columns], rows)
 
 
 def landscape_table(results: Sequence[Result]) -> str:
@@ -96,13 +93,10 @@ def landscape_table(results: Sequence[Result]) -> str:
                 source: [one[source][horizon]["roughness"] for one in found]
                 for source in ("simulator", "model")
             }
-            agree = [
-                np.corrcoef(one["simulator"][horizon]["return"], one["model"][horizon]["return"])
-                for one in found
-            ]
-            cells = [*rough.values(), [matrix[0, 1] for matrix in agree]]
-            rows.append([name, horizon, *(_cell(values) for values in cells)])
-    head = ["policy of", "H", "roughness, real", "roughness, imagined", "correlation"]
+            curves = [[one[s][horizon]["return"] for s in ("simulator", "model")] for one in found]
+            agree = [np.corrcoef(real, imagined)[0, 1] for real, imagined in curves]
+            rows.append([name, horizon, *map(_cell, (*rough.values(), agree))])
+    head = ["policy on", "H", "roughness, real", "roughness, imagined", "correlation"]
     return table(head, rows)
 
 
@@ -117,8 +111,8 @@ def plot_gradients(
         results: its results, one per seed.
         horizons: H of each entry.
     """
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(4.0 * len(PANELS), 3.3))
-    for axis, (column, (title, scale)) in zip(axes, PANELS.items(), strict=True):
+    figure, axes = plt.subplots(2, 2, figsize=(9.0, 6.0))
+    for axis, (column, (title, scale)) in zip(axes.flat, PANELS.items(), strict=True):
         for name in results[0]["models"]:
             for source, (label, style) in SOURCES.items():
                 if column == "cosine" and source == "simulator":
@@ -130,12 +124,13 @@ def plot_gradients(
                     horizons, values.min(0), values.max(0), color=SHADES[name], alpha=0.12, lw=0
                 )
         axis.set_xscale("log", base=2)
-        axis.set_yscale(scale, **({"linthresh": 0.1} if scale == "symlog" else {}))
+        axis.set_xticks(horizons, [str(horizon) for horizon in horizons])
+        axis.set_yscale(scale, **({"linthresh": 0.01} if scale == "symlog" else {}))
         axis.set_title(title, fontsize=10)
-        axis.set_xlabel("horizon")
+        axis.set_xlabel("horizon", fontsize=9)
         axis.grid(alpha=0.3)
     figure.tight_layout()
-    handles, labels = axes[0].get_legend_handles_labels()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2,
                   fontsize=8, frameon=False)  # fmt: skip
     save(figure, folder, f"gradients-{task}")
@@ -190,9 +185,11 @@ def _values(results: Sequence[Result], name: str, source: str, column: str) -> n
     return np.asarray([r["models"][name]["gradients"][source][column] for r in results])
 
 
-def _cell(values: Sequence[float]) -> str:
-    return f"{np.mean(values):.2f} ({', '.join(f'{value:.2f}' for value in values)})"
+def _cell(values: Any) -> str:
+    """The median of the seeds, and their range where there are several."""
+    low, middle, high = (_short(value) for value in np.quantile(values, (0.0, 0.5, 1.0)))
+    return middle if len(values) == 1 else f"{middle} ({low} to {high})"
 
 
 def _short(value: float) -> str:
-    return f"{value:.2g}" if abs(value) < 100 else f"{value:.1e}"
+    return f"{value:.2g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")

@@ -10,8 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pwm_sdk.functional.activations import mish
+from pwm_sdk.functional.precision import full
+
+
+class Mish(nn.Module):
+    """`x tanh(softplus(x))`, as `torch.nn.Mish` and about three times cheaper on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..]` to `[..]`."""
+        return mish(x)
+
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "mish": nn.Mish,
+    "mish": Mish,
     "silu": nn.SiLU,
     "relu": nn.ReLU,
     "elu": nn.ELU,
@@ -68,7 +80,7 @@ class NormedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[.., in_dim]` to `[.., out_dim]`."""
-        return self.act(self.ln(super().forward(x)))
+        return self.act(self.ln(full(super().forward(x))))
 
 
 def world_model_mlp(
@@ -202,10 +214,10 @@ class StackedMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[*stack, N, in]` to `[*stack, N, out]`; no stack: `[.., in]` to `[.., out]`."""
         for layer, scale, shift in zip(self.layers, self.scales, self.shifts, strict=True):
-            x = layer(x)
+            x = full(layer(x))
             if not self.norm_first:
                 x = self.activation(x)
             x = torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), scale)
             if self.norm_first:
                 x = self.activation(x)
-        return self.head(x)
+        return full(self.head(x))

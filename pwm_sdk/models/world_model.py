@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pwm_sdk.checkpoints.fit import fit_tasks
 from pwm_sdk.checkpoints.pwm import pwm_world_model
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_world_model
 from pwm_sdk.functional.losses import two_hot_loss
+from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.twohot import two_hot_decode
-from pwm_sdk.models.conditioning import TaskContext, action_masks, join, new_embedding
+from pwm_sdk.models.conditioning import TaskContext, action_masks, join, look_up, new_embedding
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import latent_mlp, world_model_mlp
 from pwm_sdk.models.sizes import sized_settings
@@ -169,7 +169,11 @@ class WorldModel(Checkpointed):
         self.observation_std[index] = std.to(self.observation_std)
 
     def context(self, task: Tensor | TaskContext | None) -> TaskContext:
-        """Look up embedding and action mask of task ids `[..]`; pass the result as `task`."""
+        """Look up embedding and action mask of task ids `[..]`; pass the result as `task`.
+
+        Raises:
+            ValueError: without ids where the model has tasks, or (on the CPU) for unknown ones.
+        """
         if isinstance(task, TaskContext):
             return task
         if self.task_embedding is None:
@@ -178,7 +182,12 @@ class WorldModel(Checkpointed):
             raise ValueError(
                 f"task must be given: this model knows {self.num_tasks} tasks, got None"
             )
-        embedding = F.embedding(task, self.task_embedding, max_norm=1.0)
+        try:
+            embedding = look_up(self.task_embedding, task)
+        except IndexError as error:
+            raise ValueError(
+                f"task must be ids in 0..{self.num_tasks - 1}, got {task.unique().tolist()}"
+            ) from error
         return TaskContext(embedding, None if self.action_mask is None else self.action_mask[task])
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
@@ -227,7 +236,7 @@ class WorldModel(Checkpointed):
         self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
     ) -> Tensor:
         """Return raw outputs of the reward head, `[.., num_bins]` (scalar head: `[.., 1]`)."""
-        return self.reward_head(self.inputs(latent, action, task))
+        return full(self.reward_head(self.inputs(latent, action, task)))
 
     def reward(
         self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
@@ -253,7 +262,7 @@ class WorldModel(Checkpointed):
         """
         if self.termination_head is None:
             raise ValueError("episodic must be True to predict terminations, got False")
-        return self.termination_head(join(latent, self.context(task).embedding))
+        return full(self.termination_head(join(latent, self.context(task).embedding)))
 
     def terminated(self, latent: Tensor, task: Tensor | TaskContext | None = None) -> Tensor:
         """Tell whether latents `[.., D]` more likely than not ended their episode, `[.., 1]`."""

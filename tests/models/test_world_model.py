@@ -210,6 +210,9 @@ def test_errors_name_the_argument() -> None:
         model.encode(torch.zeros(4, 5), task)
     with pytest.raises(ValueError, match="task must be given: this model knows 2 tasks"):
         model.encode(torch.zeros(4, 3))
+    for strange in (2, -1):
+        with pytest.raises(ValueError, match=rf"task must be ids in 0\.\.1, got \[.*{strange}"):
+            model.encode(torch.zeros(2, 3), torch.tensor([0, strange]))
     with pytest.raises(ValueError, match="latent and action must have sizes 8 and 2, got"):
         model.next(torch.zeros(4, 8), torch.zeros(4, 1), task)
     with pytest.raises(ValueError, match="episodic must be True to predict terminations"):
