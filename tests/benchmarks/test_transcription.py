@@ -11,7 +11,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from transcription import PublishedActor, PublishedCritic, PublishedUpdate, PublishedWorldModel
 
-from pwm_sdk import PWM, Critic, FirstOrderActor, PWMConfig, WorldModel, keys
+from pwm_sdk import PWM, Critic, FirstOrderActor, PWMConfig, ReturnDeviation, WorldModel, keys
 
 OBSERVATIONS, ACTIONS, TASK = 7, 3, 2
 UPDATES = 3
@@ -39,7 +39,10 @@ def ours(published: PublishedUpdate, folder: Path, dtype: torch.dtype) -> PWM:
     published.save(file)
     config = PWMConfig.published(horizon=published.horizon)
     parts = (kind.from_checkpoint(file).to(dtype) for kind in (WorldModel, FirstOrderActor, Critic))
-    return PWM(*parts, config, generator=torch.Generator().manual_seed(5))
+    draws, scale = torch.Generator().manual_seed(5), ReturnDeviation()
+    if dtype == torch.float64:
+        scale.double()
+    return PWM(*parts, config, generator=draws, return_scale=scale)
 
 
 @pytest.mark.parametrize(
