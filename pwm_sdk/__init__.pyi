@@ -4,6 +4,7 @@ from .algorithms.behaviour_cloning import BehaviourCloning as BehaviourCloning
 from .algorithms.behaviour_cloning import BehaviourCloningConfig as BehaviourCloningConfig
 from .algorithms.dreamer_v3 import DreamerV3 as DreamerV3
 from .algorithms.dreamer_v3_config import DreamerV3Config as DreamerV3Config
+from .algorithms.population import Population as Population
 from .algorithms.ppo import PPO as PPO
 from .algorithms.ppo import PPOConfig as PPOConfig
 from .algorithms.published import PublishedModel as PublishedModel
@@ -26,6 +27,10 @@ from .data.chunks import to_tdmpc2_chunks as to_tdmpc2_chunks
 from .data.episode import make_episode as make_episode
 from .data.exports import to_minari as to_minari
 from .data.replay import ReplayBuffer as ReplayBuffer
+from .diagnostics.encoded import EncodedSimulator as EncodedSimulator
+from .diagnostics.gradients import gradient_statistics as gradient_statistics
+from .diagnostics.gradients import policy_gradients as policy_gradients
+from .diagnostics.landscape import return_landscape as return_landscape
 from .envs.factory import make_env as make_env
 from .envs.factory import make_gym as make_gym
 from .envs.factory import register_task as register_task
@@ -75,6 +80,7 @@ from .simulators.mujoco import MuJoCoModel as MuJoCoModel
 from .simulators.suite import make_simulator as make_simulator
 from .tasks import MT30 as MT30
 from .tasks import MT80 as MT80
+from .tasks import SINGLE_TASKS as SINGLE_TASKS
 from .tasks import Task as Task
 from .tasks import TaskSet as TaskSet
 from .testing import check_latent_model as check_latent_model

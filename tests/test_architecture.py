@@ -21,6 +21,7 @@ INTERNAL = {
     "keys": set(),
     "protocols": set(),
     "optim": set(),
+    "generators": set(),
     "tasks": set(),
     "functional": set(),
     "checkpoints": set(),
@@ -28,11 +29,11 @@ INTERNAL = {
     "rollout": {"functional", "keys", "protocols"},
     "planner": {"functional", "keys", "protocols"},
     "objectives": {"functional", "keys", "protocols"},
-    "data": {"keys", "checkpoints"},
+    "data": {"generators", "keys", "checkpoints"},
     "envs": {"keys", "protocols", "tasks", "simulators"},
     "simulators": {"functional", "keys", "protocols"},  # functional: shapes of rewards
     "testing": {"keys", "protocols", "models"},
-    "diagnostics": {"keys", "protocols", "models"},
+    "diagnostics": {"functional", "keys", "protocols", "rollout"},
     # functional: for metrics such as the share of saturated actions
     "algorithms": {
         "objectives",
@@ -40,6 +41,7 @@ INTERNAL = {
         "planner",
         "optim",
         "functional",
+        "generators",
         "keys",
         "protocols",
     },

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from pwm_sdk.data.dataset import DATASET, open_dataset
-from pwm_sdk.data.episode import (
-    ROW_KEYS,
-    check_episode,
-    make_episode,
-    select_tasks,
-    task_index,
-)
+from pwm_sdk.data.episode import check_episode, make_episode, task_index
+from pwm_sdk.data.kept import KeptEpisodes
 from pwm_sdk.data.ring import Ring
 from pwm_sdk.data.sampler import EpisodeSampler
-from pwm_sdk.data.store import describe, read_folder, write_folder
+from pwm_sdk.data.starts import Starts
 from pwm_sdk.keys import ACTION, OBSERVATION, REWARD, TASK, TERMINATED
 
 __all__ = ["ReplayBuffer", "make_episode"]
 
-_FORMAT, _VERSION = "pwm_sdk.replay", 1
-_BLOCK = 4096  # episodes that are copied at once
 
-
-class ReplayBuffer:
+class ReplayBuffer(KeptEpisodes):
     """Keeps whole episodes and samples windows of `slice_len` rows from them.
 
     A ring of rows over TorchRL's storage. When a new episode does not fit, the oldest episodes
@@ -131,6 +119,22 @@ class ReplayBuffer:
         rows = self._sampler.draw_rows([task_index(task) for task in tasks], count)
         return self._ring.gather(rows, (OBSERVATION, TASK)).to(self.device)
 
+    def starts(self, tasks: int | Sequence[int], count: int, seeds: int | Sequence[int]) -> Starts:
+        """Return an endless source of first observations of windows, all that a policy needs.
+
+        Args:
+            tasks: index (or `Task`) of one policy, or of each of P policies; repeats are welcome.
+            count: observations per policy and batch.
+            seeds: of a policy's own random numbers, one or P.
+
+        Returns:
+            A source whose `sample()` is a TensorDict [count] or [P, count].
+
+        Raises:
+            ValueError: If there are not as many seeds as policies.
+        """
+        return Starts(self._sampler, self._ring, tasks, count, seeds, self.device)
+
     def statistics(self, task: int) -> dict[str, Tensor]:
         """Return moments of a task's rows, each row counted once, fillers left out.
 
@@ -157,141 +161,10 @@ class ReplayBuffer:
         found["observation_std"] = found.pop("observation_var").sqrt()
         return found
 
-    def episodes(self, task: int | None = None) -> list[TensorDict]:
-        """Return the episodes [T+1] as they were added, oldest first, of all tasks or of one.
-
-        They are views, valid until the episode is evicted, or a copy where it wraps round the ring.
-        """
-        return list(self.iter_episodes(task))
-
-    def iter_episodes(self, task: int | None = None) -> Iterator[TensorDict]:
-        """Yield what `episodes` returns, one after the other."""
-        return self._ring.episodes(self._episodes_of(task))
-
-    def num_episodes(self, task: int | None = None) -> int:
-        """Return the number of episodes kept, of all tasks or of one."""
-        return len(self._episodes_of(task))
-
     @property
     def generator(self) -> torch.Generator:
         """Source of the replay's random numbers; its state says where `sample` goes on."""
         return self._sampler.generator
-
-    @property
-    def tasks(self) -> list[int]:
-        """Indices of the tasks with at least one episode, ascending."""
-        return self._sampler.episodes[:, 2].unique().tolist()
-
-    def __len__(self) -> int:
-        """Return the number of rows kept."""
-        return self._sampler.num_rows
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the rows, the length of each episode, oldest first, and the random state."""
-        state = self._sampler.state_dict()
-        state["length"] = self._sampler.episodes[:, 1].clone()
-        if len(self):
-            rows, _ = self._sampler.rows_of(self._sampler.episodes)
-            state.update(self._ring.gather(rows, ROW_KEYS))
-        return state
-
-    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Replace everything kept by a state; `sample` then continues to the bit where it was.
-
-        Raises:
-            ValueError: If the state has more rows than `capacity`, or an episode shorter than
-                `slice_len`.
-        """
-        lengths = state_dict["length"]
-        rows = TensorDict(
-            {key: state_dict[key] for key in ROW_KEYS if key in state_dict},
-            batch_size=[int(lengths.sum())],
-            device=self.device,
-        )
-        self._ring.check_room(lengths)
-        self._ring.clear()
-        self._sampler.load_state_dict({"generator": state_dict["generator"]})
-        if len(lengths):
-            self._ring.write(rows, lengths)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the whole state to a folder (safetensors and JSON), atomically."""
-        held = Counter(self._sampler.episodes[:, 2].tolist())
-        about = {"rows": len(self), "episodes": {str(task): held[task] for task in self.tasks}}
-        about = {"format": _FORMAT, "version": _VERSION, **about}
-        write_folder(path, self.state_dict(), about)
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Replace everything kept by what `save` wrote; settings stay those of this replay.
-
-        Raises:
-            FileNotFoundError: If there is no such folder.
-            ValueError: As `load_state_dict`, or if the folder holds something else.
-        """
-        self.load_state_dict(read_folder(path, format=_FORMAT, version=_VERSION)[0])
-
-    @classmethod
-    def from_dataset(
-        cls,
-        path: str | os.PathLike[str],
-        tasks: Sequence[int] | None = None,
-        slice_len: int = 17,
-        batch_size: int = 512,
-        device: str | torch.device = "cpu",
-        mapped: bool = True,
-        **settings: Any,
-    ) -> ReplayBuffer:
-        """Open a folder written by `save` or `from_tdmpc2_chunks` as a replay of its own.
-
-        Args:
-            path: the folder.
-            tasks: indices (or `Task`s) to keep; None keeps all.
-            slice_len: rows of a window.
-            batch_size: windows of a batch.
-            device: where batches come out, and where the rows are kept if they are copied.
-            mapped: leave the rows of `from_tdmpc2_chunks` on the disk, where each batch reads its
-                own; no episodes can be added then. False copies the rows of these tasks to
-                `device`. What `save` wrote is always copied.
-            **settings: further arguments of `ReplayBuffer`; `capacity` is the number of rows kept
-                unless it is given.
-
-        Raises:
-            FileNotFoundError: If there is no such folder.
-            ValueError: If a task has no episode in it, an episode is shorter than `slice_len`, the
-                folder holds something else, or mapped rows are given a `capacity`.
-        """
-        kept = None if tasks is None else [task_index(task) for task in tasks]
-        settings = {"slice_len": slice_len, "batch_size": batch_size, "device": device, **settings}
-        if describe(path).get("format") == DATASET:
-            found = open_dataset(path, kept, random=mapped)
-            if mapped and "capacity" in settings:
-                raise ValueError(f"capacity must be left out, got {settings['capacity']} mapped")
-            source = cls(**{**settings, "capacity": len(found.rows)})
-            source._ring.map(*found)
-            return source if mapped else cls._copy(source, settings)
-        state, _ = read_folder(path, format=_FORMAT, version=_VERSION)
-        if kept is not None:
-            state.update(select_tasks(state, kept))
-        replay = cls(**{"capacity": max(int(state["length"].sum()), slice_len), **settings})
-        replay.load_state_dict({**state, "generator": replay._sampler.generator.get_state()})
-        return replay
-
-    @classmethod
-    def _copy(cls, source: ReplayBuffer, settings: dict[str, Any]) -> ReplayBuffer:
-        """Copy the episodes of a mapped replay into one of its own."""
-        replay = cls(**{"capacity": len(source), **settings})
-        episodes = source._sampler.episodes
-        replay._ring.check_room(episodes[:, 1])
-        for block in episodes.split(_BLOCK):
-            rows, _ = source._sampler.rows_of(block)
-            copied = source._ring.gather(rows, ROW_KEYS).to(replay.device)
-            replay._ring.write(copied, block[:, 1])
-        return replay
-
-    def _episodes_of(self, task: int | None) -> Tensor:
-        """Return start, length and task of all episodes, or of one task's."""
-        table = self._sampler.episodes
-        return table if task is None else table[table[:, 2] == task_index(task)]
 
     def _check_batch_size(self, batch_size: int) -> None:
         """Raise ValueError for a batch without a window for each weighted task."""

@@ -12,6 +12,7 @@ from torchrl.data.replay_buffers.samplers import Sampler
 from torchrl.data.replay_buffers.storages import Storage
 
 from pwm_sdk.data.episode import task_index
+from pwm_sdk.generators import Generators
 
 __all__ = ["EpisodeSampler"]
 
@@ -99,7 +100,7 @@ class EpisodeSampler(Sampler):
         slot = torch.searchsorted(tables.cdf, points, right=True).clamp_max_(len(tables.cdf) - 1)
         marks = ((torch.arange(count + 1) + shift[1]) * self.recent).floor()
         low = torch.where(marks.diff() > 0, tables.recent_low[slot], tables.low[slot])
-        start, offset = tables.windows.draw(low, tables.high[slot], self.generator)
+        start, offset = tables.windows.draw(low, tables.high[slot], self._uniform(count))
         rows = (start + offset)[:, None] + torch.arange(self.slice_len)
         return rows.flatten().remainder_(self.capacity), {}
 
@@ -110,12 +111,31 @@ class EpisodeSampler(Sampler):
             ValueError: If a task has no episode.
         """
         tables = self._current()
-        if missing := set(tasks) - tables.slot.keys():
-            raise ValueError(f"tasks must be among {sorted(tables.slot)}, got {sorted(missing)}")
-        bounds = tables.row_bounds[[tables.slot[task] for task in tasks], :, None]
-        low, high = bounds.expand(-1, -1, count).unbind(1)
-        start, offset = tables.rows.draw(low, high, self.generator)
+        return self._draw(tables.rows, tables.row_bounds, tasks, self._uniform(len(tasks), count))
+
+    def draw_starts(self, tasks: Sequence[int], count: int, generators: Generators) -> Tensor:
+        """Draw first rows of windows [P, count], uniform over all windows of each of the P tasks.
+
+        The numbers of a policy come from its own stream of `generators`.
+
+        Raises:
+            ValueError: If a task has no episode.
+        """
+        tables = self._current()
+        uniform = generators.draw(lambda one: torch.rand(count, dtype=torch.float64, generator=one))
+        return self._draw(tables.windows, tables.window_bounds, tasks, uniform)
+
+    def _draw(self, pool: _Pool, bounds: Tensor, tasks: Sequence[int], uniform: Tensor) -> Tensor:
+        """Draw rows for each of P tasks by numbers [P, count] in [0, 1)."""
+        slots = self._current().slot
+        if missing := set(tasks) - slots.keys():
+            raise ValueError(f"tasks must be among {sorted(slots)}, got {sorted(missing)}")
+        low, high = bounds[[slots[task] for task in tasks]].unsqueeze(-1).unbind(1)
+        start, offset = pool.draw(low, high, uniform)
         return (start + offset).remainder_(self.capacity)
+
+    def _uniform(self, *shape: int) -> Tensor:
+        return torch.rand(shape, dtype=torch.float64, generator=self.generator)
 
     def rows_of(self, episodes: Tensor) -> tuple[Tensor, Tensor]:
         """Return each row of some `episodes` [.., 3] in the ring, and its place in its episode."""
@@ -160,10 +180,9 @@ class _Pool:
         self.start, self.ends = start, size.cumsum(0)
         self.begins = self.ends - size
 
-    def draw(self, low: Tensor, high: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw a number of each range [low, high); return its episode's start and its place."""
+    def draw(self, low: Tensor, high: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn numbers in [0, 1) into places of ranges [low, high): episode's start, and offset."""
         width = high - low
-        uniform = torch.rand(width.shape, dtype=torch.float64, generator=generator)
         number = low + (uniform * width).long().minimum(width - 1)  # the product can round up
         episode = torch.searchsorted(self.ends, number, right=True)
         return self.start[episode], number - self.begins[episode]
@@ -184,6 +203,7 @@ class _Tables:
         self.windows = _Pool(start, length - slice_len + 1)
         self.row_bounds = torch.stack([self.rows.begins[first], self.rows.ends[last]], dim=1)
         self.low, self.high = self.windows.begins[first], self.windows.ends[last]
+        self.window_bounds = torch.stack([self.low, self.high], dim=1)
         self.recent_low = self.windows.begins[last + 1 - newest]
         share = (self.high - self.low).double()
         if weights:

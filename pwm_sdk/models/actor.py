@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from pwm_sdk.checkpoints.pwm import pwm_actor
+from pwm_sdk.functional.gaussian import gaussian_log_prob
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
-from pwm_sdk.models.members import cut_member
+from pwm_sdk.models.members import cut_member, keep_members, stack_members
 
 
 class FirstOrderActor(Checkpointed):
@@ -131,6 +132,28 @@ class FirstOrderActor(Checkpointed):
                 action = torch.tanh(loc + scaled)
         return action if self.action_mask is None else action * self._spread(self.action_mask, loc)
 
+    def log_prob(self, loc: Tensor, noise: Tensor) -> Tensor:
+        r"""Return the log-density of what `noise` drew, as a function of the parameters.
+
+        .. math:: \ln N(x; \mu, \sigma^2) + const, \quad x = sg(\mu + \sigma \epsilon)
+
+        with mu the mean before the tanh, or behind it with `noise="after"`. The volume of the tanh
+        is left out: it depends on the action alone.
+
+        Args:
+            loc: means before the tanh, `[.., A]`.
+            noise: standard normal `[.., A]`.
+
+        Returns:
+            `[.., 1]`.
+        """
+        std, mean = self._spread(self.std, loc), torch.tanh(loc) if self.noise_after else loc
+        noise, log_std = ((mean + std * noise).detach() - mean) / std, std.log()
+        if self.action_mask is not None:
+            mask = self._spread(self.action_mask, loc)
+            noise, log_std = noise * mask, log_std * mask
+        return gaussian_log_prob(noise, log_std)
+
     def forward(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return actions `[.., A]`; without standard-normal `noise` `[.., A]` the mean ones."""
         return self.squash(self.loc(latent), noise)
@@ -139,6 +162,28 @@ class FirstOrderActor(Checkpointed):
         """Return policy `index` of a population alone, with copied weights and equal actions."""
         dims = self.settings["action_dims"]
         return cut_member(self, index, lambda: {"action_dims": dims and [dims[index]]})
+
+    def keep(self, members: Sequence[int]) -> FirstOrderActor:
+        """Return the population of some policies of this one, in the order given, copied."""
+        dims = self.settings["action_dims"]
+        return keep_members(
+            self, members, lambda: {"action_dims": dims and [dims[i] for i in members]}
+        )
+
+    @classmethod
+    def stack(cls, actors: Sequence[Self]) -> Self:
+        """Return the population of single policies, or of populations, copied.
+
+        Raises:
+            ValueError: for no policies, or settings other than `action_dims` and `std` that differ.
+        """
+        given = [actor.settings["action_dims"] for actor in actors]
+        sizes = [
+            dims or [actor.action_dim] * (actor.population or 1)
+            for dims, actor in zip(given, actors, strict=True)
+        ]
+        dims = [size for part in sizes for size in part] if any(given) else None
+        return stack_members(actors, {"action_dims": dims}, ["std"])
 
     def _spread(self, value: Tensor, like: Tensor) -> Tensor:
         """View `[1, A]` or `[P, 1, A]` so that it broadcasts against `[.., A]` or `[P, .., A]`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from pwm_sdk.checkpoints.pwm import pwm_critic
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
-from pwm_sdk.models.members import cut_member
+from pwm_sdk.models.members import cut_member, keep_members, stack_members
 
 
 class Critic(Checkpointed):
@@ -110,3 +110,19 @@ class Critic(Checkpointed):
     def member(self, index: int) -> Critic:
         """Return critic `index` of a population alone, with copied weights and equal values."""
         return cut_member(self, index, lambda: {"scale": float(self.value_scale[index])})
+
+    def keep(self, members: Sequence[int]) -> Critic:
+        """Return the population of some critics of this one, in the order given, copied."""
+        return keep_members(
+            self, members, lambda: {"scale": self.value_scale[list(members)].tolist()}
+        )
+
+    @classmethod
+    def stack(cls, critics: Sequence[Self]) -> Self:
+        """Return the population of single critics, or of populations, copied.
+
+        Raises:
+            ValueError: for no critics, or settings other than `scale` that differ.
+        """
+        scales = [unit for critic in critics for unit in critic.value_scale.reshape(-1).tolist()]
+        return stack_members(critics, {"scale": scales})

@@ -104,6 +104,34 @@ def world_model_mlp(
     return nn.Sequential(*layers)
 
 
+def latent_mlp(
+    in_dim: int,
+    hidden: Sequence[int],
+    latent_dim: int,
+    activation: str,
+    simnorm_size: int,
+    spectral_norm: bool = False,
+) -> nn.Sequential:
+    """Return normed blocks whose outputs are latents.
+
+    Args:
+        in_dim: input size.
+        hidden: hidden widths.
+        latent_dim: D.
+        activation: name in `ACTIVATIONS`.
+        simnorm_size: group size of the SimNorm behind the last LayerNorm; 0: LayerNorm alone.
+        spectral_norm: a Linear of spectral norm 1 in place of both.
+
+    Source: TD-MPC2 (SimNorm); PWM's program, its ablations (LayerNorm alone, spectral norm).
+    """
+    if not spectral_norm:
+        last = SimNorm(simnorm_size) if simnorm_size else nn.Identity()
+        return world_model_mlp(in_dim, hidden, latent_dim, activation, last)
+    network = world_model_mlp(in_dim, hidden, latent_dim, activation)
+    nn.utils.parametrizations.spectral_norm(network[-1])
+    return network
+
+
 def init_fan_in(module: nn.Module) -> nn.Module:
     """Redraw the weight of every Linear in `module` from N(0, 1/fan_in) and return the module.
 

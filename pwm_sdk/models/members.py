@@ -1,9 +1,11 @@
-"""Cutting one member out of a population."""
+"""Cutting members out of a population, and joining networks into one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+
+import torch
 
 from pwm_sdk.models.files import Checkpointed
 
@@ -25,12 +27,76 @@ def cut_member(module: Module, index: int, own: Callable[[], dict[str, Any]]) ->
     Raises:
         ValueError: if there is no population, or no such member.
     """
+    _check_index(index, _population(module))
+    weights = {name: value[index] for name, value in module.state_dict().items()}
+    return _build(module, {"population": None, **own()}, weights)
+
+
+def keep_members(
+    module: Module, members: Sequence[int], own: Callable[[], dict[str, Any]]
+) -> Module:
+    """Build the population of some members of another, in the given order, with copied weights.
+
+    Args:
+        module: as for `cut_member`.
+        members: 0-based, each at most once.
+        own: returns the constructor arguments in which members differ; called as in `cut_member`.
+
+    Raises:
+        ValueError: if there is no population, or if members are missing, unknown or repeated.
+    """
+    population = _population(module)
+    for index in members:
+        _check_index(index, population)
+    if not members or len(set(members)) != len(members):
+        raise ValueError(f"members must be named, each once, got {list(members)}")
+    weights = {name: value[list(members)] for name, value in module.state_dict().items()}
+    return _build(module, {"population": len(members), **own()}, weights)
+
+
+def stack_members(
+    modules: Sequence[Module], own: dict[str, Any], first_values: Sequence[str] = ()
+) -> Module:
+    """Build the population of single networks or populations, in order, with copied weights.
+
+    Args:
+        modules: networks of one class with equal settings.
+        own: the constructor arguments in which they may differ, for all together.
+        first_values: arguments that only say where weights start, and may differ too.
+
+    Raises:
+        ValueError: for no networks, or settings that differ.
+    """
+    if not modules:
+        raise ValueError("networks must not be empty, got none")
+    first, count, states = modules[0], 0, []
+    for module in modules:
+        for name, value in module.settings.items():
+            if name not in ("population", *own, *first_values) and value != first.settings[name]:
+                raise ValueError(f"{name} must be {first.settings[name]} in all, got {value}")
+        alone, state = module.settings["population"] is None, module.state_dict()
+        count += 1 if alone else module.settings["population"]
+        states.append({k: v.unsqueeze(0) if alone else v for k, v in state.items()})
+    weights = {name: torch.cat([state[name] for state in states]) for name in states[0]}
+    return _build(first, {"population": count, **own}, weights)
+
+
+def _population(module: Checkpointed) -> int:
     population = module.settings["population"]
     if population is None:
         raise ValueError("population must be given to have members, got None")
+    return population
+
+
+def _check_index(index: int, population: int) -> None:
     if not 0 <= index < population:
         raise ValueError(f"index must lie in 0..{population - 1}, got {index}")
-    alone = type(module)(**{**module.settings, "population": None, **own()})
-    alone.to(next(module.parameters()))  # its device and dtype
-    alone.load_state_dict({name: value[index] for name, value in module.state_dict().items()})
-    return alone
+
+
+def _build(module: Module, changed: dict[str, Any], weights: dict[str, Any]) -> Module:
+    """Build a module like another, without a trace in the global random numbers."""
+    with torch.random.fork_rng(devices=[]):
+        built = type(module)(**{**module.settings, **changed})
+    built.to(next(module.parameters()))  # its device and dtype
+    built.load_state_dict(weights)
+    return built

@@ -1,0 +1,75 @@
+"""Observations to start imagination from, from one random stream per policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import TensorDict
+
+from pwm_sdk.data.episode import task_index
+from pwm_sdk.data.ring import Ring
+from pwm_sdk.data.sampler import EpisodeSampler
+from pwm_sdk.generators import Generators
+from pwm_sdk.keys import OBSERVATION, TASK
+
+__all__ = ["Starts"]
+
+
+class Starts:
+    """First observations of the windows of a task, for one policy or P; see `ReplayBuffer.starts`.
+
+    Nothing else of a window is read. What a policy gets depends on its task and seed, not on who is
+    beside it. Episodes that join the replay are drawn from the next batch on.
+
+    Args:
+        sampler: knows where the windows are.
+        ring: has the rows.
+        tasks: index (or `Task`) of one policy, or of each of P policies.
+        count: observations per policy and batch.
+        seeds: of each policy's random numbers, one or P.
+        device: where batches come out.
+
+    Attributes:
+        generator: the streams; their state says where `sample` goes on.
+
+    Raises:
+        ValueError: If there are not as many seeds as policies, or fewer than one observation.
+    """
+
+    def __init__(
+        self,
+        sampler: EpisodeSampler,
+        ring: Ring,
+        tasks: int | Sequence[int],
+        count: int,
+        seeds: int | Sequence[int],
+        device: torch.device,
+    ) -> None:
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}")
+        self._alone = not isinstance(tasks, Sequence)
+        self.tasks = [task_index(t) for t in (tasks if isinstance(tasks, Sequence) else [tasks])]
+        many = seeds if isinstance(seeds, Sequence) else [seeds]
+        if len(many) != len(self.tasks) or isinstance(seeds, Sequence) is self._alone:
+            raise ValueError(f"seeds must be given as tasks are ({tasks}), got {seeds}")
+        self._sampler, self._ring, self.count, self.device = sampler, ring, count, device
+        self.generator = Generators(many)
+
+    def sample(self) -> TensorDict:
+        """Draw a batch.
+
+        Returns:
+            TensorDict [count], or [P, count]: observation [.., O], task [..] int64.
+
+        Raises:
+            ValueError: If a task has no episode in the replay.
+        """
+        rows = self._sampler.draw_starts(self.tasks, self.count, self.generator)
+        rows = rows[0] if self._alone else rows
+        return self._ring.gather(rows, (OBSERVATION, TASK)).to(self.device)
+
+    def keep(self, members: Sequence[int]) -> None:
+        """Go on for some of the policies alone, in the order given."""
+        self.tasks = [self.tasks[i] for i in members]
+        self.generator.set_state(self.generator.get_state()[list(members)])
