@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -10,6 +11,7 @@ from torch import Tensor
 from torchrl.data import ReplayBuffer as TorchRLReplayBuffer
 
 from pwm_sdk.data.episode import check_lengths
+from pwm_sdk.data.mapping import MappedFiles
 from pwm_sdk.data.sampler import EpisodeSampler
 from pwm_sdk.data.storage import RowStorage
 from pwm_sdk.keys import ACTION, OBSERVATION, TASK
@@ -28,12 +30,11 @@ class Ring:
 
     Attributes:
         rows: TensorDict [capacity], empty until the first episode.
-        mapped: the rows are kept elsewhere, so nothing can be written.
     """
 
     def __init__(self, sampler: EpisodeSampler, device: torch.device) -> None:
         self._sampler, self._device = sampler, device
-        self.mapped = False
+        self._files: MappedFiles | None = None
         self.rows: TensorDict = TensorDict()
 
     def check_room(self, lengths: Tensor) -> None:
@@ -42,7 +43,7 @@ class Ring:
         Raises:
             ValueError: If they cannot.
         """
-        if self.mapped:
+        if self._files is not None:
             raise ValueError("replay must own its rows to take in episodes, got mapped ones")
         check_lengths(lengths, self._sampler.slice_len, self._sampler.capacity)
 
@@ -67,12 +68,13 @@ class Ring:
         tasks = rows[TASK][begins.to(self._device)].cpu()
         sampler.append((start + begins) % capacity, lengths, tasks)
 
-    def map(self, rows: TensorDict, episodes: Tensor) -> None:
+    def map(self, rows: TensorDict, episodes: Tensor, files: MappedFiles) -> None:
         """Read rows [capacity] that are kept elsewhere.
 
         Args:
             rows: the rows, on the CPU.
             episodes: first row, number of rows and task of each episode, [episodes, 3] int64.
+            files: where they are kept.
 
         Raises:
             ValueError: If an episode is shorter than a window.
@@ -80,7 +82,7 @@ class Ring:
         self.check_room(episodes[:, 1])
         self._use(rows)
         self._sampler.append(*episodes.T)
-        self.mapped = True
+        self._files = files
 
     def clear(self) -> None:
         """Forget all rows."""
@@ -89,19 +91,26 @@ class Ring:
 
     def sample(self, count: int) -> TensorDict:
         """Return `count` rows that the sampler chose."""
-        return self._buffer.sample(count)
+        return self._trimmed(self._buffer.sample(count))
 
     def gather(self, index: Tensor, names: Sequence[str]) -> TensorDict:
         """Return some entries of the rows at `index` [..] int64, as TensorDict [..]."""
-        return self._storage.gather(index, names)
+        return self._trimmed(self._storage.gather(index, names))
 
     def episodes(self, table: Tensor) -> Iterator[TensorDict]:
         """Yield the episodes [T+1] of `table`, start, length and task of each, [episodes, 3]."""
         for block in table.split(_BLOCK):  # as Python numbers, millions of them take a lot of room
+            self._trimmed(block)
             for start, length, _ in block.tolist():
                 rows = self.rows[start : start + length]
                 over = length - len(rows)
                 yield torch.cat([rows, self.rows[:over]]) if over else rows
+
+    def _trimmed(self, read: Any) -> Any:
+        """Let go of what was read from files if it has become too much."""
+        if self._files is not None:
+            self._files.trim()
+        return read
 
     def _use(self, rows: TensorDict) -> None:
         """Keep the episodes in `rows`."""
