@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -91,26 +90,29 @@ class Ring:
 
     def sample(self, count: int) -> TensorDict:
         """Return `count` rows that the sampler chose."""
-        return self._trimmed(self._buffer.sample(count))
+        rows = self._buffer.sample(count)
+        self._trim()
+        return rows
 
     def gather(self, index: Tensor, names: Sequence[str]) -> TensorDict:
         """Return some entries of the rows at `index` [..] int64, as TensorDict [..]."""
-        return self._trimmed(self._storage.gather(index, names))
+        rows = self._storage.gather(index, names)
+        self._trim()
+        return rows
 
     def episodes(self, table: Tensor) -> Iterator[TensorDict]:
         """Yield the episodes [T+1] of `table`, start, length and task of each, [episodes, 3]."""
         for block in table.split(_BLOCK):  # as Python numbers, millions of them take a lot of room
-            self._trimmed(block)
+            self._trim()
             for start, length, _ in block.tolist():
                 rows = self.rows[start : start + length]
                 over = length - len(rows)
                 yield torch.cat([rows, self.rows[:over]]) if over else rows
 
-    def _trimmed(self, read: Any) -> Any:
+    def _trim(self) -> None:
         """Let go of what was read from files if it has become too much."""
         if self._files is not None:
             self._files.trim()
-        return read
 
     def _use(self, rows: TensorDict) -> None:
         """Keep the episodes in `rows`."""
