@@ -1,27 +1,35 @@
 """What each option of the quick recipe does: the same run with one of them changed at a time.
 
-Run `python benchmarks/ablate.py --seeds 3 --rounds 35`, or a part of it with
-`--variants recipe no-penalty --tasks walker-stand`.
+    python benchmarks/ablate.py --seeds 3 --rounds 35                  # options of the algorithm
+    python benchmarks/ablate.py --study regularization --seeds 3       # what regularises the model
+    python benchmarks/ablate.py --variants recipe no-penalty --tasks walker-stand
+
+A run that is finished is not run again, and one that was interrupted continues: a study can be run
+in parts, a few variants or seeds at a time, into the same folder.
 """
 
 from __future__ import annotations
 
+import csv
 import multiprocessing
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from machine import cores, settle
-from recipe import PRESETS, Preset
+from recipe import PRESETS, Preset, split_tasks
 from tqdm import tqdm
 
+from pwm_sdk import write_atomic
+
+PUBLISHED = Path(__file__).with_name("published_ablations.csv")
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -33,24 +41,51 @@ def _rounds(**changes: Any) -> Callable[[Preset], Preset]:
     return lambda preset: replace(preset, rounds_config=replace(preset.rounds_config, **changes))
 
 
-VARIANTS: dict[str, Callable[[Preset], Preset]] = {
-    "recipe": lambda preset: preset,
-    "no-variance-weights": _rounds(reward_weight_gain=0.0),
-    "no-penalty": _pwm(saturation=0.0),
-    "h-step-return": _pwm(actor_lam=None),
-    "no-target-critic": _pwm(target_tau=None),
-    "whole-episodes": lambda preset: replace(preset, whole_episodes=True),
-    "no-decay": _rounds(decay_share=0.0),
-    "no-average": lambda preset: replace(_pwm(average_tau=None)(preset), select_episodes=0),
+def _model(**changes: Any) -> Callable[[Preset], Preset]:
+    return lambda preset: replace(preset, world_model=preset.world_model | changes)
+
+
+def _batch(factor: float) -> Callable[[Preset], Preset]:
+    return lambda preset: replace(preset, batch=factor)
+
+
+STUDIES: dict[str, dict[str, Callable[[Preset], Preset]]] = {
+    "options": {
+        "recipe": lambda preset: preset,
+        "no-variance-weights": _rounds(reward_weight_gain=0.0),
+        "no-penalty": _pwm(saturation=0.0),
+        "h-step-return": _pwm(actor_lam=None),
+        "no-target-critic": _pwm(target_tau=None),
+        "whole-episodes": lambda preset: replace(preset, whole_episodes=True),
+        "no-decay": _rounds(decay_share=0.0),
+        "no-average": lambda preset: replace(_pwm(average_tau=None)(preset), select_episodes=0),
+    },
+    # The recipe has SiLU, LayerNorm and SimNorm; the published program has Mish for SiLU.
+    "regularization": {
+        "recipe": lambda preset: preset,
+        "mish": _model(activation="mish"),
+        "relu": _model(activation="relu"),
+        "no-simnorm": _model(simnorm_size=0),
+        "mish, no-simnorm": _model(activation="mish", simnorm_size=0),
+        "relu, no-simnorm": _model(activation="relu", simnorm_size=0),
+        "spectral-norm": _model(simnorm_size=0, spectral_norm=True),
+        "batch-x0.25": _batch(0.25),
+        "batch-x0.5": _batch(0.5),
+        "batch-x2": _batch(2.0),
+        "batch-x4": _batch(4.0),
+    },
 }
+VARIANTS = {name: change for study in STUDIES.values() for name, change in study.items()}
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Run the quick recipe with one option changed at a time and print a table of returns."""
+    """Run the quick recipe with one option changed at a time and print a table per task."""
 
-    variants: tuple[str, ...] = tuple(VARIANTS)
-    """Which changes to run."""
+    study: Literal["options", "regularization"] = "options"
+    """options: of algorithm and data. regularization: activation, SimNorm, spectral norm, batch."""
+    variants: tuple[str, ...] = ()
+    """Which changes to run; by default all of the study."""
     tasks: tuple[str, ...] = ("cartpole-swingup", "walker-stand", "cheetah-run")
     """Tasks, learned together; each run takes one core."""
     seeds: int = 3
@@ -64,11 +99,13 @@ class Arguments:
 
 
 def main() -> None:
-    """Run the study and print its table."""
+    """Run the study and print its tables."""
     arguments = tyro.cli(Arguments, description=Arguments.__doc__)
-    for name in arguments.variants:
-        if name not in VARIANTS:
-            raise SystemExit(f"--variants must be among {list(VARIANTS)}, got {name!r}")
+    study = STUDIES[arguments.study]
+    names = arguments.variants or tuple(study)
+    for name in names:
+        if name not in study:
+            raise SystemExit(f"--variants must be among {list(study)}, got {name!r}")
     preset = replace(
         PRESETS["quick"],
         tasks=arguments.tasks,
@@ -77,7 +114,7 @@ def main() -> None:
         plan_episodes=0,
     )
     settle()
-    pairs = [(name, seed) for seed in range(arguments.seeds) for name in arguments.variants]
+    pairs = [(name, seed) for seed in range(arguments.seeds) for name in names]
     with ProcessPoolExecutor(
         arguments.jobs or cores(), mp_context=multiprocessing.get_context("spawn")
     ) as executor:
@@ -85,43 +122,87 @@ def main() -> None:
         for _ in tqdm(as_completed(runs), total=len(runs), unit="run"):
             pass
     results = {pair: future.result() for future, pair in runs.items()}
-    text = table(arguments.variants, arguments.tasks, results)
-    (arguments.out / "report.md").write_text(text)
+    text = tables(names, arguments.tasks, results)
+    if arguments.study == "regularization":
+        text += "\n" + published_table()
+    write_atomic(arguments.out / f"{arguments.study}.md", lambda part: part.write_text(text))
     print(text)
 
 
 def run(preset: Preset, name: str, seed: int, out: Path) -> Rows:
-    """Run one variant with one seed in this process; the rows of its policies."""
+    """Run one variant with one seed in this process, suite by suite; the rows of its policies."""
     import torch
     from stages import SeedRun
 
     torch.set_num_threads(1)
     preset = VARIANTS[name](preset)
     folder = out / f"{name}-{preset.rounds}-{'+'.join(preset.tasks)}" / f"seed{seed}"
-    rows = SeedRun(
-        preset, seed, 1, 0, folder, device="cpu", budget=None, progress=lambda share, status: None
-    ).run()
+    parts, rows = len(split_tasks(preset, 1)), []
+    for part in range(parts):
+        rows += SeedRun(
+            preset,
+            seed,
+            parts,
+            part,
+            folder / f"part{part}",
+            device="cpu",
+            budget=None,
+            progress=lambda share, status: None,
+        ).run()
     return [row for row in rows if row["method"] == "pwm"]
 
 
-def table(
+def tables(
     variants: Sequence[str], tasks: Sequence[str], results: Mapping[tuple[str, int], Rows]
 ) -> str:
-    """Return the table as Markdown: mean and spread of returns over seeds, then seed by seed."""
+    """Return a table per task as Markdown: mean and deviation of returns, then seed by seed."""
+    seeds = sorted({seed for _, seed in results})
+    parts = []
+    for task in tasks:
+        lines = [
+            f"{task}, return:\n",
+            "| variant | mean | " + " | ".join(f"seed {seed}" for seed in seeds) + " |",
+            "| --- |" + " ---: |" * (1 + len(seeds)),
+        ]
+        for name in variants:
+            values = [
+                next(row["return"] for row in results[name, seed] if row["task"] == task)
+                for seed in seeds
+            ]
+            spread = f" +- {np.std(values, ddof=1):.0f}" if len(values) > 1 else ""
+            cells = [f"**{np.mean(values):.0f}{spread}**", *(f"{value:.0f}" for value in values)]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def published_table(path: Path = PUBLISHED) -> str:
+    """Return the published ablations as a table, with the doubts about their files below it.
+
+    Args:
+        path: CSV file with variant, task, mean, std and n_seeds, source and note of each figure.
+    """
+    with path.open(newline="") as file:
+        figures = list(csv.DictReader(file))
+    tasks = list(dict.fromkeys(figure["task"] for figure in figures))
     lines = [
+        "Published by PWM's authors, not measured here: mean +- standard deviation (seeds) of the "
+        "last logged return, on tasks of another simulator.\n",
         "| variant | " + " | ".join(tasks) + " |",
         "| --- |" + " ---: |" * len(tasks),
     ]
-    for name in variants:
-        runs = [rows for (variant, _), rows in results.items() if variant == name]
-        cells = []
-        for task in tasks:
-            values = [row["return"] for rows in runs for row in rows if row["task"] == task]
-            spread = f" +- {np.std(values, ddof=1):.0f}" if len(values) > 1 else ""
-            each = ", ".join(f"{value:.0f}" for value in values)
-            cells.append(f"**{np.mean(values):.0f}{spread}** ({each})")
+    for name in dict.fromkeys(figure["variant"] for figure in figures):
+        mine = {figure["task"]: figure for figure in figures if figure["variant"] == name}
+        cells = [_published_cell(mine[task]) if task in mine else "-" for task in tasks]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    notes = [f"- {f['variant']}, {f['task']} (`{f['source']}`): {f['note']}." for f in figures
+             if f["note"]]  # fmt: skip
+    return "\n".join([*lines, "\nDoubts, marked with *:\n", *notes]) + "\n"
+
+
+def _published_cell(figure: Mapping[str, str]) -> str:
+    mean, spread = float(figure["mean"]), float(figure["std"])
+    return f"{mean:.0f} +- {spread:.0f} ({figure['n_seeds']}){'*' * bool(figure['note'])}"
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from aggregates import Row, aggregate, matrix, tasks_of
+from machine import describe
 from plots import colors_of, plt, save
-from report import machine
 from scores import save_rows
 from stages import write_atomic
 from tables import label_of, table
@@ -41,7 +41,7 @@ def write_comparison(folder: Path, about: dict[str, Any]) -> str:
     rows = rows_of(results, about["baseline"])
     save_rows(folder, rows)
     plot_curves(folder, results)
-    text = comparison_text(folder.name, rows, about)
+    text = comparison_text(folder.name, rows, {"absent": load_absent(folder), **about})
     write_atomic(folder / "report.md", lambda part: part.write_text(text))
     return text
 
@@ -53,6 +53,15 @@ def load_results(folder: Path) -> list[dict[str, Any]]:
         raise ValueError(f"folder must hold a finished job, got none: {folder}")
     results = [json.loads(path.read_text()) for path in paths]
     return sorted(results, key=lambda r: (r["task"], r["method"], r["seed"]))
+
+
+def load_absent(folder: Path) -> list[str]:
+    """Say of each task and method that were asked for in vain why there is no job."""
+    lines = []
+    for path in sorted(folder.glob("*/*/absent.txt")):
+        task, method = path.parts[-3:-1]
+        lines.append(f"{label_of(method)} on {task}: {path.read_text()}.")
+    return lines
 
 
 def rows_of(results: Sequence[dict[str, Any]], baseline: str) -> list[Row]:
@@ -86,21 +95,29 @@ def comparison_text(name: str, rows: Sequence[Row], about: dict[str, Any]) -> st
     head = ["task", *map(label_of, methods)]
     parts = [
         f"# {name}: {', '.join(sizes)}",
-        f"`{about['command']}`, {about['minutes']:.1f} minutes (of this call), {machine()}.",
+        f"`{about['command']}`, {about['minutes']:.1f} minutes (of this call), {describe()}.",
         "Last evaluation of each job, mean over its seeds, +- standard deviation over seeds.",
         "## Return",
         table(head, _per_task(rows, tasks, methods, "return", 0)),
+        *(["Not run: " + " ".join(about["absent"])] if about.get("absent") else []),
     ]
     scored = list(dict.fromkeys(row["task"] for row in rows if "score" in row))
     if scored:
         parts += [
             f"## Share of the best return of {base}",
             table(head, _per_task(rows, scored, methods, "score", 2)),
-            "## Over all tasks",
-            "Of the shares above, with 95 % stratified bootstrap intervals over seeds; only seeds "
-            "that have every task.",
-            table(["method", "seeds", "IQM", "mean"], _aggregates(rows, scored, methods)),
         ]
+    parts += [
+        "## Over all tasks",
+        f"Interquartile mean (IQM) and mean of the shares above ({_count(len(scored), 'task')}), "
+        "and of the scaled returns (return over that of a very good policy: 1000 for dm_control, "
+        f"250 for hopper-forward, 600 for mass-spring; {_count(len(tasks), 'task')}). 95 % "
+        "stratified bootstrap intervals over seeds; only seeds that have every task.",
+        table(
+            ["method", "seeds", "share: IQM", "mean", "scaled: IQM", "mean"],
+            _aggregates(rows, {"score": scored, "scaled": tasks}, methods),
+        ),
+    ]
     costs = [[label_of(m), *_costs(rows, m)] for m in methods]
     parts += [
         "## Cost",
@@ -140,16 +157,17 @@ def _spread(values: np.ndarray, digits: int) -> str:
 
 
 def _aggregates(
-    rows: Sequence[Row], tasks: Sequence[str], methods: Sequence[str]
+    rows: Sequence[Row], columns: dict[str, Sequence[str]], methods: Sequence[str]
 ) -> list[list[str]]:
     lines = []
     for method in methods:
-        scores = matrix(rows, method, "score", tasks)
-        cells = ["-", "-"]
-        if scores.size:
-            found = aggregate(scores)
-            cells = [_interval(*found[name]) for name in ("IQM", "mean")]
-        lines.append([label_of(method), str(len(scores)), *cells])
+        cells, seeds = [], 0
+        for column, tasks in columns.items():
+            values = matrix(rows, method, column, tasks) if tasks else np.zeros((0, 0))
+            found = aggregate(values) if values.size else {}
+            cells += [_interval(*found[name]) if found else "-" for name in ("IQM", "mean")]
+            seeds = max(seeds, len(values))
+        lines.append([label_of(method), str(seeds), *cells])
     return lines
 
 
@@ -180,15 +198,8 @@ def plot_curves(folder: Path, results: Sequence[dict[str, Any]]) -> None:
             for method in methods:
                 mine = [r for r in results if r["task"] == task and r["method"] == method]
                 if mine:
-                    x, returns = common_grid([r["curve"] for r in mine], axis_name, unit)
-                    style = {"color": colors[method], "label": label_of(method)}
-                    if len(x) == 1:  # nothing was learned
-                        axis.axhline(returns.mean(), ls=":", lw=1.2, **style)
-                        continue
-                    axis.plot(x, returns.mean(0), lw=1.5, **style)
-                    axis.fill_between(
-                        x, returns.min(0), returns.max(0), color=colors[method], alpha=0.15, lw=0
-                    )
+                    _draw(axis, mine, axis_name, unit, colors[method])
+            _spread_out(axis)
             axis.set_xlabel(label)
             axis.grid(alpha=0.3)
         line[0].set_ylabel("return")
@@ -208,6 +219,24 @@ def plot_curves(folder: Path, results: Sequence[dict[str, Any]]) -> None:
     )
     figure.tight_layout()
     save(figure, folder, "curves")
+
+
+def _draw(axis: Any, mine: Sequence[dict[str, Any]], column: str, unit: float, color: str) -> None:
+    """Draw the seeds of a method: a curve with its band, or a level where no step was taken."""
+    style = {"color": color, "label": label_of(mine[0]["method"])}
+    if not any(result["steps"] for result in mine):
+        axis.axhline(np.mean([result["return"] for result in mine]), ls=":", lw=1.2, **style)
+        return
+    x, returns = common_grid([result["curve"] for result in mine], column, unit)
+    axis.plot(x, returns.mean(0), lw=1.5, **style)
+    axis.fill_between(x, returns.min(0), returns.max(0), color=color, alpha=0.15, lw=0)
+
+
+def _spread_out(axis: Any) -> None:
+    """Make the x axis logarithmic, from 0 on, where the shortest curve would not be seen."""
+    ends = [x[-1] for x in (line.get_xdata() for line in axis.lines) if len(x) == POINTS]
+    if ends and max(ends) > 20.0 * min(ends):
+        axis.set_xscale("symlog", linthresh=min(ends) / 4.0)
 
 
 def common_grid(

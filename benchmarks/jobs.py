@@ -20,6 +20,7 @@ from pwm_sdk import (
     EnvPool,
     ObservationBehaviour,
     Task,
+    make_episode,
     make_gym,
     run_episodes,
     summarize,
@@ -137,8 +138,39 @@ class Job:
             envs: environments side by side.
             steps: of each per batch.
         """
-        pool, policy = self.make_pool(envs), ObservationBehaviour(agent, self.device)
-        data = transitions(pool, ObservationBehaviour(agent.explore, self.device), steps)
+        policy = ObservationBehaviour(agent, self.device)
+        yield from self._batches(
+            ObservationBehaviour(agent.explore, self.device), policy, envs, steps
+        )
+
+    def play(
+        self, acting: Any, policy: Any, replay: Any, length: int | None = None
+    ) -> Iterator[int]:
+        """Step one environment until the budget is spent and keep its episodes.
+
+        Args:
+            acting: behaviour that acts.
+            policy: behaviour that is evaluated.
+            replay: a `ReplayBuffer`, which gets each episode when it ends, as task 0; episodes that
+                are shorter than its windows are left out.
+            length: keep episodes in pieces of so many steps; None: whole.
+
+        Yields:
+            Environment steps so far, after each.
+        """
+        rows: list[Any] = []
+        for batch in self._batches(acting, policy, 1, 1):
+            rows.append(batch)
+            if bool(batch["next", "done"]) or len(rows) == length:
+                if len(rows) >= replay.slice_len:
+                    replay.add(_episode(torch.cat(rows, 1)[0], replay.device))
+                rows = []
+            yield self.steps
+
+    def _batches(self, acting: Any, policy: Any, envs: int, steps: int) -> Iterator[TensorDictBase]:
+        """Yield transitions `[envs, steps]` until the budget is spent."""
+        pool = self.make_pool(envs)
+        data = transitions(pool, acting, steps)
         try:
             while self.goes_on(policy):
                 yield next(data)
@@ -159,6 +191,7 @@ class Job:
             "task": self.task.name,
             "seed": self.seed,
             **self.curve[-1],
+            "scaled": self.task.score(self.curve[-1]["return"], self.curve[-1]["success_last"]),
             "ms_per_action": self._latency(),
             "memory_mb": _peak_memory(),
             "curve": self.curve,
@@ -197,6 +230,13 @@ class _Counted(gymnasium.Wrapper):
     def step(self, action: Any) -> Any:
         self.job.count(1)
         return self.env.step(action)
+
+
+def _episode(rows: Any, device: torch.device) -> TensorDictBase:
+    """Lay out consecutive transitions `[T]` as an episode."""
+    after = rows["next"]
+    seen = torch.cat((rows["observation"][:1], after["observation"])).to(device)
+    return make_episode(seen, rows["action"], after["reward"], 0, after["terminated"])
 
 
 def _peak_memory() -> float:

@@ -17,6 +17,8 @@ SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "MALLOC_TOP_PAD_": str(1 << 26),
+    # TorchRL tells of every module that it imports.
+    "RL_LOGGING_LEVEL": "WARNING",
 }
 
 
@@ -38,6 +40,14 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def describe() -> str:
+    """The machine in words: cores, processor, GPU, torch."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{cores()} cores ({processor()}), {device}, torch {torch.__version__}"
 
 
 def load() -> str:

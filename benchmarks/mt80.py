@@ -129,6 +129,8 @@ def _check(arguments: Arguments, rounds: int) -> None:
         raise SystemExit(f"--seeds must be at least 1, got {arguments.seeds}")
     if rounds < 1:
         raise SystemExit(f"--rounds must be at least 1, got {rounds}")
+    if arguments.data is not None or arguments.checkpoint is not None:
+        raise SystemExit(f"--data and --checkpoint are not for --preset {arguments.preset}")
     if arguments.budget_minutes is not None and arguments.budget_minutes <= 0:
         raise SystemExit(f"--budget-minutes must be positive, got {arguments.budget_minutes}")
 

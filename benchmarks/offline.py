@@ -7,13 +7,13 @@ import dataclasses
 import json
 import multiprocessing
 import queue
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from extraction import HORIZON, TASK_SETS, OfflinePreset, Place, Policy, learn, load_model
+from inputs import check_inputs, open_data
 from machine import cores, settle
 from sharing import share_out
 from stages import keep_config
@@ -24,10 +24,9 @@ from pwm_sdk import (
     PolicyPrior,
     QEnsemble,
     ReplayBuffer,
-    TaskSet,
     TDMPC2Config,
     WorldModel,
-    from_tdmpc2_chunks,
+    model_size,
     train_offline,
 )
 
@@ -35,16 +34,7 @@ from pwm_sdk import (
 def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
     """Run what the command line asks for; rows of the table."""
     pretrain = arguments.preset == "published-pretrain"
-    for name, value in (("data", arguments.data), ("checkpoint", arguments.checkpoint)):
-        needed = name == "data" or not pretrain
-        if needed and (value is None or not value.exists()):
-            raise SystemExit(f"--{name} must name an existing path for this preset, got {value}")
-    if arguments.seeds < 1 or arguments.steps < 1:
-        raise SystemExit(
-            f"--seeds and --steps must be at least 1, got {arguments.seeds} and {arguments.steps}"
-        )
-    known = TASK_SETS[arguments.suite]
-    chosen = [known[name] for name in arguments.tasks] or list(known)
+    chosen = check_inputs(arguments, TASK_SETS[arguments.suite])
     names = ("size", "pretrain_steps", "pretrain_batch", "steps", "batch_size", "episodes")
     preset = OfflinePreset(
         suite=arguments.suite,
@@ -82,7 +72,8 @@ def run_offline(
     Each part leaves a file and is skipped where its file is there.
     """
     tasks = TASK_SETS[preset.suite]
-    store = open_data(data, folder / "data", tasks)
+    chosen = [tasks[name] for name in preset.tasks]
+    store = open_data(data, folder / "data", tasks, chosen, HORIZON + 1)
     if preset.pretrain:
         checkpoint = pretrain(preset, store, folder, device)
     if checkpoint is None:
@@ -113,19 +104,6 @@ def _show(bar: Any, news: Any) -> None:
         bar.update(news.get(timeout=0.5))
 
 
-def open_data(path: Path, out: Path, tasks: TaskSet) -> Path:
-    """Return a dataset folder: `path` itself, or `out` with its chunks converted into it."""
-    if (path / "manifest.json").exists():
-        return path
-    chunks = sorted(path.glob("*.pt"))
-    if not chunks:
-        raise SystemExit(f"--data must hold chunk_*.pt files or a dataset folder, got {path}")
-    if not (out / "manifest.json").exists():
-        print(f"converting {len(chunks)} chunks to {out}", file=sys.stderr)
-        from_tdmpc2_chunks(chunks, out, tasks)
-    return out
-
-
 def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> Path:
     """Train a world model, with its own values and policy prior, as PWM's was (rho 0.99)."""
     file = folder / "model.safetensors"
@@ -134,7 +112,9 @@ def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> P
     torch.manual_seed(0)
     tasks = TASK_SETS[preset.suite]
     model = WorldModel.from_size(preset.size, tasks).to(device)
-    q, prior = QEnsemble.for_model(model).to(device), PolicyPrior.for_model(model).to(device)
+    heads = model_size(preset.size, tasks).ensemble
+    q = QEnsemble.for_model(model, ensemble=heads).to(device)
+    prior = PolicyPrior.for_model(model).to(device)
     config = TDMPC2Config.pwm_pretraining(gamma=[task.discount for task in tasks])
     algorithm = TDMPC2(model, q, prior, config)
     replay = ReplayBuffer.from_dataset(

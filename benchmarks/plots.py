@@ -18,8 +18,18 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 # Readable with colour-blind eyes (Okabe and Ito).
-COLORS = {"pwm": "#0072B2", "mppi": "#E69F00", "cloning": "#009E73", "random": "#777777"}
-OTHERS = ("#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
+COLORS = {
+    "pwm": "#0072B2",
+    "mppi": "#E69F00",
+    "cloning": "#009E73",
+    "random": "#777777",
+    "shac": "#D55E00",
+    "tdmpc2": "#E69F00",  # beside mppi in no plot
+    "sac": "#CC79A7",
+    "ppo": "#56B4E9",
+    "dreamerv3": "#009E73",  # beside cloning in no plot
+}
+OTHERS = ("#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000", "#009E73", "#E69F00")
 # Marker and height within a bar, so that equal values stay apart.
 MARKS = {"PWM": ("D", -0.24), "TD-MPC2": ("s", 0.0), "DreamerV3(max over training)": ("^", 0.24)}
 MAXIMUM = {"metaworld": 2000.0, "dmcontrol": 1000.0}
@@ -44,7 +54,9 @@ def save(figure: Any, folder: Path, name: str) -> None:
 
 def colors_of(methods: Sequence[str]) -> dict[str, str]:
     """Return one colour per method, the same in all plots."""
-    others = iter(OTHERS * len(methods))
+    taken = {COLORS[method] for method in methods if method in COLORS}
+    free = [color for color in OTHERS if color not in taken] or list(OTHERS)
+    others = iter(free * len(methods))
     return {method: COLORS.get(method) or next(others) for method in methods}
 
 

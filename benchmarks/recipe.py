@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -12,6 +12,7 @@ from pwm_sdk import (
     MT80,
     PWM,
     Critic,
+    Disagreement,
     EnvPool,
     FirstOrderActor,
     GrowingBatch,
@@ -82,7 +83,7 @@ class Preset:
 
     tasks: tuple[str, ...] = QUICK_TASKS
     models: Literal["suite", "shared"] = "suite"
-    rounds: int = 67
+    rounds: int = 80
     readings: int = 5
     save_every: int = 5
     reading_episodes: int = 3
@@ -105,13 +106,14 @@ class Preset:
     every: tuple[int, int] = (1, 1)
     short: bool = False
     whole_episodes: bool = False
+    batch: float = 1.0  # times the plans' rows
+    world_model: dict[str, Any] = field(default_factory=dict)  # arguments in place of these here
     pwm: PWMConfig = QUICK_PWM
     rounds_config: RoundConfig = field(default_factory=RoundConfig)
 
 
 PRESETS = {
     "quick": Preset(
-        rounds=80,
         rounds_config=RoundConfig(std=(0.6, 0.2), std_share=0.5, decay_share=0.3, decay_floor=0.02),
     ),
     "smoke": Preset(
@@ -148,7 +150,7 @@ def plan_of(task: Task, preset: Preset) -> TaskPlan:
         times = task.episode_length // plan.length
         counts = (max(1, n // times) for n in (plan.episodes, plan.seed_episodes))
         plan = TaskPlan(plan.gamma, plan.rows, task.episode_length, *counts)
-    return plan
+    return replace(plan, rows=round(plan.rows * preset.batch))
 
 
 def chosen_tasks(preset: Preset) -> list[Task]:
@@ -183,7 +185,7 @@ def build(
     tasks = shares[part]
     rows = [sum(plan_of(task, preset).rows for task in share) for share in shares]
     plans = [plan_of(task, preset) for task in tasks]
-    model, optimizer = _model(preset, device)
+    model, optimizer = make_model(preset, device)
     # A shared model starts equal everywhere; from here on every process draws its own numbers.
     stream = 1000 * seed + part
     torch.manual_seed(stream)
@@ -194,7 +196,7 @@ def build(
         ]
         if mine:
             learners.append(
-                _learner(preset, model, mine, preset.starts[k], preset.every[k], device)
+                make_learner(preset, model, mine, preset.starts[k], preset.every[k], device)
             )
     replay = ReplayBuffer(
         400_000,
@@ -220,7 +222,7 @@ def build(
     )
 
 
-def _model(preset: Preset, device: str) -> tuple[WorldModel, torch.optim.Optimizer]:
+def make_model(preset: Preset, device: str = "cpu") -> tuple[WorldModel, torch.optim.Optimizer]:
     sizes = [task.action_dim for task in MT80]
     width = (preset.hidden, preset.hidden)
     model = WorldModel(
@@ -233,8 +235,8 @@ def _model(preset: Preset, device: str) -> tuple[WorldModel, torch.optim.Optimiz
         encoder_hidden=(preset.hidden,),
         num_bins=0,
         action_dims=sizes,
-        activation="silu",
         standardize=True,
+        **({"activation": "silu"} | preset.world_model),
     )
     init_fan_in(model).to(device)
     encoder = list(model.encoder.parameters())
@@ -263,9 +265,9 @@ def make_actor(preset: Preset, tasks: Sequence[Task]) -> FirstOrderActor:
     )
 
 
-def _learner(
+def make_learner(
     preset: Preset,
-    model: WorldModel,
+    model: WorldModel | Disagreement,
     mine: Sequence[tuple[Task, TaskPlan]],
     starts: int,
     every: int,

@@ -7,16 +7,14 @@ python benchmarks/report.py runs/mine --benchmark MT30   # beside the published 
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 from aggregates import Row, tasks_of
+from machine import describe
 from notes import SCORES, SEEDS, aggregate_note, fill, incomplete, published_note
 from plots import Curves, plot_bars, plot_curves, plot_profile
 from published import Published
@@ -76,7 +74,7 @@ def write_report(
     """
     check_rows(rows)
     save_rows(folder, rows)
-    about = {"minutes": minutes, "command": command, "machine": machine(), "benchmark": benchmark}
+    about = {"minutes": minutes, "command": command, "machine": describe(), "benchmark": benchmark}
     write_json(folder / "run.json", about)
     return _write(folder, rows, about)
 
@@ -153,21 +151,6 @@ def _curves(folder: Path) -> Curves:
                 line = lines.setdefault(task, {}).setdefault(seed, [])
                 line.append((point["seconds"] / 60.0, summary["return"]))
     return lines
-
-
-def machine() -> str:
-    """Name the machine: cores, processor, torch."""
-    processor = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [
-            line.split(":")[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        processor = models[0] if models else processor
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{os.cpu_count()} cores ({processor}), {device}, torch {torch.__version__}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Compare methods on single tasks under equal budgets, side by side, and print the table.
 
     python benchmarks/single_task.py                    # preset "quick"
-    python benchmarks/single_task.py --preset smoke     # the same path in seconds
+    python benchmarks/single_task.py --preset smoke     # the same path, tiny
+    python benchmarks/single_task.py --preset comparison --seeds 3
     python benchmarks/single_task.py --methods pwm sac --tasks walker-walk hopper-hop --seeds 5 \
         --budget-steps 1000000 --name million
     python benchmarks/single_task.py --plugin mine.py --methods mine ppo   # a method of your own
@@ -30,9 +31,16 @@ from machine import settle
 from mt80 import _end_with_parent
 from stages import keep_config
 
-TASKS = ("cartpole-swingup", "walker-stand")
+TASKS = {
+    "quick": ("cartpole-swingup", "walker-stand"),
+    "comparison": ("cartpole-swingup", "hopper-forward", "walker-walk", "mass-spring"),
+    "paper": ("hopper-hop", "walker-run", "mass-spring"),
+    "smoke": ("cartpole-swingup",),
+}
+METHODS = ("pwm", "shac", "tdmpc2", "sac", "ppo", "dreamerv3", "random")
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"minutes": 2.0, "readings": 6},
+    "quick": {"minutes": 1.5, "readings": 6},
+    "comparison": {"minutes": 1.0, "readings": 5, "reading_episodes": 2, "final_episodes": 6},
     "paper": {"steps": 1_000_000, "readings": 20},
     "smoke": {
         "steps": 300,
@@ -51,12 +59,13 @@ class Arguments:
     Results go to OUT/NAME. Give the same command again to continue an interrupted comparison.
     """
 
-    preset: Literal["quick", "paper", "smoke"] = "quick"
-    """Budget of a job. quick: two minutes. paper: a million steps. smoke: a few hundred."""
-    methods: tuple[str, ...] = ("pwm", "sac", "ppo", "random")
+    preset: Literal["quick", "comparison", "paper", "smoke"] = "quick"
+    """Budget of a job. quick: 90 seconds on 2 tasks. comparison: a minute on 4 tasks of 1 to 159
+    actions. paper: a million steps on 3 tasks. smoke: a few hundred steps on a task."""
+    methods: tuple[str, ...] = METHODS
     """Which methods, by name."""
     tasks: tuple[str, ...] = ()
-    """Which tasks, by name; by default two of dm_control, for smoke the first of them."""
+    """Which tasks, by name, instead of the preset's."""
     seeds: int = 1
     """Number of seeds (0, 1, ...)."""
     budget_minutes: float | None = None
@@ -98,8 +107,9 @@ def main() -> None:
     folder = arguments.out / (arguments.name or f"single-{arguments.preset}")
     begin = time.perf_counter()
     try:
-        settings, entries = plan(arguments)
+        settings, entries, absent = plan(arguments)
         keep_config(folder, asdict(settings))
+        keep_absent(folder, absent)
         failed = run_all(entries, settings, folder, arguments)
     except ValueError as error:
         raise SystemExit(str(error)) from None
@@ -115,14 +125,18 @@ def main() -> None:
         raise SystemExit(f"{len(failed)} of {len(entries)} jobs failed (see error.txt): {names}")
 
 
-def plan(arguments: Arguments) -> tuple[Any, list[Entry]]:
-    """Check the command line; return the settings of a job and the jobs.
+def plan(arguments: Arguments) -> tuple[Any, list[Entry], dict[tuple[str, str], str]]:
+    """Check the command line.
+
+    Returns:
+        The settings of a job, the jobs, and why a task and method that were asked for have none.
 
     Raises:
-        ValueError: for unknown methods, tasks or files, or senseless numbers.
+        ValueError: for unknown methods, tasks or files, senseless numbers, or a method that can
+            learn none of the tasks.
     """
     from jobs import Settings
-    from methods import find_method, load_plugins
+    from methods import find_method, load_plugins, obstacle
 
     from pwm_sdk import make_gym
 
@@ -131,15 +145,33 @@ def plan(arguments: Arguments) -> tuple[Any, list[Entry]]:
         raise ValueError(f"seeds must be at least 1, got {arguments.seeds}")
     for name in arguments.methods:
         find_method(name)
-    tasks = arguments.tasks or (TASKS[:1] if arguments.preset == "smoke" else TASKS)
+    tasks = arguments.tasks or TASKS[arguments.preset]
+    absent = {}
     for name in tasks:
-        make_gym(name).close()
+        env = make_gym(name)
+        env.close()
+        reasons = {method: obstacle(method, env.task) for method in arguments.methods}
+        absent |= {(name, method): why for method, why in reasons.items() if why is not None}
+    for name in arguments.methods:
+        if all((task, name) in absent for task in tasks):
+            why = absent[tasks[0], name]
+            raise ValueError(f"tasks must hold one for {name}, got {', '.join(tasks)}: {why}")
     values = dict(PRESETS[arguments.preset])
     if arguments.budget_minutes is not None or arguments.budget_steps is not None:
         values.update(minutes=arguments.budget_minutes, steps=arguments.budget_steps)
     seeds = range(arguments.seeds)
-    entries = [Entry(m, t, s) for s in seeds for t in tasks for m in arguments.methods]
-    return Settings(device=arguments.device, **values), list(dict.fromkeys(entries))
+    pairs = [(m, t) for t in tasks for m in arguments.methods if (t, m) not in absent]
+    entries = [Entry(*pair, seed) for seed in seeds for pair in pairs]
+    return Settings(device=arguments.device, **values), list(dict.fromkeys(entries)), absent
+
+
+def keep_absent(folder: Path, absent: dict[tuple[str, str], str]) -> None:
+    """Note in each job's place why it is not run, and tell."""
+    for (task, method), why in absent.items():
+        place = folder / task / method
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "absent.txt").write_text(why)
+        print(f"{task} {method}: not run, {why}", file=sys.stderr, flush=True)
 
 
 def run_all(entries: list[Entry], settings: Any, folder: Path, arguments: Arguments) -> list[Entry]:

@@ -33,7 +33,9 @@ def keep_config(folder: Path, config: dict[str, Any]) -> None:
     """Write the settings beside the results, or refuse where results of other settings lie."""
     path = folder / "config.json"
     config = json.loads(json.dumps(config))
-    if path.exists() and json.loads(path.read_text()) != config:
+    others = path.exists() and json.loads(path.read_text()) != config
+    # A conversion of data belongs to no settings, and a run that ended before it began has no more.
+    if others and {entry.name for entry in folder.iterdir()} - {path.name, "data"}:
         raise SystemExit(
             f"{folder} holds a run with other settings (see config.json): choose another --name"
         )

@@ -1,147 +1,109 @@
-"""Measure how fast environments step and print the table.
+"""Measure how fast everything is, in one process with variants interleaved, and print the tables.
 
-    python benchmarks/throughput.py                        # all 80 tasks, about four minutes
-    python benchmarks/throughput.py --tasks mw-reach cup-spin --steps 50
+    python benchmarks/throughput.py                            # all groups, about ten minutes
+    python benchmarks/throughput.py --groups update --limit 60 # also updates of up to a minute
+    python benchmarks/throughput.py --groups environments --tasks mw-reach cup-spin --steps 50
+    python benchmarks/throughput.py --profile                  # a trace and the ten largest costs
 
-The tables go to benchmarks/results/<date>_<machine>/ as environments.md and environments.csv.
+Everything goes to benchmarks/results/<date>_<machine>/ as Markdown and CSV.
 """
 
 from __future__ import annotations
 
-import csv
 import datetime
-import platform
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from statistics import median
-from typing import Annotated
+from typing import Annotated, Literal
 
 import machine
+import stepping_report
 import tyro
-from stepping import VARIANTS, Plan, Reading, Workers, measure
+from stepping import Plan, Workers, measure
 from tqdm import tqdm
 
 from pwm_sdk import MT80
 
-SUITES = ("dm_control, stock", "dm_control, custom", "Meta-World")
-PACKAGES = ("mujoco", "dm_control", "metaworld", "torchrl")
+Name = Literal["update", "model", "action", "sampling", "environments"]
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time environment steps against bare physics, in one process and in several."""
+    """Time updates, training steps, actions, sampling and environment steps."""
 
+    groups: tuple[Name, ...] = ("update", "model", "action", "sampling", "environments")
+    """What to time."""
+    sizes: tuple[int, ...] = (5, 48)
+    """Published sizes, in millions of parameters."""
+    batches: tuple[int, ...] = (64, 512)
+    """Starts of an update, windows of a training step."""
+    observations: tuple[int, ...] = (1, 16, 128)
+    """Observations that actions are chosen for at once."""
+    rows: tuple[int, ...] = (200_000, 2_000_000, 20_000_000)
+    """Rows of the datasets to sample from; they take 29 bytes each in the temporary folder."""
+    rounds: int = 5
+    """Readings of each variant, interleaved; the tables have medians and quartiles."""
+    limit: float = 10.0
+    """Seconds; what would take longer for a single call is named and not measured."""
+    device: str = "cpu"
+    """Where models run."""
+    threads: int = 1
+    """Threads of torch; with one, seconds are those of the processor."""
     tasks: tuple[str, ...] = ()
-    """Tasks by name; all 80 if none is given."""
+    """Environments by task; all 80 if none is given."""
     steps: int = 100
-    """Agent steps of one reading."""
-    rounds: int = 3
-    """Readings of each variant, interleaved; the table has their medians."""
+    """Agent steps of one reading of an environment."""
     workers: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Processes that step at once; one per core by default."""
-    out: Path = Path(__file__).resolve().parent / "results"
-    """Folder of all results."""
+    """Processes that step environments at once; one per core by default."""
+    profile: bool = False
+    """Only write a trace and the ten largest costs, of the first size and batch."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """Folder of the results; by default benchmarks/results/<date>_<machine>."""
 
 
 def main() -> None:
     """Measure, print and write."""
     arguments = tyro.cli(Arguments, description=Arguments.__doc__)
+    names = _checked(arguments)
+    folder = arguments.out or _folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    if arguments.profile or set(arguments.groups) != {"environments"}:
+        import groups  # with torch, which processes that step environments import in vain
+
+        groups.run(arguments, folder)
+    if "environments" in arguments.groups and not arguments.profile:
+        _environments(arguments, names, folder)
+    print(f"Written to {folder}")
+
+
+def _environments(arguments: Arguments, names: list[str], folder: Path) -> None:
     plan = Plan(arguments.steps, arguments.rounds, arguments.workers or machine.cores())
-    names = _checked(arguments, plan)
     load = machine.load()
     with Workers(plan.workers) as workers:
         progress = tqdm(names, disable=not sys.stderr.isatty())
         readings = [measure(name, plan, workers) for name in progress]
-    text = report(readings, plan, load)
-    folder = arguments.out / f"{datetime.date.today()}_{machine.slug()}"
-    folder.mkdir(parents=True, exist_ok=True)
+    text = stepping_report.report(readings, plan, load)
     (folder / "environments.md").write_text(text, encoding="utf-8")
-    _write_csv(folder / "environments.csv", readings)
+    stepping_report.write_csv(folder / "environments.csv", readings)
     print(text)
-    print(f"Written to {folder}")
 
 
-def _checked(arguments: Arguments, plan: Plan) -> list[str]:
-    for name in ("steps", "rounds", "workers"):
+def _folder() -> Path:
+    results = Path(__file__).resolve().parent / "results"
+    return results / f"{datetime.date.today()}_{machine.slug()}"
+
+
+def _checked(arguments: Arguments) -> list[str]:
+    """Names of the environments, once every argument makes sense."""
+    for name in ("batches", "observations", "rows", "rounds", "threads", "steps", "workers"):
         given = getattr(arguments, name)
-        if given is not None and given < 1:
-            raise SystemExit(f"--{name} must be at least 1, got {given}")
+        for value in given if isinstance(given, tuple) else (given,):
+            if value is not None and value < 1:
+                raise SystemExit(f"--{name} must be at least 1, got {value}")
     try:
         return [MT80[name].name for name in arguments.tasks or MT80.names]
     except ValueError as error:
         raise SystemExit(f"--tasks: {error}") from error
-
-
-def report(readings: Sequence[Reading], plan: Plan, load: str) -> str:
-    """The tables as Markdown: one row per suite, then one per task."""
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    head = ("tasks", "bare physics", "one process", "of bare", "TorchRL")
-    head = (*head, f"{plan.workers} workers", "gain", "reset, ms")
-    rows = [_suite_row(suite, readings) for suite in SUITES]
-    lines = [
-        "# Environment steps per second",
-        "",
-        f"{machine.cores()} cores ({machine.processor()}), {load} before the run, "
-        f"Python {platform.python_version()}, {packages}.",
-        "",
-        f"Agent steps (two control steps each), random actions, medians of {plan.rounds} readings "
-        f"of at most {plan.steps} steps",
-        "and, for a suite, over its tasks; resets are not counted. Bare physics replays the same",
-        "episode in the engine alone. One process: `make_gym`; TorchRL: `rollout` of `make_env`;",
-        "all three per second of processor time. Workers: `make_gym` in several processes at",
-        "once, all their steps per second that passed, and their gain over one process; other work",
-        "on the machine lowers both.",
-        "",
-        _line(("suite", *head)),
-        _line(["---"] + ["---:"] * len(head)),
-        *(_line(row) for row in rows if row),
-        "",
-        _line(("task", *head[1:])),
-        _line(["---"] + ["---:"] * (len(head) - 1)),
-        *(_line((reading.task, *_cells([reading]))) for reading in readings),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _suite_row(suite: str, readings: Sequence[Reading]) -> tuple[str, ...]:
-    mine = [reading for reading in readings if reading.suite == suite]
-    return (suite, str(len(mine)), *_cells(mine)) if mine else ()
-
-
-def _cells(readings: Sequence[Reading]) -> tuple[str, ...]:
-    """Medians over tasks; ratios are medians of the tasks' ratios."""
-    rates = [reading.steps_per_second for reading in readings]
-    bare, gym, torchrl, workers = (median(r[kind] for r in rates) for kind in VARIANTS)
-    share = median(r["gym"] / r["bare"] for r in rates)
-    gain = median(r["workers"] / r["gym"] for r in rates)
-    reset = median(reading.reset_ms for reading in readings)
-    return (
-        f"{bare:,.0f}",
-        f"{gym:,.0f}",
-        f"{share:.0%}",
-        f"{torchrl:,.0f}",
-        f"{workers:,.0f}",
-        f"x{gain:.2f}",
-        f"{reset:.1f}",
-    )
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _write_csv(path: Path, readings: Sequence[Reading]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["task", "suite", *(f"{kind}_steps_per_s" for kind in VARIANTS), "reset_ms"]
-        )
-        for reading in readings:
-            rates = [f"{reading.steps_per_second[kind]:.1f}" for kind in VARIANTS]
-            writer.writerow([reading.task, reading.suite, *rates, f"{reading.reset_ms:.2f}"])
 
 
 if __name__ == "__main__":

@@ -28,6 +28,10 @@ from .data.episode import make_episode as make_episode
 from .data.exports import to_minari as to_minari
 from .data.prefetch import Prefetcher as Prefetcher
 from .data.replay import ReplayBuffer as ReplayBuffer
+from .diagnostics.encoded import EncodedSimulator as EncodedSimulator
+from .diagnostics.gradients import gradient_statistics as gradient_statistics
+from .diagnostics.gradients import policy_gradients as policy_gradients
+from .diagnostics.landscape import return_landscape as return_landscape
 from .envs.factory import make_env as make_env
 from .envs.factory import make_gym as make_gym
 from .envs.factory import register_task as register_task
@@ -77,6 +81,7 @@ from .simulators.mujoco import MuJoCoModel as MuJoCoModel
 from .simulators.suite import make_simulator as make_simulator
 from .tasks import MT30 as MT30
 from .tasks import MT80 as MT80
+from .tasks import SINGLE_TASKS as SINGLE_TASKS
 from .tasks import Task as Task
 from .tasks import TaskSet as TaskSet
 from .testing import check_latent_model as check_latent_model

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,8 @@ def optimize(
     *,
     population: int | None = None,
     synchronize: bool = False,
+    watch: FiniteWatch | None = None,
+    name: str = "loss",
 ) -> Tensor:
     """Zero gradients, back-propagate, check, clip and step.
 
@@ -28,6 +31,9 @@ def optimize(
             by its own norm.
         synchronize: average gradients over the processes of `torch.distributed` before clipping,
             so that replicas that start equal stay equal.
+        watch: notes whether loss and gradient are finite instead of reading it here; a step that
+            is not finite is then left out on the device, which needs a fused optimizer.
+        name: of the loss, as `watch` knows it.
 
     Returns:
         Gradient norm before clipping, `[]`, or `[P]` for a population.
@@ -38,7 +44,7 @@ def optimize(
     """
     if loss.numel() != 1:
         raise ValueError(f"loss must be a scalar, got shape {list(loss.shape)}")
-    if not bool(torch.isfinite(loss)):
+    if watch is None and not bool(torch.isfinite(loss)):
         raise ValueError(f"loss must be finite, got {loss.item()}")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -50,10 +56,11 @@ def optimize(
     if synchronize:
         average_over_processes(gradients)
     norm = _norms(gradients, population)
-    if not bool(torch.isfinite(norm).all()):
+    bad = None if watch is None else watch.note(name, loss, norm)
+    if watch is None and not bool(torch.isfinite(norm).all()):
         optimizer.zero_grad(set_to_none=True)
         raise ValueError(f"gradients must be finite, got norm {norm.tolist()}")
-    if max_norm is not None and bool((norm > max_norm).any()):
+    if max_norm is not None and (bad is not None or bool((norm > max_norm).any())):
         factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
         if population is None:
             torch._foreach_mul_(gradients, factor)
@@ -61,8 +68,82 @@ def optimize(
             torch._foreach_mul_(
                 gradients, [factor.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
             )
-    optimizer.step()
+    _step(optimizer, bad)
     return norm
+
+
+def _step(optimizer: Any, bad: Tensor | None) -> None:
+    """Step, unless `bad` is 1: fused optimizers leave a step out without the host knowing."""
+    if bad is None:
+        optimizer.step()
+        return
+    if not getattr(optimizer, "_step_supports_amp_scaling", False):
+        raise ValueError(f"optimizer must be fused to be watched, got {type(optimizer)}")
+    optimizer.found_inf = bad
+    optimizer.step()
+    optimizer.found_inf = None
+
+
+class FiniteWatch:
+    """Notes where numbers were not finite, on the device, and tells when it is asked.
+
+    Args:
+        names: of what is watched.
+        every: 1: `note` reads at once and raises. Larger: nothing waits for the device until
+            `read` is called, once in so many updates.
+        device: of the numbers.
+
+    Raises:
+        ValueError: for `every` below 1.
+    """
+
+    def __init__(
+        self, names: Sequence[str], every: int = 1, device: torch.device | str = "cpu"
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self.names, self.every = list(names), every
+        self._seen = torch.zeros(len(self.names), device=device)
+
+    @torch.no_grad()
+    def note(self, name: str, *values: Tensor) -> Tensor | None:
+        """Take in tensors; returns None, or with `every > 1` a scalar 1 where they are not finite.
+
+        Raises:
+            ValueError: with `every = 1`, if a number is NaN or infinite.
+        """
+        total: Any = sum(value.detach().sum() for value in values)
+        probe = 0.0 * total
+        if self.every == 1:
+            if bool(probe.isnan()):
+                raise ValueError(f"{name} must be finite, got NaN or infinity")
+            return None
+        self._seen[self.names.index(name)] += probe  # NaN once is NaN ever after
+        return probe.isnan().float()
+
+    def read(self) -> None:
+        """Wait for the device.
+
+        Raises:
+            ValueError: naming what was not finite since the last reading.
+        """
+        bad = [n for n, seen in zip(self.names, self._seen.isnan().tolist(), strict=True) if seen]
+        self._seen.zero_()
+        if bad:
+            raise ValueError(
+                f"{' and '.join(bad)} must be finite, got NaN or infinity since the last reading; "
+                "no step was taken with it"
+            )
+
+
+@contextmanager
+def unless(bad: Tensor | None, module: object) -> Iterator[None]:
+    """Give the buffers of `module` their values back after the context if `bad` is 1."""
+    buffers = list(module.buffers()) if bad is not None and isinstance(module, nn.Module) else []
+    before = [buffer.clone() for buffer in buffers]
+    yield
+    for buffer, old in zip(buffers, before, strict=True):
+        buffer.copy_(buffer if bad is None else torch.where(bad > 0, old, buffer))
 
 
 @torch.no_grad()
@@ -90,7 +171,12 @@ def _norms(gradients: list[Tensor], population: int | None) -> Tensor:
 def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group's learning rate to `factor` times the one it started with."""
     for group in optimizer.param_groups:
-        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+        rate = group["lr"]
+        start = group.setdefault("initial_lr", float(rate))
+        if isinstance(rate, Tensor):  # read where it lies, by a captured step
+            rate.fill_(start * factor)
+        else:
+            group["lr"] = start * factor
 
 
 def decay_factor(progress: float, share: float, floor: float = 0.0) -> float:
@@ -172,9 +258,18 @@ def minibatches(
     in_time = torch.arange(states, device=device).view(lead[-2], lead[-1]).T.flatten()
     for _ in range(epochs):
         if shuffle:
-            order = torch.randperm(states, generator=generator).to(device)
+            order = _permutation(states, device, generator)
             parts = order.tensor_split(splits)
         else:
             parts = in_time.split(states // splits)
         for part in parts[:limit]:
             yield tuple(t.index_select(-2, part) for t in flat)
+
+
+def _permutation(count: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """A random order of `count` rows, drawn where the generator lives, without waiting."""
+    where = device if generator is None else generator.device
+    order = torch.randperm(count, generator=generator, device=where)
+    if where.type == "cpu" and device.type == "cuda":
+        order = order.pin_memory()
+    return order.to(device, non_blocking=True)

@@ -11,7 +11,9 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.context import given, with_time
+from pwm_sdk.functional.precision import full
 from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, features
 
 
@@ -31,9 +33,11 @@ class LatentRollout:
         detach: let the policy see latents without gradient, as published: d action / d latent is
             then left out.
         generator: source of the policy's noise; None: torch's global generator.
+        compile: compile one step (never the loop over the horizon); rewards are then part of it.
 
     Raises:
-        ValueError: for a horizon below 1, or latents and tasks that do not fit.
+        ValueError: for a horizon below 1, latents and tasks that do not fit, or a step to compile
+            without a compiler.
 
     Source: PWM (arXiv 2407.02466), algorithm 1.
     """
@@ -46,11 +50,14 @@ class LatentRollout:
         *,
         detach: bool = False,
         generator: torch.Generator | None = None,
+        compile: bool = False,
     ) -> None:
         if horizon < 1:
             raise ValueError(f"horizon must be at least 1, got {horizon}")
         self.model, self.policy, self.horizon = model, policy, horizon
         self.detach, self.generator = detach, generator
+        self._together = hasattr(model, "next") and hasattr(model, "reward") and not compile
+        self._compiled = compiled(self._advance) if compile else None
 
     def __call__(
         self,
@@ -81,36 +88,68 @@ class LatentRollout:
         model: Any = self.model  # its optional methods are no part of the protocol
         context = model.context(task) if hasattr(model, "context") else task
         policy = given(self.policy, context)
+        stochastic = isinstance(policy, StochasticPolicy)  # slow to tell: not at every step
+        advance = self._advance
+        if self._compiled is not None:
+            advance, latent = self._compiled, self._like_later_ones(latent)
         before, after, visible, locs, actions, rewards, ends = [], [], [], [], [], [], []
-        batched_reward = hasattr(model, "next") and hasattr(model, "reward")
         for t in range(self.horizon):
+            seen = features(model, latent)
+            if stochastic and noise is None:
+                noise = self.draw_noise(seen, policy)
+            draw = noise[t] if stochastic and noise is not None else None
+            shown = None if seen is latent else seen
+            loc, action, (following, *judged) = advance(policy, latent, shown, draw, context)
             before.append(latent)
-            visible.append(features(model, latent))
-            seen = visible[-1].detach() if self.detach else visible[-1]
-            if isinstance(policy, StochasticPolicy):
-                noise = self._noise(policy, seen) if noise is None else noise
-                locs.append(policy.loc(seen))
-                action = policy.squash(locs[-1], noise[t])
-            else:
-                action = policy(seen)
-            actions.append(self._padded(action))
-            if batched_reward:
-                latent = model.next(latent, actions[-1], context)
-            else:
-                latent, reward, *terminated = model.step(latent, actions[-1], context)
-                rewards.append(reward)
-                ends.extend(terminated)
-            after.append(latent)
-            if restart is not None:
-                latent = restart(t, actions[-1], latent)
+            visible.append(seen)
+            actions.append(action)
+            after.append(following)
+            if loc is not None:
+                locs.append(loc)
+            if judged:
+                rewards.append(judged[0])
+                ends.extend(judged[1:])
+            latent = following if restart is None else restart(t, action, following)
         start, action, later = (torch.stack(x, -2) for x in (before, actions, after))
-        if batched_reward:
-            rewards, ends = self._judge(start, action, later, with_time(context))
-        reward: Any = rewards if batched_reward else torch.stack(rewards, -2)
-        packed = self._pack(torch.stack(visible, -2), action, locs, task, later, reward, ends)
+        if self._together:
+            reward, ends = self._judge(start, action, later, with_time(context))
+        else:
+            reward = torch.stack(rewards, -2)
+        seen = torch.stack(visible, -2) if hasattr(model, "features") else start
+        packed = self._pack(seen, action, locs, task, later, reward, ends)
         if hasattr(model, "features"):
             packed[keys.STATE], packed[keys.NEXT, keys.STATE] = start, later
         return packed
+
+    def draw_noise(self, latent: Tensor, policy: StochasticPolicy | None = None) -> Tensor:
+        """Draw the noise of all steps `[H, .., B, A]` for latents `[.., B, D]`, in their dtype."""
+        shape = (self.horizon, *latent.shape[:-1], (policy or self.policy).action_dim)  # pyright: ignore
+        return torch.randn(
+            shape, dtype=latent.dtype, device=latent.device, generator=self.generator
+        )
+
+    def _advance(
+        self, policy: Any, latent: Tensor, seen: Tensor | None, noise: Tensor | None, context: Any
+    ) -> tuple[Tensor | None, Tensor, tuple[Tensor, ...]]:
+        """Return mean before squashing, action, and what follows: latent, reward, end."""
+        model: Any = self.model
+        seen = latent if seen is None else seen
+        seen, loc = seen.detach() if self.detach else seen, None
+        if noise is None:
+            action = policy(seen)
+        else:
+            loc = policy.loc(seen)
+            action = policy.squash(loc, noise)
+        action = self._padded(action)
+        if self._together:
+            return loc, action, (full(model.next(latent, action, context)),)
+        following, reward, *ends = model.step(latent, action, context)
+        return loc, action, (full(following), full(reward), *ends)
+
+    @staticmethod
+    def _like_later_ones(latent: Tensor) -> Tensor:
+        """A start latent that takes a gradient as all later ones do: one graph serves all steps."""
+        return latent.detach().requires_grad_() if torch.is_grad_enabled() else latent
 
     def _judge(self, start: Tensor, action: Tensor, later: Tensor, context: Any) -> Any:
         """Return rewards, and ends where the model predicts them, of all steps in one batch."""
@@ -119,11 +158,6 @@ class LatentRollout:
         if getattr(model, "episodic", False):
             ends = list(model.terminated(later, context).unbind(-2))
         return rewards, ends
-
-    def _noise(self, policy: StochasticPolicy, seen: Tensor) -> Tensor:
-        """Draw the noise of all steps, in the dtype of what the policy sees."""
-        shape = (self.horizon, *seen.shape[:-1], policy.action_dim)
-        return torch.randn(shape, dtype=seen.dtype, device=seen.device, generator=self.generator)
 
     def _padded(self, action: Tensor) -> Tensor:
         """Append the zeros by which a model of several tasks is wider than this policy."""

@@ -1,6 +1,7 @@
-"""The MT30 and MT80 benchmarks as data: every task's name, index, sizes and score.
+"""The MT30, MT80 and single-task benchmarks as data: every task's name, index, sizes and score.
 
-The position of a task in its benchmark is its id in datasets, task embeddings and checkpoints.
+The index of a task is its id in datasets, task embeddings and checkpoints: its position in MT80,
+and behind these for the other single tasks.
 Source: TD-MPC2 (Hansen et al., 2024), task sets `mt30` and `mt80`; sizes as the simulators report.
 """
 
@@ -11,7 +12,7 @@ import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["MT30", "MT80", "SIMULATED", "Task", "TaskSet"]
+__all__ = ["BUILT_IN", "FIRST_OWN_INDEX", "MT30", "MT80", "SINGLE_TASKS", "Task", "TaskSet"]
 
 _META_WORLD_PREFIX = "mw-"
 
@@ -23,7 +24,8 @@ class Task:
     Args:
         name: Unique name, for example `"walker-run"` or `"mw-reach"`.
         index: Id of the task in datasets and embeddings; -1 lets `register_task` choose one.
-        suite: `"dmcontrol"`, `"metaworld"`, or any word of yours for an own environment.
+        suite: `"dmcontrol"`, `"metaworld"`, `"simulator"` (of `make_simulator`), or any word of
+            yours for an own environment.
         observation_dim: O, before padding.
         action_dim: A, before padding.
         episode_length: Agent steps until an episode is truncated.
@@ -32,6 +34,7 @@ class Task:
         score_scale: Return that counts as score 1; `None` where the score is the success of the
             final step.
         custom: Whether the task is not part of a stock suite.
+        terminates: Whether an episode can end before its time, as where a body falls.
 
     Raises:
         ValueError: For an empty name, an index below -1 or a size below 1.
@@ -47,6 +50,7 @@ class Task:
     reward_scale: float = 2.0
     score_scale: float | None = 1000.0
     custom: bool = False
+    terminates: bool = False
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -227,12 +231,58 @@ MT80 = TaskSet(
     (*MT30, *(_meta_world(index, entry) for index, entry in enumerate(_entries(_META_WORLD), 30)))
 )
 
-SIMULATED = {
-    "hopper-forward": Task(
-        "hopper-forward", -1, "simulator", 15, 4, 250, 1, reward_scale=0.0, score_scale=250.0
-    ),
-    "mass-spring": Task(
-        "mass-spring", -1, "simulator", 208, 159, 120, 1, reward_scale=0.0, score_scale=600.0
-    ),
-}
-"""Tasks that `make_env` builds from `pwm_sdk.make_simulator`, by name; they are no part of MT80."""
+# The same protocol as MT80's: two control steps per agent step, 500 agent steps.
+_DM_CONTROL_SINGLE = """
+quadruped-walk 78 12, quadruped-run 78 12, humanoid-stand 67 21, humanoid-walk 67 21,
+humanoid-run 67 21, dog-stand 223 38, dog-walk 223 38, dog-trot 223 38, dog-run 223 38
+"""
+# name, observation_dim, action_dim, episode_length, return of score 1; "!": can end early
+_SIMULATED = """
+!hopper-forward 15 4 250 250, !humanoid-forward 55 21 250 250, !muscle-humanoid 223 168 250 250,
+mass-spring 208 159 120 600, swimmer-1 7 1 250 250, swimmer-2 9 2 250 250, swimmer-5 15 5 250 250,
+swimmer-14 33 14 250 250, swimmer-38 81 38 250 250, swimmer-76 157 76 250 250,
+swimmer-152 309 152 250 250
+"""
+FIRST_OWN_INDEX = 200
+"""Indices below are the package's; `register_task` counts from here."""
+
+
+def _simulated(index: int, entry: str) -> Task:
+    name, *numbers = entry.removeprefix("!").split()
+    observation_dim, action_dim, length, score = map(int, numbers)
+    return Task(
+        name,
+        index,
+        "simulator",
+        observation_dim,
+        action_dim,
+        length,
+        action_repeat=1,
+        reward_scale=0.0,
+        score_scale=float(score),
+        terminates=entry.startswith("!"),
+    )
+
+
+_OTHERS = (
+    *(_dm_control(index, entry) for index, entry in enumerate(_entries(_DM_CONTROL_SINGLE), 80)),
+    *(_simulated(index, entry) for index, entry in enumerate(_entries(_SIMULATED), 100)),
+)
+BUILT_IN = TaskSet((*MT80, *_OTHERS))
+"""Every task that `make_env` knows by name."""
+
+SINGLE_TASKS = TaskSet(
+    sorted(
+        (
+            *MT30.subset(["cartpole-swingup", "hopper-stand", "hopper-hop"]),
+            *MT30.subset(["walker-stand", "walker-walk", "walker-run"]),
+            *_OTHERS,
+        ),
+        key=operator.attrgetter("action_dim"),
+    )
+)
+"""Locomotion and control one by one, in the order of their action sizes, 1 to 168.
+
+Each is an environment of `make_env` and a differentiable simulator of `make_simulator` with the
+same reward.
+"""

@@ -33,7 +33,7 @@ INTERNAL = {
     "envs": {"keys", "protocols", "tasks", "simulators"},
     "simulators": {"functional", "keys", "protocols"},  # functional: shapes of rewards
     "testing": {"keys", "protocols", "models"},
-    "diagnostics": {"keys", "protocols", "models"},
+    "diagnostics": {"functional", "keys", "protocols", "rollout"},
     # functional: for metrics such as the share of saturated actions
     "algorithms": {
         "objectives",

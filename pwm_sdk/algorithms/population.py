@@ -76,7 +76,12 @@ class Population(PWM):
         self._seeds, self._options = list(seeds), options
         self.streams = Generators(seeds, next(actor.parameters()).device)
         self.rollout = _MemberRollout(
-            self.imagined, actor, self.config.horizon, self.streams, detach=self.config.detach
+            self.imagined,
+            actor,
+            self.config.horizon,
+            self.streams,
+            detach=self.config.detach,
+            compile=self.execution.compile,
         )
         if any(rate != 1.0 for rate in self.rates):
             scale_steps(self.actor_optimizer, self.rates)
@@ -133,14 +138,16 @@ class _MemberRollout(LatentRollout):
     """A rollout whose noise comes from one stream per policy."""
 
     def __init__(
-        self, model: Any, policy: Any, horizon: int, streams: Generators, *, detach: bool
+        self, model: Any, policy: Any, horizon: int, streams: Generators, **options: Any
     ) -> None:
-        super().__init__(model, policy, horizon, detach=detach)
+        super().__init__(model, policy, horizon, **options)
         self.streams = streams
 
-    def _noise(self, policy: StochasticPolicy, seen: Tensor) -> Tensor:
-        shape = (self.horizon, *seen.shape[1:-1], policy.action_dim)
-        kind: dict[str, Any] = {"dtype": seen.dtype, "device": seen.device}
+    def draw_noise(self, latent: Tensor, policy: StochasticPolicy | None = None) -> Tensor:
+        """Draw the noise of all steps `[H, P, B, A]`, of each policy from its own stream."""
+        actions = (policy or self.policy).action_dim  # pyright: ignore
+        shape = (self.horizon, *latent.shape[1:-1], actions)
+        kind: dict[str, Any] = {"dtype": latent.dtype, "device": latent.device}
         return self.streams.draw(lambda one: torch.randn(shape, **kind, generator=one), axis=1)
 
 

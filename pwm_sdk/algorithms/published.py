@@ -29,6 +29,7 @@ class PublishedModel:
     ) -> None:
         self.model, self.symlog_reward, self.mask_actions = model, symlog_reward, mask_actions
         self.latent_dim, self.action_dim = model.latent_dim, model.action_dim
+        self.episodic = False  # the published program imagines no ends
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Encode with the model: `[.., O]` to `[.., D]`."""
@@ -100,5 +101,7 @@ class ReturnDeviation(nn.Module):
     def update(self, returns: Tensor) -> Tensor:
         """Take in returns `[P, ..]` (`[..]` for one policy) and return the scale `[P]` (`[1]`)."""
         rows = returns.detach().reshape(len(self.mean), -1).T
-        self.mean, self.var, self.count = merge_moments(self.mean, self.var, self.count, rows)
+        moments = merge_moments(self.mean, self.var, self.count, rows)
+        for buffer, value in zip((self.mean, self.var, self.count), moments, strict=True):
+            buffer.copy_(value)
         return (self.var + self.eps).sqrt()

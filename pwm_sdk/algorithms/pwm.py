@@ -11,26 +11,36 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
+from pwm_sdk.algorithms.critic_fit import CriticFit
+from pwm_sdk.algorithms.execution import Captured, Execution, prepare
 from pwm_sdk.algorithms.published import ReturnDeviation, published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.algorithms.starts import discount_of, real_actions, starts_of
 from pwm_sdk.functional.losses import saturated_share
+from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.returns import alive_steps
 from pwm_sdk.objectives.policy import (
     actor_loss,
     behaviour_loss,
-    critic_loss,
     imagined_returns,
     lambda_targets,
 )
 from pwm_sdk.optim import (
+    FiniteWatch,
     frozen,
-    minibatches,
     optimize,
     scale_learning_rates,
     soft_update,
+    unless,
 )
 from pwm_sdk.protocols import features
 from pwm_sdk.rollout import LatentRollout
+
+WATCHED = RETURNS, ACTOR, VALUE = (
+    "imagined returns",
+    "the actor's loss and gradient",
+    "the critic's loss and gradient",
+)
 
 
 class PWM:
@@ -44,6 +54,7 @@ class PWM:
         return_scale: divides the imagined returns, for example a `ReturnScale`; None: no scaling,
             or the running standard deviation with `config.normalize_returns`.
         generator: source of the imagined noise; None: torch's global generator.
+        execution: how updates are run: compiled, in bf16, as CUDA graphs; None: eager, in fp32.
 
     Attributes:
         target: the critic that bootstraps.
@@ -61,6 +72,7 @@ class PWM:
         *,
         return_scale: Any = None,
         generator: torch.Generator | None = None,
+        execution: Execution | None = None,
     ) -> None:
         self.config = config = config or PWMConfig()
         self.model, self.actor, self.critic, self.return_scale = model, actor, critic, return_scale
@@ -70,23 +82,45 @@ class PWM:
                 f"critic must have the actor's population {self.population}, "
                 f"got {critic.population}"
             )
-        self.gamma: float | Tensor = _discount(config.gamma, self.population)
+        self.execution = execution = execution or Execution()
+        self.device = device = next(actor.parameters()).device
+        self.gamma: float | Tensor = discount_of(config.gamma, self.population, device)
         if return_scale is None and config.normalize_returns:
-            self.return_scale = ReturnDeviation(self.population).to(next(actor.parameters()).device)
+            self.return_scale = ReturnDeviation(self.population).to(device)
         self.imagined = published_view(model, config)
         self.rollout = LatentRollout(
-            self.imagined, actor, config.horizon, detach=config.detach, generator=generator
+            self.imagined,
+            actor,
+            config.horizon,
+            detach=config.detach,
+            generator=generator,
+            compile=execution.compile,
         )
-        self.target = (
-            critic if config.target_tau is None else copy.deepcopy(critic).requires_grad_(False)
-        )
-        self.average = (
-            actor if config.average_tau is None else copy.deepcopy(actor).requires_grad_(False)
-        )
+        self.target = critic if config.target_tau is None else _fixed_copy(critic)
+        self.average = actor if config.average_tau is None else _fixed_copy(actor)
         fused: dict[str, Any] = {"betas": config.betas, "fused": True}
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
         self.generator, self.updates = generator, 0
+        self.finite = FiniteWatch(WATCHED, execution.reads_every(device), device)
+        self._captured = execution.captures(device)
+        self.fit_critic = CriticFit(
+            critic,
+            self.critic_optimizer,
+            config.critic_max_norm,
+            parts={
+                "epochs": config.critic_epochs,
+                "splits": config.critic_splits,
+                "limit": config.critic_limit,
+                "shuffle": config.shuffle,
+                "generator": generator,
+            },
+            population=self.population,
+            execution=execution,
+            watch=self.finite,
+            name=VALUE,
+        )
+        self._prepare()
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Improve actor and critic once from the observations of a batch.
@@ -101,52 +135,31 @@ class PWM:
             critic_grad_norm, saturated (share of pre-tanh means of real actions beyond 2).
 
         Raises:
-            ValueError: if a loss is not finite.
+            ValueError: if a loss is not finite; nothing is stepped then. It is raised by the update
+                itself on a CPU, and at most `Execution.check_every` updates later elsewhere.
         """
-        config, population = self.config, self.population
-        observation, task, action = _starts(batch, population)
+        observation, task, action = starts_of(batch, self.population)
+        if self.config.behaviour and action is None:
+            raise ValueError("batch must hold actions for a behaviour guard, got none")
         if hasattr(self.actor, "clamp_std_"):
             self.actor.clamp_std_()
         with frozen(self.model, self.critic):
-            with torch.no_grad():
-                latent = self.model.encode(observation, task)
-            trajectory = self.rollout(latent, task)
-            returns = imagined_returns(
-                trajectory,
-                self.critic,
-                self.gamma,
-                config.actor_lam,
-                extra_discount=config.extra_discount,
-            )
-            _check_finite(returns)
-            scale = 1.0 if self.return_scale is None else self.return_scale.update(returns)
-            loss = actor_loss(
-                trajectory,
-                self.critic,
-                self.gamma,
-                scale=scale,
-                saturation=config.saturation,
-                returns=returns,
-            )
-            if config.behaviour:
-                if action is None:
-                    raise ValueError("batch must hold actions for a behaviour guard, got none")
-                loss = loss + config.behaviour * behaviour_loss(
-                    self.actor, features(self.model, latent), action
-                )
-            actor_norm = optimize(
-                loss, self.actor_optimizer, config.actor_max_norm, population=population
-            )
-        targets = lambda_targets(trajectory, self.target, self.gamma, config.lam)
-        value_loss, critic_norm = self._fit_critic(trajectory, targets)
+            with torch.no_grad(), self.execution.products(self.device):
+                latent = full(self.model.encode(observation, task))
+            noise = self.rollout.draw_noise(latent) if self._captured else None
+            passed: Any = self._actor_pass(latent, task, noise, action)
+            real = real_actions(self.imagined, self.actor, task)
+        states, targets, alive, loc, returns, actor_norm = passed
+        value_loss, critic_norm = self.fit_critic(states, targets, alive)
         self._move_averages()
-        real = _real_actions(self.imagined, self.actor, task)
+        if self.updates % self.finite.every == 0:
+            self.finite.read()
         return {
-            "return": _mean(returns.detach(), population),
-            "value_loss": value_loss.detach() / (population or 1),
+            "return": _mean(returns, self.population),
+            "value_loss": value_loss / (self.population or 1),
             "actor_grad_norm": actor_norm,
             "critic_grad_norm": critic_norm,
-            "saturated": saturated_share(trajectory[keys.LOC], mask=real),
+            "saturated": saturated_share(loc, mask=real),
         }
 
     def fit(
@@ -173,6 +186,7 @@ class PWM:
             self.set_learning_rates(1.0 - 0.98 * step / steps)
             batch = replay.sample() if tasks is None else replay.sample_starts(tasks, batch_size)
             metrics = self.update(batch)
+        self.finite.read()
         return metrics
 
     def set_learning_rates(self, factor: float) -> None:
@@ -192,6 +206,7 @@ class PWM:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.updates = state["updates"]
+        self._prepare()
         if self.generator is not None:
             self.generator.set_state(state["generator"])
 
@@ -208,27 +223,60 @@ class PWM:
             parts["return_scale"] = self.return_scale
         return parts
 
-    def _fit_critic(self, trajectory: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _prepare(self) -> None:
+        """Make both passes ready to run; a captured one is captured again."""
+        prepare(self.actor_optimizer, self._captured)
+        self.fit_critic.prepare(self._captured)
+        imagine: Any = self._improve_actor
+        self._actor_pass = Captured(imagine) if self._captured else imagine
+
+    def _improve_actor(
+        self, latent: Tensor, task: Tensor | None, noise: Tensor | None, action: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        """Imagine, step the actor; returns what the critic learns from, loc, returns and norm."""
         config = self.config
-        loss = norm = torch.zeros(())
-        states, ends = trajectory[keys.LATENT], trajectory[keys.NEXT][keys.TERMINATED]
-        rest = (alive_steps(ends, targets.dtype),) if bool(ends.any()) else ()
-        parts = minibatches(
-            states,
-            targets,
-            *rest,
-            epochs=config.critic_epochs,
-            splits=config.critic_splits,
-            limit=config.critic_limit,
-            shuffle=config.shuffle,
-            generator=self.generator,
-        )
-        for part in parts:
-            loss = critic_loss(self.critic, *part)
-            norm = optimize(
-                loss, self.critic_optimizer, config.critic_max_norm, population=self.population
+        with self.execution.products(self.device):
+            trajectory = self.rollout(latent, task, *(() if noise is None else (noise,)))
+            returns = imagined_returns(
+                trajectory,
+                self.critic,
+                self.gamma,
+                config.actor_lam,
+                extra_discount=config.extra_discount,
             )
-        return loss, norm
+            loss = actor_loss(
+                trajectory,
+                self.critic,
+                self.gamma,
+                scale=self._scale_of(returns),
+                saturation=config.saturation,
+                returns=returns,
+            )
+            if config.behaviour and action is not None:
+                seen = features(self.model, latent)
+                loss = loss + config.behaviour * behaviour_loss(self.actor, seen, action)
+        norm = optimize(
+            loss,
+            self.actor_optimizer,
+            config.actor_max_norm,
+            population=self.population,
+            watch=self.finite,
+            name=ACTOR,
+        )
+        with self.execution.products(self.device):
+            targets = lambda_targets(trajectory, self.target, self.gamma, config.lam)
+        alive = None
+        if getattr(self.imagined, "episodic", True):  # False: no imagined episode ends
+            alive = alive_steps(trajectory[keys.NEXT, keys.TERMINATED], targets.dtype)
+        seen, loc = (trajectory[key].detach() for key in (keys.LATENT, keys.LOC))
+        return seen, targets, alive, loc, returns.detach(), norm
+
+    def _scale_of(self, returns: Tensor) -> float | Tensor:
+        bad = self.finite.note(RETURNS, returns)
+        if self.return_scale is None:
+            return 1.0
+        with unless(bad, self.return_scale):
+            return self.return_scale.update(returns)
 
     def _move_averages(self) -> None:
         self.updates += 1
@@ -238,50 +286,8 @@ class PWM:
             soft_update(self.average, self.actor, max(self.config.average_tau, 1.0 / self.updates))
 
 
-def _discount(gamma: float | Sequence[float], population: int | None) -> float | Tensor:
-    values = [gamma] if isinstance(gamma, (int, float)) else list(gamma)
-    if not all(0.0 <= value <= 1.0 for value in values):
-        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
-    if isinstance(gamma, (int, float)):
-        return float(gamma)
-    if len(values) != population:
-        raise ValueError(
-            f"gamma must be one number or one per policy ({population}), got {len(values)}"
-        )
-    return torch.tensor(values)
-
-
-def _starts(batch: TensorDictBase, population: int | None) -> tuple[Tensor, Tensor | None, Any]:
-    """Return observations, tasks and actions (None where the batch has none) of the starts."""
-    observation, task, action = (
-        batch.get(k, None) for k in (keys.OBSERVATION, keys.TASK, keys.ACTION)
-    )
-    if population is None and observation.dim() == 3:
-        observation, action = observation[:, 0], None if action is None else action[:, 0]
-    if population is not None and (observation.dim() != 3 or observation.shape[0] != population):
-        raise ValueError(
-            f"observation must have shape [{population}, B, O], got {list(observation.shape)}"
-        )
-    return observation, task, action
-
-
-def _real_actions(model: Any, actor: Any, task: Tensor | None) -> Tensor | None:
-    """Mask of the actions that exist, broadcastable to `[.., B, H, A]`; None: all do."""
-    mask = getattr(actor, "action_mask", None)
-    if mask is not None:
-        return mask if actor.population is None else mask.unsqueeze(1)
-    if hasattr(model, "context"):
-        mask = getattr(model.context(task), "action_mask", None)
-    if mask is None:
-        return None
-    mask = mask[..., : actor.action_dim]
-    return mask.unsqueeze(-2) if mask.dim() > 1 else mask
-
-
-def _check_finite(returns: Tensor) -> None:
-    """Stop before a running scale takes in what is not a number."""
-    if not bool(torch.isfinite(returns).all()):
-        raise ValueError("imagined returns must be finite, got NaN or infinity")
+def _fixed_copy(network: Any) -> Any:
+    return copy.deepcopy(network).requires_grad_(False)
 
 
 def _mean(returns: Tensor, population: int | None) -> Tensor:

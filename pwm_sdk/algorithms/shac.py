@@ -10,12 +10,13 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pwm_sdk import keys
+from pwm_sdk.algorithms.critic_fit import CriticFit
 from pwm_sdk.algorithms.shac_config import SHACConfig
 from pwm_sdk.algorithms.streams import Streams
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.returns import restarted_return
-from pwm_sdk.objectives.policy import actor_loss, critic_loss, lambda_targets
-from pwm_sdk.optim import frozen, minibatches, optimize, scale_learning_rates, soft_update
+from pwm_sdk.objectives.policy import actor_loss, lambda_targets
+from pwm_sdk.optim import frozen, optimize, scale_learning_rates, soft_update
 from pwm_sdk.protocols import features
 from pwm_sdk.rollout import LatentRollout
 
@@ -76,6 +77,16 @@ class SHAC:
         fused: dict[str, Any] = {"betas": config.betas, "fused": True}
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
+        self.fit_critic = CriticFit(
+            critic,
+            self.critic_optimizer,
+            config.critic_max_norm,
+            parts={
+                "epochs": config.critic_epochs,
+                "splits": config.critic_splits,
+                "generator": generator,
+            },
+        )
         self.generator, self.steps = generator, 0
         self._last_return = torch.full((1,), float("nan"))
 
@@ -118,7 +129,7 @@ class SHAC:
             )
             actor_norm = optimize(loss, self.actor_optimizer, config.actor_max_norm)
         targets = lambda_targets(trajectory, self.target, config.gamma, config.lam)
-        value_loss, critic_norm = self._fit_critic(trajectory, targets)
+        value_loss, critic_norm = self.fit_critic(trajectory[keys.LATENT], targets)
         soft_update(self.target, self.critic, config.target_tau)
         if self.normalizer is not None:
             self.normalizer.update(features(self.model, trajectory[keys.STATE]))
@@ -130,7 +141,7 @@ class SHAC:
             "return": returns.detach().mean(),
             "reward": after[keys.REWARD].detach().mean(),
             "episode_return": self._last_return.mean(),
-            "value_loss": value_loss.detach(),
+            "value_loss": value_loss,
             "actor_grad_norm": actor_norm,
             "critic_grad_norm": critic_norm,
             "clipped": self.streams.clipped_share(),
@@ -194,17 +205,3 @@ class SHAC:
         after[keys.TRUNCATED] = after[keys.TRUNCATED] | self.streams.truncated()
         after[keys.DONE] = after[keys.TERMINATED] | after[keys.TRUNCATED]
         return trajectory
-
-    def _fit_critic(self, trajectory: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
-        config = self.config
-        loss = norm = torch.zeros(())
-        for states, target in minibatches(
-            trajectory[keys.LATENT],
-            targets,
-            epochs=config.critic_epochs,
-            splits=config.critic_splits,
-            generator=self.generator,
-        ):
-            loss = critic_loss(self.critic, states, target)
-            norm = optimize(loss, self.critic_optimizer, config.critic_max_norm)
-        return loss, norm

@@ -77,6 +77,7 @@ def to_tdmpc2_chunks(
     out: str | os.PathLike[str],
     *,
     tasks: Sequence[Any] | None = None,
+    episode_length: int | None = None,
     chunk_episodes: int = 10_000,
 ) -> list[Path]:
     """Write episodes as dataset chunks that TD-MPC2 and PWM read, `out/chunk_<number>.pt`.
@@ -89,23 +90,28 @@ def to_tdmpc2_chunks(
             actions of the size that the reading program expects, which is 39 and 6 for MT80.
         out: the folder; made where it is missing.
         tasks: indices (or `Task`s) to write; None writes all.
-        chunk_episodes: episodes of a file at most.
+        episode_length: agent steps T of what is written: episodes are cut into pieces of so many,
+            as the published chunks of MT80 are into 100, and what is left over is not written.
+            None writes episodes whole.
+        chunk_episodes: episodes, or pieces, of a file at most.
 
     Returns:
         The files.
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If `out` has chunks already, there is no episode, episodes differ in length, or
-            a step of one terminated, which chunks cannot say.
+        ValueError: If `out` has chunks already, there is no episode, episodes differ in length or
+            are shorter than `episode_length`, or a step of one terminated, which chunks cannot say.
     """
-    if chunk_episodes < 1:
-        raise ValueError(f"chunk_episodes must be at least 1, got {chunk_episodes}")
+    for name, count in (("chunk_episodes", chunk_episodes), ("episode_length", episode_length)):
+        if count is not None and count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
     folder = Path(out)
     if old := sorted(folder.glob("chunk_*.pt")):
         raise ValueError(f"out must be a folder without chunks, got {old[0]}")
     files = []
-    for number, episodes in enumerate(_batches(open_source(source), tasks, chunk_episodes)):
+    pieces = _pieces(open_source(source), tasks, episode_length)
+    for number, episodes in enumerate(_batches(pieces, chunk_episodes)):
         chunk = _to_chunk(episodes)
         files.append(folder / f"chunk_{number}.pt")
         write_atomic(files[-1], lambda part, chunk=chunk: torch.save(chunk, part))
@@ -213,15 +219,30 @@ def _to_rows(block: dict[str, Tensor]) -> TensorDict:
     return TensorDict(rows, batch_size=[reward.numel()])
 
 
-def _batches(
-    replay: ReplayBuffer, tasks: Sequence[Any] | None, size: int
-) -> Iterator[list[TensorDict]]:
-    """Yield the episodes in order, `size` at a time."""
+def _pieces(
+    replay: ReplayBuffer, tasks: Sequence[Any] | None, steps: int | None
+) -> Iterator[TensorDict]:
+    """Yield the episodes of `tasks` in order, or their pieces of `steps` steps."""
     kept = None if tasks is None else {task_index(task) for task in tasks}
-    batch: list[TensorDict] = []
     for episode in replay.iter_episodes():
-        if kept is None or int(episode[TASK][0]) in kept:
-            batch.append(episode)
+        if kept is not None and int(episode[TASK][0]) not in kept:
+            continue
+        length = len(episode) - 1
+        size = length if steps is None else steps
+        if length < size:
+            raise ValueError(
+                f"episodes must have at least episode_length {steps} steps, got {length} in one of "
+                f"task {int(episode[TASK][0])}"
+            )
+        for first in range(0, length - size + 1, size):
+            yield episode[first : first + size + 1]
+
+
+def _batches(episodes: Iterable[TensorDict], size: int) -> Iterator[list[TensorDict]]:
+    """Yield episodes in order, `size` at a time."""
+    batch: list[TensorDict] = []
+    for episode in episodes:
+        batch.append(episode)
         if len(batch) == size:
             yield batch
             batch = []

@@ -38,16 +38,15 @@ def to_minari(
             task's.
     """
     try:
-        import minari  # pyright: ignore[reportMissingImports]
-        from minari.data_collector.episode_buffer import (  # pyright: ignore[reportMissingImports]
-            EpisodeBuffer,
-        )
+        import minari
+        from minari.data_collector.episode_buffer import EpisodeBuffer
     except ImportError as error:
         raise ImportError('to_minari needs minari: pip install "pwm-sdk[minari]"') from error
     from gymnasium.spaces import Box
 
     episodes = minari_episodes(open_source(source).iter_episodes(task.index), task)
-    buffers = [EpisodeBuffer(id=i, **episode) for i, episode in enumerate(episodes)]
+    # Without infos, Minari loads None there, and its own repr of an episode fails on it.
+    buffers = [EpisodeBuffer(id=i, infos={}, **episode) for i, episode in enumerate(episodes)]
     if not buffers:
         raise ValueError(f"source must hold episodes of {task.name}, got none")
     return minari.create_dataset_from_buffers(

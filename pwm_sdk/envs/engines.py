@@ -27,6 +27,7 @@ def load_dm_control() -> ModuleType:
     """
     with _quiet_import("dm_control"):
         from dm_control import suite
+    suite.quadruped.Physics._get_sensor_names = _sensor_names
     return suite
 
 
@@ -39,6 +40,15 @@ def load_meta_world() -> Mapping[str, Any]:
     with _quiet_import("metaworld"):
         from metaworld import env_dict
     return env_dict.ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
+
+
+def _sensor_names(physics: Any, *kinds: int) -> list[str]:
+    """Name the quadruped's sensors of some kinds, in the model's order.
+
+    dm_control 1.0.28 looks them up with `np.in1d`, which numpy 2.4 no longer has.
+    """
+    model = physics.model
+    return [model.id2name(i, "sensor") for i, kind in enumerate(model.sensor_type) if kind in kinds]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import gymnasium
 from pwm_sdk.envs.dmcontrol import DMControlEnv
 from pwm_sdk.envs.metaworld import MetaWorldEnv
 from pwm_sdk.envs.task_env import TaskEnv
-from pwm_sdk.tasks import MT80, SIMULATED, Task, TaskSet
+from pwm_sdk.tasks import BUILT_IN, FIRST_OWN_INDEX, MT80, Task, TaskSet
 
 if TYPE_CHECKING:
     import torch
@@ -19,9 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ["make_env", "make_gym", "register_task"]
 
+
+def _simulator(name: str) -> gymnasium.Env:
+    from pwm_sdk.envs.simulated import SimulatorEnv  # keeps torch out of numpy-only workers
+    from pwm_sdk.simulators.suite import make_simulator
+
+    return SimulatorEnv(make_simulator(name, threads=1))
+
+
 _SUITES: dict[str, Callable[[str], gymnasium.Env]] = {
     "dmcontrol": DMControlEnv,
     "metaworld": lambda name: MetaWorldEnv(name.removeprefix("mw-")),
+    "simulator": _simulator,
 }
 _REGISTERED: dict[str, tuple[Task, Callable[[], gymnasium.Env]]] = {}
 
@@ -37,8 +46,8 @@ def make_env(
     """The environment of a task for TorchRL.
 
     Args:
-        task: Name of a task of `tasks`, of a registered one or of a simulator's own
-            ("hopper-forward", "mass-spring"), or a task itself.
+        task: Name of a task of `tasks` (with MT80 also of `SINGLE_TASKS`) or of a registered one,
+            or a task itself.
         seed: Seed of the episode sequence, in [0, 2**32); `reset(seed=)` and `set_seed` renew it.
         padded: Whether observations and actions have the padded sizes of `tasks`.
         tasks: The task set of the data and the model.
@@ -89,23 +98,23 @@ def register_task(task: Task, factory: Callable[[], gymnasium.Env]) -> Task:
     that starts worker processes must register there too, for example in a module they import.
 
     Args:
-        task: Its name and sizes. With index -1 it gets the first free index after the benchmark's.
+        task: Its name and sizes. With index -1 it gets the first free index from 200 on.
         factory: Makes the environment; seeds arrive through its `reset(seed=)`.
 
     Returns:
         The task with its index.
 
     Raises:
-        ValueError: For a name or index that the benchmark or another registered task has.
+        ValueError: For a name or index that a built-in task or another registered one has.
     """
-    if task.name in MT80:
-        raise ValueError(f"name must not be one of the benchmark's, got {task.name!r}")
+    if task.name in BUILT_IN:
+        raise ValueError(f"name must not be one of the built-in tasks, got {task.name!r}")
     others = {other.index for other, _ in _REGISTERED.values() if other.name != task.name}
     if task.index == -1:
         known = _REGISTERED.get(task.name)
-        index = known[0].index if known else max({len(MT80) - 1, *others}) + 1
+        index = known[0].index if known else max({FIRST_OWN_INDEX - 1, *others}) + 1
         task = replace(task, index=index)
-    if task.index in MT80 or task.index in others:
+    if task.index in BUILT_IN or task.index in others:
         raise ValueError(f"index must not be taken by another task, got {task.index}")
     _REGISTERED[task.name] = task, factory
     return task
@@ -116,21 +125,8 @@ def _find(task: str | Task, tasks: TaskSet) -> tuple[Task, Callable[[], gymnasiu
     if name in _REGISTERED:
         registered, factory = _REGISTERED[name]
         return (task if isinstance(task, Task) else registered), factory
-    if name in SIMULATED and name not in tasks:
-        return _simulated(name)
-    found = task if isinstance(task, Task) else tasks[task]
+    known = BUILT_IN if tasks is MT80 else tasks
+    found = task if isinstance(task, Task) else known[task]
     if found.suite not in _SUITES:
         raise ValueError(f"task must be registered with register_task, got {found.name!r}")
     return found, lambda: _SUITES[found.suite](found.name)
-
-
-def _simulated(name: str) -> tuple[Task, Callable[[], gymnasium.Env]]:
-    """Register a simulator's task when it is first asked for, as its index depends on others."""
-
-    def build() -> gymnasium.Env:
-        from pwm_sdk.envs.simulated import SimulatorEnv  # keeps torch out of numpy-only workers
-        from pwm_sdk.simulators.suite import make_simulator
-
-        return SimulatorEnv(make_simulator(name, threads=1))
-
-    return register_task(SIMULATED[name], build), build

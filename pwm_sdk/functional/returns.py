@@ -25,7 +25,7 @@ def lambda_returns(
     terminated: Tensor | None = None,
     truncated: Tensor | None = None,
 ) -> Tensor:
-    r"""TD(lambda) returns, computed backwards.
+    r"""TD(lambda) returns, of all steps at once: memory grows with the square of H.
 
     .. math:: G_t = r_t + \gamma (1 - d_t) [(1 - \lambda_t) V(z_{t+1}) + \lambda_t G_{t+1}]
 
@@ -56,19 +56,28 @@ def lambda_returns(
     discount = gamma_like(gamma, reward)
     if terminated is not None:
         discount = discount * ~terminated
-    mix = torch.full_like(reward, lam) if truncated is None else lam * (~truncated).to(reward.dtype)
-    steps = [x.unbind(-2) for x in (reward, next_value, discount.expand_as(reward), mix)]
-    following = steps[1][-1]
-    returns = []
-    for now, value, factor, share in zip(*(reversed(x) for x in steps), strict=True):
-        following = now + factor * torch.lerp(value, following, share)
-        returns.append(following)
-    return torch.stack(returns[::-1], dim=-2)
+    mix = torch.full_like(reward[..., :1], lam)
+    if truncated is not None:
+        mix = mix * ~truncated
+    mix[..., -1, :] = 0.0
+    # G_t = x_t + c_t G_{t+1} is G = W x, with W_ts the product of c over the steps t .. s - 1.
+    now = reward + discount * (1.0 - mix) * next_value
+    return (_products(discount * mix) * now.mT).sum(-1, keepdim=True)
+
+
+def _products(carry: Tensor) -> Tensor:
+    """Products over the steps t .. s - 1 of `[.., H, 1]`, 0 for s < t: `[.., H, H]`."""
+    horizon = carry.shape[-2]
+    shifted = torch.cat((torch.ones_like(carry[..., :1, :]), carry[..., :-1, :]), -2)
+    later = torch.ones(horizon, horizon, dtype=torch.bool, device=carry.device).triu(1)
+    return torch.where(later, shifted.mT, 1.0).cumprod(-1).triu()
 
 
 def gamma_like(gamma: float | Tensor, reward: Tensor) -> Tensor:
     """Shape a discount, or one per policy `[P]`, to broadcast against reward `[.., H, 1]`."""
-    gamma = torch.as_tensor(gamma, dtype=reward.dtype, device=reward.device)
+    if not isinstance(gamma, Tensor):  # filled where it is used: a copy would wait for the device
+        return torch.full((), gamma, dtype=reward.dtype, device=reward.device)
+    gamma = gamma.to(dtype=reward.dtype, device=reward.device)
     if gamma.dim() > 1 or (gamma.dim() == 1 and len(gamma) not in (1, reward.shape[0])):
         raise ValueError(
             f"gamma must be one number or one per policy [{reward.shape[0]}], "
@@ -105,15 +114,12 @@ def discounted_return(
             f"last_value must have shape {list(reward.shape[:-2])} + [1], "
             f"got {list(last_value.shape)}"
         )
-    discount = gamma_like(gamma, reward)
+    discount = gamma_like(gamma, reward).expand_as(reward)
     if terminated is not None:
         discount = discount * ~terminated
-    total = last_value
-    for now, factor in zip(
-        reward.flip(-2).unbind(-2), discount.expand_as(reward).flip(-2).unbind(-2), strict=True
-    ):
-        total = now + factor * total
-    return total
+    weight = discount.cumprod(-2)  # of what follows each step
+    first = reward[..., 0, :] + weight[..., -1, :] * last_value
+    return first + (weight[..., :-1, :] * reward[..., 1:, :]).sum(-2)
 
 
 def alive_steps(terminated: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pwm_sdk.checkpoints.pwm import pwm_actor
+from pwm_sdk.functional.gaussian import gaussian_log_prob
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
 from pwm_sdk.models.members import cut_member, keep_members, stack_members
@@ -130,6 +131,28 @@ class FirstOrderActor(Checkpointed):
             else:
                 action = torch.tanh(loc + scaled)
         return action if self.action_mask is None else action * self._spread(self.action_mask, loc)
+
+    def log_prob(self, loc: Tensor, noise: Tensor) -> Tensor:
+        r"""Return the log-density of what `noise` drew, as a function of the parameters.
+
+        .. math:: \ln N(x; \mu, \sigma^2) + const, \quad x = sg(\mu + \sigma \epsilon)
+
+        with mu the mean before the tanh, or behind it with `noise="after"`. The volume of the tanh
+        is left out: it depends on the action alone.
+
+        Args:
+            loc: means before the tanh, `[.., A]`.
+            noise: standard normal `[.., A]`.
+
+        Returns:
+            `[.., 1]`.
+        """
+        std, mean = self._spread(self.std, loc), torch.tanh(loc) if self.noise_after else loc
+        noise, log_std = ((mean + std * noise).detach() - mean) / std, std.log()
+        if self.action_mask is not None:
+            mask = self._spread(self.action_mask, loc)
+            noise, log_std = noise * mask, log_std * mask
+        return gaussian_log_prob(noise, log_std)
 
     def forward(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return actions `[.., A]`; without standard-normal `noise` `[.., A]` the mean ones."""

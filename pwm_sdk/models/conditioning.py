@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -48,6 +49,17 @@ def new_embedding(num_tasks: int, task_dim: int, std: float | None) -> nn.Parame
         return None
     table = torch.empty(num_tasks, task_dim)
     return nn.Parameter(table.uniform_(-0.02, 0.02) if std is None else table.normal_(std=std))
+
+
+def look_up(table: Tensor, task: Tensor) -> Tensor:
+    """Return the rows `[.., E]` of tasks `[..]`, brought back into the unit ball in the table too.
+
+    As `F.embedding(task, table, max_norm=1.0)`, which would wait for a GPU.
+    """
+    with torch.no_grad():
+        ids = task.reshape(-1)
+        table.index_put_((ids,), table[ids].renorm(2, 0, 1.0))
+    return F.embedding(task, table)
 
 
 def action_masks(

@@ -10,8 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pwm_sdk.functional.activations import mish
+from pwm_sdk.functional.precision import full
+
+
+class Mish(nn.Module):
+    """`x tanh(softplus(x))`, as `torch.nn.Mish` and about three times cheaper on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..]` to `[..]`."""
+        return mish(x)
+
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "mish": nn.Mish,
+    "mish": Mish,
     "silu": nn.SiLU,
     "relu": nn.ReLU,
     "elu": nn.ELU,
@@ -68,7 +80,7 @@ class NormedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[.., in_dim]` to `[.., out_dim]`."""
-        return self.act(self.ln(super().forward(x)))
+        return self.act(self.ln(full(super().forward(x))))
 
 
 def world_model_mlp(
@@ -90,6 +102,34 @@ def world_model_mlp(
         nn.init.zeros_(head.bias)
         layers.append(head)
     return nn.Sequential(*layers)
+
+
+def latent_mlp(
+    in_dim: int,
+    hidden: Sequence[int],
+    latent_dim: int,
+    activation: str,
+    simnorm_size: int,
+    spectral_norm: bool = False,
+) -> nn.Sequential:
+    """Return normed blocks whose outputs are latents.
+
+    Args:
+        in_dim: input size.
+        hidden: hidden widths.
+        latent_dim: D.
+        activation: name in `ACTIVATIONS`.
+        simnorm_size: group size of the SimNorm behind the last LayerNorm; 0: LayerNorm alone.
+        spectral_norm: a Linear of spectral norm 1 in place of both.
+
+    Source: TD-MPC2 (SimNorm); PWM's program, its ablations (LayerNorm alone, spectral norm).
+    """
+    if not spectral_norm:
+        last = SimNorm(simnorm_size) if simnorm_size else nn.Identity()
+        return world_model_mlp(in_dim, hidden, latent_dim, activation, last)
+    network = world_model_mlp(in_dim, hidden, latent_dim, activation)
+    nn.utils.parametrizations.spectral_norm(network[-1])
+    return network
 
 
 def init_fan_in(module: nn.Module) -> nn.Module:
@@ -174,10 +214,10 @@ class StackedMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[*stack, N, in]` to `[*stack, N, out]`; no stack: `[.., in]` to `[.., out]`."""
         for layer, scale, shift in zip(self.layers, self.scales, self.shifts, strict=True):
-            x = layer(x)
+            x = full(layer(x))
             if not self.norm_first:
                 x = self.activation(x)
             x = torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), scale)
             if self.norm_first:
                 x = self.activation(x)
-        return self.head(x)
+        return full(self.head(x))

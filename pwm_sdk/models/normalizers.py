@@ -50,7 +50,9 @@ class ReturnScale(nn.Module):
     def update(self, returns: Tensor) -> Tensor:
         """Take in returns `[P, ..]` (`[..]` for one policy) and return the scale `[P]` (`[1]`)."""
         rows = returns.detach().reshape(len(self.value), -1)
-        quantiles = torch.quantile(rows, torch.tensor([self.low, self.high]).to(rows), dim=1)
+        # linspace, since a copy of two numbers to the device would wait for it
+        shares = torch.linspace(self.low, self.high, 2, dtype=rows.dtype, device=rows.device)
+        quantiles = torch.quantile(rows, shares, dim=1)
         spread = quantiles[1] - quantiles[0]
         self.value.copy_(
             torch.where(self.started, torch.lerp(spread, self.value, self.decay), spread)

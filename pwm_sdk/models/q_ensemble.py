@@ -188,9 +188,18 @@ class QEnsemble(Checkpointed):
         values = self.decode(self.logits(latent, action, context, heads))
         return values.amin(0) if reduce == "min" else values.mean(0)
 
-    def given(self, context: TaskContext) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return Q of looked-up tasks: latents and actions to the mean of two heads `[.., 1]`."""
-        return lambda latent, action: self.value(latent, action, context, reduce="mean")
+    def given(
+        self, context: TaskContext | None, generator: torch.Generator | None = None
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return Q of looked-up tasks: latents and actions to the mean of two heads `[.., 1]`.
+
+        Args:
+            context: see `logits`.
+            generator: decides on the two heads, anew in each call; None: torch's global one.
+        """
+        return lambda latent, action: self.value(
+            latent, action, context, reduce="mean", generator=generator
+        )
 
     @staticmethod
     def _of(layer: Any, heads: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pwm_sdk.checkpoints.fit import fit_tasks
 from pwm_sdk.checkpoints.pwm import pwm_world_model
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_world_model
 from pwm_sdk.functional.losses import two_hot_loss
+from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.twohot import two_hot_decode
-from pwm_sdk.models.conditioning import TaskContext, action_masks, join, new_embedding
+from pwm_sdk.models.conditioning import TaskContext, action_masks, join, look_up, new_embedding
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
-from pwm_sdk.models.layers import SimNorm, world_model_mlp
+from pwm_sdk.models.layers import latent_mlp, world_model_mlp
 from pwm_sdk.models.sizes import sized_settings
 
 
@@ -27,6 +27,7 @@ class WorldModelOptions(TypedDict, total=False):
     standardize: bool
     task_init: float | None
     episodic: bool
+    spectral_norm: bool
 
 
 class WorldModel(Checkpointed):
@@ -55,6 +56,8 @@ class WorldModel(Checkpointed):
             uniform in (-0.02, 0.02), as published. Embeddings are kept inside the unit ball.
         episodic: predict whether a latent ends its episode, with one more network; `step` then
             returns it. Default: False.
+        spectral_norm: end encoder and dynamics in a Linear of spectral norm 1 instead of LayerNorm
+            and SimNorm; `simnorm_size` must be 0. Default: False.
 
     Raises:
         ValueError: for sizes that do not fit together.
@@ -83,8 +86,8 @@ class WorldModel(Checkpointed):
         settings = constructor_arguments(locals())
         super().__init__()
         self.settings = settings.pop("options") | settings
-        standardize, task_init, self.episodic = _defaults(**options)
-        _check_sizes(latent_dim, simnorm_size, num_bins)
+        standardize, task_init, self.episodic, spectral_norm = _defaults(**options)
+        _check_sizes(latent_dim, simnorm_size, num_bins, spectral_norm)
         self.observation_dim, self.action_dim, self.latent_dim = (
             observation_dim,
             action_dim,
@@ -92,12 +95,12 @@ class WorldModel(Checkpointed):
         )
         self.num_tasks, self.num_bins = num_tasks, num_bins
         embedded = task_dim if num_tasks else 0
-        norm = SimNorm(simnorm_size) if simnorm_size else nn.Identity()
+        end = simnorm_size, spectral_norm
         joint = latent_dim + embedded + action_dim
-        self.encoder = world_model_mlp(
-            observation_dim + embedded, encoder_hidden, latent_dim, activation, norm
+        self.encoder = latent_mlp(
+            observation_dim + embedded, encoder_hidden, latent_dim, activation, *end
         )
-        self.dynamics = world_model_mlp(joint, hidden, latent_dim, activation, norm)
+        self.dynamics = latent_mlp(joint, hidden, latent_dim, activation, *end)
         self.reward_head = world_model_mlp(joint, hidden, max(num_bins, 1), activation)
         head: Any = self.reward_head[-1]
         nn.init.zeros_(head.weight)
@@ -166,7 +169,11 @@ class WorldModel(Checkpointed):
         self.observation_std[index] = std.to(self.observation_std)
 
     def context(self, task: Tensor | TaskContext | None) -> TaskContext:
-        """Look up embedding and action mask of task ids `[..]`; pass the result as `task`."""
+        """Look up embedding and action mask of task ids `[..]`; pass the result as `task`.
+
+        Raises:
+            ValueError: without ids where the model has tasks, or (on the CPU) for unknown ones.
+        """
         if isinstance(task, TaskContext):
             return task
         if self.task_embedding is None:
@@ -175,7 +182,12 @@ class WorldModel(Checkpointed):
             raise ValueError(
                 f"task must be given: this model knows {self.num_tasks} tasks, got None"
             )
-        embedding = F.embedding(task, self.task_embedding, max_norm=1.0)
+        try:
+            embedding = look_up(self.task_embedding, task)
+        except IndexError as error:
+            raise ValueError(
+                f"task must be ids in 0..{self.num_tasks - 1}, got {task.unique().tolist()}"
+            ) from error
         return TaskContext(embedding, None if self.action_mask is None else self.action_mask[task])
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
@@ -224,7 +236,7 @@ class WorldModel(Checkpointed):
         self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
     ) -> Tensor:
         """Return raw outputs of the reward head, `[.., num_bins]` (scalar head: `[.., 1]`)."""
-        return self.reward_head(self.inputs(latent, action, task))
+        return full(self.reward_head(self.inputs(latent, action, task)))
 
     def reward(
         self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
@@ -250,7 +262,7 @@ class WorldModel(Checkpointed):
         """
         if self.termination_head is None:
             raise ValueError("episodic must be True to predict terminations, got False")
-        return self.termination_head(join(latent, self.context(task).embedding))
+        return full(self.termination_head(join(latent, self.context(task).embedding)))
 
     def terminated(self, latent: Tensor, task: Tensor | TaskContext | None = None) -> Tensor:
         """Tell whether latents `[.., D]` more likely than not ended their episode, `[.., 1]`."""
@@ -269,12 +281,17 @@ class WorldModel(Checkpointed):
 
 
 def _defaults(
-    standardize: bool = False, task_init: float | None = None, episodic: bool = False
-) -> tuple[bool, float | None, bool]:
-    return standardize, task_init, episodic
+    standardize: bool = False,
+    task_init: float | None = None,
+    episodic: bool = False,
+    spectral_norm: bool = False,
+) -> tuple[bool, float | None, bool, bool]:
+    return standardize, task_init, episodic, spectral_norm
 
 
-def _check_sizes(latent_dim: int, simnorm_size: int, num_bins: int) -> None:
+def _check_sizes(latent_dim: int, simnorm_size: int, num_bins: int, spectral_norm: bool) -> None:
+    if spectral_norm and simnorm_size:
+        raise ValueError(f"simnorm_size must be 0 with spectral_norm, got {simnorm_size}")
     if simnorm_size and latent_dim % simnorm_size:
         raise ValueError(
             f"latent_dim must be divisible by simnorm_size {simnorm_size}, got {latent_dim}"

@@ -99,9 +99,7 @@ def actor_loss(
     if returns is None:
         returns = imagined_returns(trajectory, critic, gamma, lam)
     population = returns.dim() > 2
-    loss = -_per_policy(returns, population) / torch.as_tensor(
-        scale, dtype=returns.dtype, device=returns.device
-    )
+    loss = -_per_policy(returns, population) / scale
     if saturation:
         loss = loss + saturation * _per_policy(saturation_penalty(trajectory[keys.LOC]), population)
     return loss.sum()

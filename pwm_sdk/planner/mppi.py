@@ -12,6 +12,7 @@ from torch import Tensor
 from pwm_sdk.functional.context import given, with_time
 from pwm_sdk.functional.planning import draw_by_weight, elite_weights, weighted_moments
 from pwm_sdk.planner.draws import Draws, sample_action
+from pwm_sdk.planner.policy_value import PolicyValue
 from pwm_sdk.protocols import LatentModel, features
 
 CHOICES = ("mean", "elite", "explore")
@@ -40,7 +41,8 @@ class MPPI:
         std: smallest and largest standard deviation of the candidates; the search starts with the
             largest.
         gamma: discount per step, one number or one per task, indexed by task id.
-        generator: source of the draws, on the device of the latents; None: torch's global one.
+        generator: source of the draws, a `PolicyValue`'s included, on the device of the latents;
+            None: torch's global one.
 
     A policy or value that depends on the task has a method `given(context)`.
 
@@ -159,7 +161,7 @@ class MPPI:
         mask = getattr(wide, "action_mask", None)  # [N, 1, A], or [A] where there are no tasks
         mask = latent.new_ones(shape[-1]) if mask is None else mask
         many = latent.unsqueeze(1).expand(-1, self.samples, -1)
-        value = given(self.value, wide)
+        value = self._value(wide)
         free = self.samples - proposed.shape[1]
         elite, weight = proposed, proposed
         for _ in range(self.iterations):
@@ -212,6 +214,12 @@ class MPPI:
             if terminated:
                 discount = discount * ~terminated[0]
         return total + discount * value(features(self.model, latent))
+
+    def _value(self, context: Any) -> Any:
+        """The value behind the horizon for these tasks, with the planner's draws where it draws."""
+        if isinstance(self.value, PolicyValue):
+            return self.value.given(context, self._draws)
+        return given(self.value, context)
 
     def _gamma(self, task: Tensor | None) -> float | Tensor:
         """One discount, or those of the tasks `[N, 1, 1]`."""

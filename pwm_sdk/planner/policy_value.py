@@ -16,22 +16,31 @@ class PolicyValue:
 
     Args:
         q: callable from latents `[.., D]` and actions `[.., A]` to values `[.., 1]`, or an object
-            whose `given(context)` is one.
+            whose `given(context, generator)` is one, as a `QEnsemble`: the generator is for what it
+            draws.
         policy: as for `MPPI`.
-        generator: source of the actions' noise.
+        generator: source of all draws; None: the planner's, or torch's global one outside of plans.
 
     Source: TD-MPC2 (arXiv 2310.16828), section 3.2: the end of a candidate.
     """
 
     def __init__(self, q: Any, policy: Any, generator: torch.Generator | None = None) -> None:
-        self.q, self.policy, self._draws = q, policy, Draws(generator)
+        self.q, self.policy = q, policy
+        self._draws = None if generator is None else Draws(generator)
 
-    def given(self, context: Any) -> PolicyValue:
-        """Return the same of looked-up tasks."""
-        bound = PolicyValue(given(self.q, context), given(self.policy, context))
-        bound._draws = self._draws
+    def given(self, context: Any, draws: Draws | None = None) -> PolicyValue:
+        """Return the same of looked-up tasks.
+
+        Args:
+            context: what the model looked up of the tasks, or their ids.
+            draws: of the planner, where this value has no generator of its own.
+        """
+        draws = self._draws or draws or Draws()
+        q = self.q.given(context, draws.generator) if hasattr(self.q, "given") else self.q
+        bound = PolicyValue(q, given(self.policy, context))
+        bound._draws = draws
         return bound
 
     def __call__(self, latent: Tensor) -> Tensor:
         """Return values `[.., 1]` of latents `[.., D]`."""
-        return self.q(latent, sample_action(self.policy, latent, self._draws))
+        return self.q(latent, sample_action(self.policy, latent, self._draws or Draws()))

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pwm_sdk.simulators import forces
+
 _QUIET = 2  # count of warnings before any
 
 
@@ -139,14 +141,21 @@ class Bridge:
         return following, jacobians
 
     def start(self, moving: np.ndarray) -> np.ndarray:
-        """Complete `[B, qpos + qvel + act]` to states: no warm start, sensors without control."""
+        """Complete `[B, qpos + qvel + act]` to states: no warm start, sensors without actuation.
+
+        So does the suite when an episode starts.
+        """
         layout, worker = self.layout, self._workers[0]
+        off = int(worker.mujoco.mjtDisableBit.mjDSBL_ACTUATION)
+        flags = self.model.opt.disableflags
+        self.model.opt.disableflags = flags | off
         states = np.zeros((len(moving), layout.size))
         states[:, : layout.moving] = moving
         for state in states:
             worker.load(state, 0.0)
-            engine().mj_forward(self.model, worker.data)
+            worker.mujoco.mj_forward(self.model, worker.data)
             worker.store(state)
+        self.model.opt.disableflags = flags
         states[:, layout.moving : layout.moving + layout.qvel] = 0.0
         return states
 
@@ -165,6 +174,9 @@ class _Worker:
         self.a, self.b = np.zeros((n, n)), np.zeros((n, model.nu))
         self.c = np.zeros((sensors, n)) if sensors else None
         self.d = np.zeros((sensors, model.nu)) if sensors else None
+        self.chain = None
+        if forces.applies(model, bool(sensors)):
+            self.chain = forces.ForceChain(self.mujoco, model, self.data)
         self._forget_warnings()
 
     def load(self, state: np.ndarray, control: np.ndarray | float) -> None:
@@ -194,9 +206,12 @@ class _Worker:
         """Advance and write the Jacobians `[n + sensors, n]` and `[n + sensors, A]`."""
         n = self.layout.tangent
         for substep in range(substeps):
-            self.mujoco.mjd_transitionFD(
-                self.model, self.data, eps, centred, self.a, self.b, self.c, self.d
-            )
+            if self.chain is not None:
+                self.chain.differentiate(eps, centred, self.a, self.b)
+            else:
+                self.mujoco.mjd_transitionFD(
+                    self.model, self.data, eps, centred, self.a, self.b, self.c, self.d
+                )
             self.mujoco.mj_step(self.model, self.data)
             first = substep == 0
             whole, pushed = state[:n].copy(), control[:n].copy()
@@ -223,59 +238,3 @@ class _Worker:
         self.mujoco.mj_resetData(self.model, self.data)
         for kind in self.bad:
             self.data.warning[kind].number = _QUIET
-
-
-class Tangent:
-    """Pulls cotangents between states and the tangent space of their positions.
-
-    A quaternion q has four entries and three directions: dq = q (0, w) / 2 for a rotation vector w
-    in the body's frame. Other positions are their own tangents.
-
-    Args:
-        model: `mujoco.MjModel`.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.nq, self.nv = model.nq, model.nv
-        self.quaternions: list[tuple[int, int]] = []
-        plain_q, plain_v = [], []
-        for q, v, kind in zip(model.jnt_qposadr, model.jnt_dofadr, model.jnt_type, strict=True):
-            if kind == 0:  # free: three numbers of place, then a quaternion
-                plain_q += [q, q + 1, q + 2]
-                plain_v += [v, v + 1, v + 2]
-                q, v = q + 3, v + 3
-            if kind < 2:
-                self.quaternions.append((int(q), int(v)))
-            else:
-                plain_q.append(q)
-                plain_v.append(v)
-        self.plain_q, self.plain_v = np.array(plain_q, int), np.array(plain_v, int)
-
-    def pull(self, qpos: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-        """Turn gradients by qpos `[B, nq]` into gradients by the tangent, `[B, nv]`."""
-        if not self.quaternions:
-            return gradient
-        result = np.empty((len(qpos), self.nv))
-        result[:, self.plain_v] = gradient[:, self.plain_q]
-        for q, v in self.quaternions:
-            turn = _turn(qpos[:, q : q + 4])
-            result[:, v : v + 3] = 0.5 * np.einsum("bij,bi->bj", turn, gradient[:, q : q + 4])
-        return result
-
-    def push(self, qpos: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-        """Turn gradients by the tangent `[B, nv]` into those by qpos `[B, nq]` of least norm."""
-        if not self.quaternions:
-            return gradient
-        result = np.empty((len(qpos), self.nq))
-        result[:, self.plain_q] = gradient[:, self.plain_v]
-        for q, v in self.quaternions:
-            turn = _turn(qpos[:, q : q + 4])
-            result[:, q : q + 4] = 2.0 * np.einsum("bij,bj->bi", turn, gradient[:, v : v + 3])
-        return result
-
-
-def _turn(quaternion: np.ndarray) -> np.ndarray:
-    """Columns q i, q j, q k of unit quaternions `[B, 4]`: `[B, 4, 3]`."""
-    w, x, y, z = quaternion.T
-    columns = [[-x, -y, -z], [w, -z, y], [z, w, -x], [-y, x, w]]
-    return np.stack([np.stack(row, -1) for row in columns], -2)

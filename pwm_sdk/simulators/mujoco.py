@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pwm_sdk.simulators.bodies import Bodies, BodyState
-from pwm_sdk.simulators.bridge import Bridge, Layout, Tangent, engine
+from pwm_sdk.simulators.bodies import BodyState
+from pwm_sdk.simulators.bridge import Bridge, Layout, engine
+from pwm_sdk.simulators.kinematics import Bodies
+from pwm_sdk.simulators.tangent import Tangent
 
 Reward = Callable[[BodyState, Tensor, BodyState], Tensor]
 """Maps the state before, the action `[.., A]` and the state after to a reward `[.., 1]`."""
@@ -25,8 +27,9 @@ class MuJoCoModel:
     .. math:: g_x = A^T g_{x'}, \quad g_u = B^T g_{x'}
 
     with A and B from `mjd_transitionFD`, chained over the substeps, in the tangent space of the
-    positions. Finite differences cost about 2 (2 nv + na + nu) forward steps (centred); rows are
-    spread over threads. States are float64; rewards and features have `dtype`.
+    positions. Finite differences cost about 2 (2 nv + na + nu) forward steps (centred), or 6 nv
+    through generalised forces where actuators outnumber joints (`ForceChain`); rows are spread over
+    threads. States are float64; rewards and features have `dtype`.
 
     A state holds qpos, qvel, act, the solver's warm start (no gradient) and, with `sensors`, what
     the sensors showed in the last substep.
@@ -39,8 +42,9 @@ class MuJoCoModel:
         reward: smooth torch function of the state before, the action and the state after.
         features: maps states to observations `[.., O]`; None: qpos, qvel and act.
         terminated: maps states to `[.., 1]` bool; None: episodes end for lack of time only.
-        start: draws qpos `[nq]` and qvel `[nv]` from a `numpy.random.Generator`; None: the model's
-            own qpos0 at rest, positions off by up to 0.01.
+        start: draws qpos `[nq]`, qvel `[nv]` and, if any, act `[na]` (else 0) from a
+            `numpy.random.Generator`; None: the model's own qpos0 at rest, positions off by up to
+            0.01.
         substeps: simulator steps per reward.
         action_repeat: rewards per agent step, summed; the action is held.
         episode_length: agent steps until an episode is truncated.
@@ -69,7 +73,7 @@ class MuJoCoModel:
         *,
         features: Callable[[BodyState], Tensor] | None = None,
         terminated: Callable[[BodyState], Tensor] | None = None,
-        start: Callable[[np.random.Generator], tuple[Any, Any]] | None = None,
+        start: Callable[[np.random.Generator], tuple[Any, ...]] | None = None,
         substeps: int = 1,
         action_repeat: int = 1,
         episode_length: int = 1000,
@@ -97,7 +101,7 @@ class MuJoCoModel:
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Complete `[qpos, qvel, act]` `[.., nq + nv + na]` to states `[.., D]`.
 
-        There is then no warm start, and the sensors show the state without control.
+        There is then no warm start, and the sensors show the state without actuation.
         """
         size = self.layout.moving
         if observation.shape[-1] != size:
@@ -116,8 +120,8 @@ class MuJoCoModel:
         rng = np.random.default_rng(int(seed))
         rows = np.zeros((count, self.layout.moving))
         for row in rows:
-            qpos, qvel = (self.start or self._default_start)(rng)
-            row[: self.mj.nq], row[self.mj.nq : self.mj.nq + self.mj.nv] = qpos, qvel
+            drawn = np.concatenate((self.start or self._default_start)(rng))
+            row[: len(drawn)] = drawn
         return torch.from_numpy(self.bridge.start(rows))
 
     def features(self, latent: Tensor) -> Tensor:

@@ -149,11 +149,15 @@ class GrowingBatch:
     def alarms(
         self, episodes: Sequence[Sequence[Episode]], *, deterministic: bool
     ) -> dict[str, np.ndarray]:
-        """Return the exploitation gap and its companions per task (see `exploitation_gap`)."""
+        """Return the exploitation gap and its companions per task (see `exploitation_gap`).
+
+        Segments have 16 steps, fewer where a task has no episode of so many.
+        """
         columns: list[dict[str, np.ndarray]] = []
         low = 0
         for learner in self.learners:
             high = low + len(learner.tasks)
+            longest = [max(len(e.reward) for e in mine) for mine in episodes[low:high]]
             columns.append(
                 exploitation_gap(
                     self.model,
@@ -163,6 +167,7 @@ class GrowingBatch:
                     learner.tasks,
                     learner.pwm.gamma,
                     reward_scale=self.reward_scale[low:high],
+                    horizon=min(16, *longest),
                     rng=self.rng,
                     deterministic=deterministic,
                 )
@@ -212,9 +217,9 @@ class GrowingBatch:
                 )
         settling = self.round < self.config.statistics_rounds
         if settling or self.round % 5 == 0:  # the moments of a large replay change slowly
-            self._refresh_statistics(settling)
+            self.refresh_statistics(settling)
 
-    def _refresh_statistics(self, observations: bool) -> None:
+    def refresh_statistics(self, observations: bool) -> None:
         """Set the reward weights and, where asked, the model's observation statistics."""
         config = self.config
         for task in self.tasks:

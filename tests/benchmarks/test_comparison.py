@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from comparison import common_grid, comparison_text, load_results, order, rows_of
+from comparison import (
+    common_grid,
+    comparison_text,
+    load_results,
+    order,
+    plot_curves,
+    rows_of,
+)
 from stages import write_json
 
 ABOUT = {"command": "compare", "minutes": 1.0, "baseline": "ppo"}
@@ -20,7 +27,8 @@ def result(method: str, task: str, seed: int, *returns: float) -> dict[str, Any]
     curve = [{"steps": 10.0 * i, "seconds": 60.0 * i, "return": r} for i, r in enumerate(returns)]
     costs = {"cpu_seconds": 30.0, "ms_per_action": 0.5, "memory_mb": 100.0, "episodes": 2.0}
     about = {"method": method, "task": task, "seed": seed}
-    return {**about, **curve[-1], **costs, "curve": curve}
+    scaled = {"scaled": returns[-1] / 100.0} if method == "pwm" else {}
+    return {**about, **curve[-1], **costs, **scaled, "curve": curve}
 
 
 RESULTS = [
@@ -43,7 +51,9 @@ def test_scores_are_shares_of_the_baselines_best_reading() -> None:
 def test_no_scores_where_the_baseline_earns_nothing() -> None:
     rows = rows_of([result("ppo", "a", 0, -5.0, 0.0), result("pwm", "a", 0, 3.0)], "ppo")
     assert all("score" not in row for row in rows)
-    assert "Share of the best" not in comparison_text("run", rows, ABOUT)
+    text = comparison_text("run", rows, ABOUT)
+    assert "Share of the best" not in text
+    assert "| PWM | 1 | - | - | 0.03 | 0.03 |" in text
 
 
 def test_tables_by_hand() -> None:
@@ -54,7 +64,9 @@ def test_tables_by_hand() -> None:
     assert "| b | 7 | - |" in text
     assert "| a | 1.25 +- 1.06 | 0.60 +- 0.28 |" in text
     # Over task a: two seeds resampled, so the interval goes from the worse to the better one.
-    assert "| PPO | 2 | 0.60 (0.40 to 0.80) | 0.60 (0.40 to 0.80) |" in text
+    assert "| PPO | 2 | 0.60 (0.40 to 0.80) | 0.60 (0.40 to 0.80) | - | - |" in text
+    # Task b has one seed, so the mean over both tasks is that of seed 0.
+    assert "| PWM | 2 | 1.25 (0.50 to 2.00) | 1.25 (0.50 to 2.00) | 0.54 | 0.54 |" in text
     assert "| PPO | 20 | 2.0 | 0.5 | 0.50 | 100 |" in text
 
 
@@ -67,6 +79,25 @@ def test_curves_of_seeds_share_the_axis_of_the_shortest() -> None:
     np.testing.assert_allclose(returns[:, 50], [2.5, 3.0])
     x, returns = common_grid([short[:1]], "steps", 1.0)
     assert (x.tolist(), returns.tolist()) == ([0.0], [[2.0]])
+
+
+def test_random_actions_are_a_level_line_on_both_axes(tmp_path: Path, monkeypatch) -> None:
+    drawn = []
+    monkeypatch.setattr("comparison.save", lambda figure, *_: drawn.append(figure))
+    still = {"steps": 0.0, "return": 30.0}
+    random = [{**result("random", "a", s, 0.0), **still} for s in (0, 1)]
+    for i, one in enumerate(random):
+        one["curve"] = [{**still, "seconds": 0.0}, {**still, "seconds": 1e-4, "return": 30.0 + i}]
+    far = result("pwm", "a", 0, 0.0, 100.0)
+    far["curve"][-1]["steps"] = 900.0
+    plot_curves(tmp_path, [*RESULTS[:2], far, *random])
+    (figure,) = drawn
+    for axis in figure.axes:
+        level = next(line for line in axis.lines if line.get_label() == "random")
+        assert level.get_ydata() == [30.0, 30.0]
+        assert len(axis.lines) == 3
+    # PPO ends at 20 steps and PWM at 900, but PPO at 2 minutes and PWM at 1.
+    assert [axis.get_xscale() for axis in figure.axes] == ["symlog", "linear"]
 
 
 def test_pwm_comes_first_and_random_last() -> None:

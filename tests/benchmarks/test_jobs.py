@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from jobs import Job, Settings, load_result
 
-from pwm_sdk import MT80, RandomBehaviour
+from pwm_sdk import MT80, RandomBehaviour, ReplayBuffer
 
 TASK = MT80["pendulum-swingup"]
 
@@ -73,6 +74,22 @@ def test_every_environment_of_a_job_is_counted(tmp_path: Path) -> None:
     env.reset()
     env.step(np.zeros(1, np.float32))
     assert job.steps == 101
+
+
+def test_episodes_are_kept_whole_or_in_pieces(tmp_path: Path) -> None:
+    policy, once, again = (RandomBehaviour(1, 1, seed=0) for _ in range(3))
+    whole, pieces = (ReplayBuffer(2000, slice_len=5, batch_size=1, seed=0) for _ in range(2))
+    assert list(make(tmp_path, steps=620).play(once, policy, whole)) == list(range(1, 621))
+    first = whole.episodes()
+    assert [len(e) for e in first] == [501]  # the 120 steps after it are no episode yet
+    list(make(tmp_path, steps=110).play(again, policy, pieces, length=50))
+    parts = pieces.episodes()
+    assert [len(e) for e in parts] == [51, 51]
+    for i, part in enumerate(parts):  # the same steps, the last observation of a piece twice
+        for name in ("observation", "action", "reward"):
+            expected = first[0][name][50 * i + 1 : 50 * i + 51]
+            assert torch.equal(part[name][1:], expected)
+    assert torch.equal(parts[1]["observation"][0], parts[0]["observation"][-1])
 
 
 def test_a_method_that_never_asks_is_refused(tmp_path: Path) -> None:

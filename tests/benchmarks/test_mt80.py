@@ -67,9 +67,6 @@ def test_everything_is_left_in_files_that_open(finished: tuple[Path, str]) -> No
     folders = sorted((out / "smoke" / "seed0").iterdir())
     assert (out / "smoke" / "curves.png").stat().st_size > 10_000
     tasks: set[int] = set()
-    weights = [WorldModel.from_checkpoint(f / "model.safetensors").state_dict() for f in folders]
-    for name, value in weights[0].items():  # processes that share a seed hold one model
-        assert all(torch.equal(value, other[name]) for other in weights[1:]), name
     for folder in folders:
         model = WorldModel.from_checkpoint(folder / "model.safetensors")
         for path in folder.glob("actors-*.safetensors"):
@@ -78,6 +75,16 @@ def test_everything_is_left_in_files_that_open(finished: tuple[Path, str]) -> No
             assert Critic.from_checkpoint(path).latent_dim == model.latent_dim
         tasks |= set(ReplayBuffer.from_dataset(folder / "data", slice_len=5, batch_size=8).tasks)
     assert tasks == {MT80[name].index for name in TASKS}
+
+
+def test_one_model_can_serve_all_suites(tmp_path: Path) -> None:
+    tasks = ("mw-reach", "cartpole-swingup")
+    done = run(tmp_path, "--models", "shared", "--rounds", "1", "--tasks", *tasks)
+    assert done.returncode == 0, done.stderr[-2000:]
+    folders = sorted((tmp_path / "smoke" / "seed0").iterdir())
+    weights = [WorldModel.from_checkpoint(f / "model.safetensors").state_dict() for f in folders]
+    for name, value in weights[0].items():  # however many processes hold it
+        assert all(torch.equal(value, other[name]) for other in weights[1:]), name
 
 
 def test_the_same_command_again_prints_the_same_scores(finished: tuple[Path, str]) -> None:

@@ -15,13 +15,17 @@ from jobs import Job, Settings
 from methods import METHODS, find_method
 from single_task import main
 
-from pwm_sdk import MT80
+from pwm_sdk import MT80, make_gym
 
+TINY = Settings(steps=300, readings=1, reading_episodes=1, final_episodes=1, tiny=True)
 PLUGIN = """
 from methods import method
 from pwm_sdk import RandomBehaviour
 
-@method("still")
+def no_pole(task):
+    return None if task.name == "cartpole-swingup" else "no pole"
+
+@method("still", obstacle=no_pole)
 def still(job):
     job.goes_on(RandomBehaviour(1, job.task.action_dim, job.seed))
 
@@ -45,13 +49,19 @@ def run(out: Path, *arguments: str) -> str:
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "random"])
 def test_built_in_methods_spend_their_budget(name: str, tmp_path: Path) -> None:
-    settings = Settings(steps=300, readings=1, reading_episodes=1, final_episodes=1, tiny=True)
-    job = Job(name, MT80["pendulum-swingup"], 0, settings, tmp_path)
+    job = Job(name, MT80["cartpole-swingup"], 0, TINY, tmp_path)
     find_method(name)(job)
     result = job.finish()
     # A method may end its last round: an episode of 500 steps is the longest.
     assert 300 <= result["steps"] <= 800
     assert 0.0 <= result["return"] <= 1000.0
+
+
+@pytest.mark.parametrize("name", ["pwm", "shac", "tdmpc2", "dreamerv3"])
+def test_models_learn_where_episodes_end_early(name: str, tmp_path: Path) -> None:
+    job = Job(name, make_gym("hopper-forward").task, 0, TINY, tmp_path)
+    find_method(name)(job)
+    assert 300 <= job.steps <= 800
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +98,29 @@ def test_more_methods_join_and_what_is_finished_stays(
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
 
 
+def test_what_a_method_cannot_learn_is_listed(
+    finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = finished
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN)
+    tasks = "--tasks", "cartpole-swingup", "pendulum-swingup"
+    text = run(folder.parent, "--methods", "still", "random", "--plugin", str(plugin), *tasks)
+    assert "pendulum-swingup still: not run, no pole" in capsys.readouterr().err
+    assert "Not run: still on pendulum-swingup: no pole." in text
+    assert (folder / "cartpole-swingup" / "still" / "seed0" / "result.json").exists()
+    assert not (folder / "pendulum-swingup" / "still" / "seed0").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--methods", "sca"), "method must be known, got 'sca'; nearest: sac"),
         (("--tasks", "cartpole-swingpu"), "cartpole-swingup"),
+        (
+            ("--methods", "shac", "--tasks", "mw-reach"),
+            "tasks must hold one for shac, got mw-reach",
+        ),
         (("--seeds", "0"), "seeds must be at least 1, got 0"),
         (("--budget-steps", "-3"), "steps must be positive, got -3"),
         (("--plugin", "nothing.py"), "plugin must be a python file, got nothing.py"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from recipe import PRESETS, chosen_tasks, split_tasks
-from stages import SeedRun
+from stages import SeedRun, keep_config
 
 TINY = replace(PRESETS["smoke"], tasks=("cartpole-swingup",), save_every=1, readings=0, rounds=3)
 
@@ -57,6 +58,18 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_settings_are_kept_once_there_are_results(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    keep_config(folder, {"steps": 1})
+    (folder / "data").mkdir()
+    keep_config(folder, {"steps": 2})  # nothing was learned yet
+    (folder / "seed0").mkdir()
+    keep_config(folder, {"steps": 2})
+    with pytest.raises(SystemExit, match="holds a run with other settings"):
+        keep_config(folder, {"steps": 1})
+    assert json.loads((folder / "config.json").read_text()) == {"steps": 2}
+
+
 def test_a_budget_ends_the_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SeedRun, "_final", lambda self: [])
     run = make(tmp_path, budget=1e-3)
@@ -65,9 +78,15 @@ def test_a_budget_ends_the_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(run.loop.replay) > 0
 
 
-def test_suites_share_a_seed_where_there_are_cores() -> None:
+def test_a_suite_is_the_work_of_one_process() -> None:
     preset = PRESETS["quick"]
-    alone, shared = split_tasks(preset, 1), split_tasks(preset, 2)
-    assert [len(tasks) for tasks in alone] == [8]
-    assert [len(tasks) for tasks in shared] == [5, 3]
-    assert [task for tasks in shared for task in tasks] == chosen_tasks(preset)
+    for cores in (1, 2):
+        shares = split_tasks(preset, cores)
+        assert [len(tasks) for tasks in shares] == [5, 3]
+        assert [task for tasks in shares for task in tasks] == chosen_tasks(preset)
+
+
+def test_a_shared_model_takes_one_process_where_cores_are_few() -> None:
+    preset = replace(PRESETS["quick"], models="shared")
+    assert [len(tasks) for tasks in split_tasks(preset, 1)] == [8]
+    assert [len(tasks) for tasks in split_tasks(preset, 2)] == [5, 3]

@@ -112,6 +112,25 @@ def test_masks_log_std_and_termination_of_new_files() -> None:
     assert tdmpc2_policy_prior(contents).settings["log_std"] == [-5.0, 1.0]
 
 
+def test_q_functions_saved_by_a_newer_tensordict(tmp_path: Path) -> None:
+    """Without batch sizes, and with the empty modules that tensordict 0.14 adds on the way."""
+    contents = open_foreign(golden("g7_tdmpc2_ckpt_new.pt"))
+    state = {key: value for key, value in contents["model"].items() if "__" not in key}
+    assert len(state) < len(contents["model"])
+    for part in ("_Qs", "_target_Qs", "_detach_Qs"):
+        state[f"{part}.module.0.weight"] = torch.empty(4, 2, device="meta")
+    newer = open_foreign(saved(tmp_path, {"model": state}))
+    for read in (tdmpc2_world_model, tdmpc2_q_ensemble, tdmpc2_policy_prior):
+        settings, weights = read(newer)
+        expected = read(contents)
+        assert settings == expected.settings
+        assert weights.keys() == expected.weights.keys()
+        assert all(torch.equal(weights[name], expected.weights[name]) for name in weights)
+    newer["model"]["_other.module.0.weight"] = torch.zeros(1)
+    with pytest.raises(ValueError, match=r"known layout, got \['_other\.module\.0\.weight'\]"):
+        tdmpc2_world_model(newer)
+
+
 def test_unknown_q_like_keys_are_left_out() -> None:
     contents = tdmpc2(**{"_detach_Qs_params.module.0.weight": torch.zeros(0), "_Qs.__x": None})
     assert tdmpc2_world_model(contents).settings["num_tasks"] == 3

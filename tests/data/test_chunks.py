@@ -176,6 +176,27 @@ def test_a_replay_as_chunks_and_back(tmp_path: Path) -> None:
             torch.testing.assert_close(left[name], right[name], rtol=0, atol=0, equal_nan=True)
 
 
+def test_long_episodes_are_cut_into_pieces(tmp_path: Path) -> None:
+    """Nine steps as pieces of four share the row between them; the ninth step is left out."""
+    replay = ReplayBuffer(100, 2, 1)
+    rewards = torch.arange(1.0, 10.0)
+    replay.add(make_episode(torch.rand(10, 3), torch.rand(9, 2), rewards, 0))
+    replay.add(make_episode(torch.rand(5, 3), torch.rand(4, 2), 10 * rewards[:4], 1))
+    (file,) = to_tdmpc2_chunks(replay, tmp_path / "chunks", episode_length=4)
+    written = torch.load(file, weights_only=False)
+    assert written["reward"][:, 1:].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8], [10, 20, 30, 40]]
+    assert written["reward"][:, 0].isnan().all() and written["action"][:, 0].isnan().all()
+    assert written["task"][:, 0].tolist() == [0, 0, 1]
+    long = next(iter(replay.episodes()))
+    assert torch.equal(written["obs"][0, 4], written["obs"][1, 0])
+    assert torch.equal(written["obs"][1], long["observation"][4:9])
+    assert torch.equal(written["action"][1, 1:], long["action"][5:9])
+    with pytest.raises(ValueError, match="at least episode_length 5 steps, got 4 in one of task 1"):
+        to_tdmpc2_chunks(replay, tmp_path / "longer", episode_length=5)
+    with pytest.raises(ValueError, match="episode_length must be at least 1, got 0"):
+        to_tdmpc2_chunks(replay, tmp_path / "none", episode_length=0)
+
+
 def test_some_tasks_as_chunks(tmp_path: Path) -> None:
     filled().save(tmp_path / "data")
     (file,) = to_tdmpc2_chunks(tmp_path / "data", tmp_path / "chunks", tasks=[TASKS["one"]])

@@ -1,11 +1,12 @@
-"""Episodes in Minari's layout; the writer itself is Minari's."""
+"""Episodes in Minari's layout, and as data sets that Minari loads."""
 
 from __future__ import annotations
 
 import sys
-from types import ModuleType, SimpleNamespace
+from pathlib import Path
 from typing import Any
 
+import minari
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,10 @@ from pwm_sdk import ReplayBuffer, Task, make_episode, to_minari
 from pwm_sdk.data.exports import minari_episodes
 
 TASK = Task("walk", 4, "own", 2, 1, 2)
+ABOUT = {"author": "me", "author_email": "me@here", "code_permalink": "https://here/v1"}
+ABOUT |= {"algorithm_name": "random", "description": "three episodes by hand"}
+# Minari misses an environment that gymnasium knows by name, which ours are not.
+pytestmark = pytest.mark.filterwarnings("ignore:.*(eval_env. is set to None|env_spec is None)")
 
 
 def episode(terminated: Any = None, first: float = 0.0) -> Any:
@@ -48,28 +53,42 @@ def test_a_missing_minari_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
         to_minari(ReplayBuffer(10, 2, 1), "walk/pwm-v0", TASK)
 
 
-def test_the_writer_gets_buffers_and_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[dict[str, Any]] = []
-
-    def create(**arguments: Any) -> str:
-        calls.append(arguments)
-        return "dataset"
-
-    names = ("minari", "minari.data_collector", "minari.data_collector.episode_buffer")
-    for name in names:
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    monkeypatch.setattr(sys.modules[names[0]], "create_dataset_from_buffers", create, raising=False)
-    monkeypatch.setattr(sys.modules[names[2]], "EpisodeBuffer", SimpleNamespace, raising=False)
+def test_minari_loads_the_episodes_that_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     replay = ReplayBuffer(100, 2, 1)
     for i in range(3):
-        replay.add(episode(first=10.0 * i))
+        replay.add(episode([False, i == 2], first=10.0 * i))
     replay.add(make_episode(torch.zeros(3, 3), torch.zeros(2, 2), torch.zeros(2), 5))
-    assert to_minari(replay, "walk/pwm-v0", TASK, author="me") == "dataset"
-    (call,) = calls
-    assert (call["dataset_id"], call["author"]) == ("walk/pwm-v0", "me")
-    assert [buffer.id for buffer in call["buffer"]] == [0, 1, 2]
-    assert [buffer.observations[0, 0] for buffer in call["buffer"]] == [0, 10, 20]
-    assert all(call["observation_space"].contains(x) for x in call["buffer"][2].observations)
-    assert all(call["action_space"].contains(x) for x in call["buffer"][2].actions)
+    written = to_minari(replay, "own/walk/pwm-v0", TASK, **ABOUT)
+    assert (written.total_episodes, written.total_steps) == (3, 6)
+    found = minari.load_dataset("own/walk/pwm-v0")
+    assert (found.total_episodes, found.total_steps) == (3, 6)
+    assert found.storage.metadata["author"] == {"me"}
+    assert (found.observation_space.shape, found.action_space.shape) == ((2,), (1,))
+    for i, loaded in enumerate(found.iterate_episodes()):
+        first = 10.0 * i
+        assert loaded.id == i and "infos" in repr(loaded)
+        rows = [[first, first + 1], [first + 3, first + 4], [first + 6, first + 7]]
+        assert loaded.observations.tolist() == rows  # without the padded entry
+        assert loaded.observations[0] in found.observation_space
+        assert loaded.actions.tolist() == [[0.5], [-0.5]]
+        assert loaded.rewards.tolist() == [1.0, 2.0]
+        assert loaded.terminations.tolist() == [False, i == 2]
+        assert loaded.truncations.tolist() == [False, i != 2]
+    with pytest.raises(ValueError, match="already exists"):
+        to_minari(replay, "own/walk/pwm-v0", TASK, **ABOUT)
+
+
+def test_a_folder_without_the_task_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    replay = ReplayBuffer(100, 2, 1)
+    replay.add(episode())
+    replay.save(tmp_path / "data")
     with pytest.raises(ValueError, match="episodes of other, got none"):
-        to_minari(replay, "other/pwm-v0", Task("other", 9, "own", 2, 1, 2))
+        to_minari(tmp_path / "data", "other/pwm-v0", Task("other", 9, "own", 2, 1, 2))
+    assert not list(tmp_path.glob("minari/**/data"))
+    assert to_minari(tmp_path / "data", "walk/pwm-v0", TASK, **ABOUT).total_episodes == 1

@@ -84,23 +84,23 @@ def test_task_tensor_belongs_to_its_step() -> None:
 
 def test_own_task(registry: dict) -> None:
     task = register_task(PENDULUM, make_pendulum)
-    assert task.index == 80
+    assert task.index == 200
     env = make_env("my-pendulum", seed=1, padded=True)
     assert isinstance(env, EnvBase)
     check_env_specs(env)
     env.set_seed(1)
     rollout = env.rollout(50)
     assert rollout["next", "observation"].shape == (20, 39)
-    assert rollout["task"].unique().tolist() == [80]
+    assert rollout["task"].unique().tolist() == [200]
     assert make_gym(task, seed=1).reset()[0] == pytest.approx(rollout["observation"][0, :3])
 
 
 def test_own_tasks_get_their_own_indices(registry: dict) -> None:
     register_task(PENDULUM, make_pendulum)
-    given = Task("given", 90, "mine", 3, 1, 20)
-    assert register_task(given, make_pendulum).index == 90
-    assert register_task(Task("next", -1, "mine", 3, 1, 20), make_pendulum).index == 91
-    assert register_task(PENDULUM, make_pendulum).index == 80  # again: replaced, same index
+    given = Task("given", 210, "mine", 3, 1, 20)
+    assert register_task(given, make_pendulum).index == 210
+    assert register_task(Task("next", -1, "mine", 3, 1, 20), make_pendulum).index == 211
+    assert register_task(PENDULUM, make_pendulum).index == 200  # again: replaced, same index
 
 
 def test_bad_registrations(registry: dict) -> None:
@@ -109,8 +109,8 @@ def test_bad_registrations(registry: dict) -> None:
     with pytest.raises(ValueError, match="index must not be taken by another task, got 5"):
         register_task(Task("five", 5, "mine", 3, 1, 20), make_pendulum)
     register_task(PENDULUM, make_pendulum)
-    with pytest.raises(ValueError, match="got 80"):
-        register_task(Task("other", 80, "mine", 3, 1, 20), make_pendulum)
+    with pytest.raises(ValueError, match="got 200"):
+        register_task(Task("other", 200, "mine", 3, 1, 20), make_pendulum)
     with pytest.raises(ValueError, match="registered with register_task, got 'unknown'"):
         make_gym(Task("unknown", 99, "mine", 3, 1, 20))
 

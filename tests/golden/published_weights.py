@@ -134,7 +134,7 @@ class Ensemble:
         self.data, self.heads, self.context = data, heads, context
         self.weights = [data[f"w/_Qs.params.{i}"] for i in range(10)]
 
-    def given(self, context) -> Ensemble:
+    def given(self, context, generator=None) -> Ensemble:
         return Ensemble(self.data, self.heads, context)
 
     def __call__(self, latent: Tensor, action: Tensor) -> Tensor:

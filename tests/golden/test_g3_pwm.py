@@ -105,7 +105,7 @@ def test_published_update(close, monkeypatch, name: str) -> None:
         losses.append(critic_loss(*arguments))
         return losses[-1]
 
-    monkeypatch.setattr("pwm_sdk.algorithms.pwm.critic_loss", recorded)
+    monkeypatch.setattr("pwm_sdk.algorithms.critic_fit.critic_loss", recorded)
     rate = float(data["out/lrs_epoch10_of_100"][0])
     pwm.set_learning_rates(rate / pwm.config.actor_lr)
     metrics = pwm.update(starts(data))

@@ -13,6 +13,8 @@ from pwm_sdk.planner import MPPI, PolicyValue
 class Recorded:
     """Recorded draws in place of random ones, in the order in which they are asked for."""
 
+    generator = None
+
     def __init__(self, draws: list[Tensor]) -> None:
         self.draws = draws
 
@@ -28,12 +30,13 @@ def planner(data: dict[str, Tensor]) -> MPPI:
     """The recorded planner: time-major noise becomes `[1, samples, H, A]`."""
     explore = not bool(data["cfg/eval_mode"])
     candidates = [noise.transpose(0, 1).unsqueeze(0) for noise in data["in/sample_noise"]]
-    draws = [noise.unsqueeze(0) for noise in data["in/pi_traj_eps"]] + candidates
+    ends = [noise.unsqueeze(0) for noise in data["in/terminal_pi_eps"]]
+    draws = [noise.unsqueeze(0) for noise in data["in/pi_traj_eps"]]
+    draws += [draw for pair in zip(candidates, ends, strict=True) for draw in pair]
     draws.append(data["in/gumbel_exponential"].unsqueeze(0))
     draws += [data["in/action_noise"].unsqueeze(0)] if explore else []
     prior = Prior(data)
     end = PolicyValue(Ensemble(data, data["in/qidx"].tolist()), prior)
-    end._draws = Recorded([noise.unsqueeze(0) for noise in data["in/terminal_pi_eps"]])
     mppi = MPPI(
         world_model(prefixed(data, "w/"), data, masked=True),
         prior,

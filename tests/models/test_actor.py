@@ -169,3 +169,19 @@ def test_errors_name_the_argument() -> None:
     for shape in ((3, 4, 3), (2, 3)):
         with pytest.raises(ValueError, match=r"latent must have shape \[2, .., B, D\], got"):
             population(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("noise", ["before", "after"])
+def test_log_prob_by_hand(noise: str) -> None:
+    # One action of std 0.5 and drawn 2 std away: the score by the mean is 2 / 0.5 = 4, behind the
+    # tanh times its slope; by log std it is 2^2 - 1 = 3. The masked action counts for nothing.
+    actor = FirstOrderActor(3, 2, (4,), std=0.5, noise=noise, action_dims=[1])
+    loc = torch.tensor([[0.3, 0.1]], requires_grad=True)
+    value = actor.log_prob(loc, torch.tensor([[2.0, 1.0]]))
+    masked = -0.5 * math.log(2 * math.pi)
+    expected = -2.0 - math.log(0.5) - 0.5 * math.log(2 * math.pi) + masked
+    assert value.item() == pytest.approx(expected)
+    by_loc, by_log_std = torch.autograd.grad(value.sum(), (loc, actor.log_std))
+    slope = 1.0 - math.tanh(0.3) ** 2 if noise == "after" else 1.0
+    torch.testing.assert_close(by_loc, torch.tensor([[4.0 * slope, 0.0]]))
+    torch.testing.assert_close(by_log_std, torch.tensor([[3.0, 0.0]]))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from pwm_sdk.models.layers import init_fan_in
 from pwm_sdk.models.world_model import WorldModel
 
 
@@ -49,6 +51,23 @@ def test_latents_are_simplices() -> None:
     torch.testing.assert_close(latent.view(5, 2, 4).sum(-1), torch.ones(5, 2))
     free = small_model(simnorm_size=0, latent_dim=7).encode(torch.randn(5, 3))
     torch.testing.assert_close(free.mean(-1), torch.zeros(5), atol=1e-5, rtol=0)
+
+
+def test_with_spectral_norm_latents_cannot_grow(tmp_path: Path) -> None:
+    model = small_model(simnorm_size=0, spectral_norm=True, standardize=True)
+    init_fan_in(model)
+    for network in (model.encoder, model.dynamics):
+        nn.init.normal_(network[-1].parametrizations.weight.original, std=9.0)
+        for _ in range(100):  # a power iteration each, while training
+            weight = network[-1].weight
+        largest = torch.linalg.matrix_norm(weight.detach(), 2)
+        torch.testing.assert_close(largest, torch.tensor(1.0), atol=1e-3, rtol=0)
+    model.eval().save(tmp_path / "model.safetensors")
+    other = WorldModel.from_checkpoint(tmp_path / "model.safetensors").eval()
+    latent, action = model.encode(torch.randn(5, 3)), torch.rand(5, 2)
+    torch.testing.assert_close(other.next(latent, action), model.next(latent, action))
+    with pytest.raises(ValueError, match="simnorm_size must be 0 with spectral_norm, got 4"):
+        small_model(spectral_norm=True)
 
 
 def test_reward_starts_at_zero() -> None:
@@ -191,6 +210,9 @@ def test_errors_name_the_argument() -> None:
         model.encode(torch.zeros(4, 5), task)
     with pytest.raises(ValueError, match="task must be given: this model knows 2 tasks"):
         model.encode(torch.zeros(4, 3))
+    for strange in (2, -1):
+        with pytest.raises(ValueError, match=rf"task must be ids in 0\.\.1, got \[.*{strange}"):
+            model.encode(torch.zeros(2, 3), torch.tensor([0, strange]))
     with pytest.raises(ValueError, match="latent and action must have sizes 8 and 2, got"):
         model.next(torch.zeros(4, 8), torch.zeros(4, 1), task)
     with pytest.raises(ValueError, match="episodic must be True to predict terminations"):

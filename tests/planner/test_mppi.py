@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
+from pwm_sdk.models.policy_prior import PolicyPrior
+from pwm_sdk.models.q_ensemble import QEnsemble
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.planner import MPPI, PolicyValue
+from pwm_sdk.planner.mppi import CHOICES
 from pwm_sdk.protocols import Policy
 from pwm_sdk.rollout import LatentRollout
 
@@ -180,6 +183,43 @@ def test_the_same_seed_gives_the_same_plan() -> None:
     assert not torch.equal(plans[0], plans[2])
 
 
+@pytest.mark.parametrize("choice", CHOICES)
+def test_the_seed_alone_decides_on_a_plan_with_q_functions(choice: str) -> None:
+    model, observation = world_model(num_tasks=2), torch.randn(2, 3)
+    q, prior = QEnsemble.for_model(model, ensemble=5), PolicyPrior.for_model(model)
+    for parameter in (*q.parameters(), *prior.parameters()):
+        nn.init.normal_(parameter, std=0.5)
+    value = PolicyValue(q.eval(), prior)
+    plans = []
+    for global_seed, seed in ((0, 1), (5, 1), (6, 1), (0, 2)):
+        torch.manual_seed(global_seed)
+        before = torch.get_rng_state()
+        planner = MPPI(model, prior, value, generator=seeded(seed), **FAST)
+        plans.append(planner.plan(observation, torch.tensor([0, 1]), choice=choice))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(plans[0], plans[1])
+    assert torch.equal(plans[0], plans[2])
+    assert not torch.equal(plans[0], plans[3])
+    context, end = model.context(torch.tensor([0, 1])), torch.zeros(2, 8)
+    own = [PolicyValue(q, prior, seeded(9)).given(context)(end) for _ in range(2)]
+    assert torch.equal(*own)
+
+
+@pytest.mark.parametrize(("settings", "rounds"), [({}, 6), ({"iterations": 8}, 8)])
+def test_many_action_dimensions_take_no_more_rounds_than_given(settings, rounds, monkeypatch):
+    class Wide(Still):
+        latent_dim = action_dim = 20
+
+        def step(self, latent: Tensor, action: Tensor, task: Tensor | None = None):
+            return latent, -(action - latent).square().sum(-1, keepdim=True)
+
+    planner, calls = MPPI(Wide(), zero, zero, horizon=1, policy_samples=0, **settings), []
+    evaluate = planner._evaluate
+    monkeypatch.setattr(planner, "_evaluate", lambda *x: calls.append(1) or evaluate(*x))
+    assert planner.plan(torch.zeros(1, 20)).shape == (1, 20)
+    assert len(calls) == rounds
+
+
 def test_the_value_of_a_policy_by_hand() -> None:
     class Shift:
         action_dim = 1
@@ -188,7 +228,7 @@ def test_the_value_of_a_policy_by_hand() -> None:
             return latent + 0 * noise
 
     class Product:
-        def given(self, context):
+        def given(self, context, generator):
             return lambda latent, action: context * latent * action
 
     value = PolicyValue(Product(), Shift()).given(torch.tensor(10.0))

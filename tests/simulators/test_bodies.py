@@ -8,7 +8,8 @@ import pytest
 import torch
 from mjcf_models import CARTPOLE, FLYING
 
-from pwm_sdk.simulators.bodies import Bodies, BodyState
+from pwm_sdk.simulators.bodies import BodyState
+from pwm_sdk.simulators.kinematics import Bodies, at_body
 
 
 def somewhere(xml: str) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -32,7 +33,8 @@ def view(model: mujoco.MjModel, data: mujoco.MjData) -> BodyState:
 def test_frames_are_those_of_mujoco(xml: str) -> None:
     model, data = somewhere(xml)
     state = view(model, data)
-    for body, frame in enumerate(state.frames):
+    for body in range(model.nbody):
+        frame = at_body(state.frames, body)
         name = model.body(body).name
         np.testing.assert_allclose(state.position(name), data.xpos[body], atol=1e-12)
         np.testing.assert_allclose(state.centre(name), data.xipos[body], atol=1e-12)

@@ -27,7 +27,7 @@ def forward(before: BodyState, action: Tensor, after: BodyState) -> Tensor:
     """Reward speed along x and an upright z axis of body 1, with a price on force."""
     return (
         after.velocity()[..., :1]
-        + after.frames[1].turn[..., 2, 2:]
+        + after.frames.turn[..., 1, 2, 2:]
         - 0.1 * action.square().sum(-1, keepdim=True)
     )
 

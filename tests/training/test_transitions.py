@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,11 @@ from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.models.normalizers import RunningMeanStd
 from pwm_sdk.training.collect import RandomBehaviour, run_episodes
 from pwm_sdk.training.evaluate import evaluate, summarize
-from pwm_sdk.training.transitions import ObservationBehaviour, transitions
+from pwm_sdk.training.transitions import (
+    ObservationBehaviour,
+    RecurrentBehaviour,
+    transitions,
+)
 
 
 def push(observation: torch.Tensor) -> torch.Tensor:
@@ -45,6 +50,24 @@ def test_steps_and_ends_by_hand(point_mass) -> None:
     reward = first["next", "reward"]
     assert reward.shape == (2, 3, 1) and reward.dtype == torch.float32
     torch.testing.assert_close(reward[0, 0, 0], torch.tensor(np.exp(-4 * 0.0625**2)).float())
+
+
+def test_a_memory_lasts_as_long_as_its_episode() -> None:
+    """The memory counts the calls of each environment since its episode began."""
+
+    def act(seen: torch.Tensor, memory: Any, first: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        calls = torch.zeros(len(seen)) if memory is None else torch.where(first, 0.0, memory)
+        return (seen[:, :1] + 10 * calls.unsqueeze(-1)), calls + 1
+
+    behaviour = RecurrentBehaviour(act, count=2)
+    seen = np.asarray([[0.0, 9.0], [1.0, 9.0]], np.float32)
+    for i in range(2):
+        behaviour.start(i)
+    assert behaviour(seen).tolist() == [[0.0], [1.0]]
+    assert behaviour(seen).tolist() == [[10.0], [11.0]]
+    behaviour.start(1)
+    assert behaviour(seen).tolist() == [[20.0], [1.0]]
+    assert behaviour(seen).tolist() == [[30.0], [11.0]]
 
 
 def test_no_steps_are_refused(point_mass) -> None:

@@ -1,0 +1,42 @@
+"""The physics behind a task, for methods that differentiate it or must know that it can end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pwm_sdk import SimulatorEnv, Task, make_gym, make_simulator
+
+MARGINS = {"hopper-stand": 0.3, "hopper-hop": 0.3}  # m: slope of a reward that is a step
+
+
+def simulator_of(task: Task) -> Any:
+    """Return a task's own dynamics: the model of its `SimulatorEnv`, or that of `make_simulator`.
+
+    Raises:
+        ValueError: for a task that has none.
+    """
+    model = _model_of(task)
+    if model is not None and task.action_repeat == 1:
+        return model
+    return make_simulator(task.name, margin=MARGINS.get(task.name, 0.0), threads=1)
+
+
+def no_simulator(task: Task) -> str | None:
+    """Say why a task cannot be differentiated; None where it can."""
+    try:
+        simulator_of(task)
+    except ValueError:
+        return "no differentiable simulator with a smooth reward"
+    return None
+
+
+def can_end(task: Task) -> bool:
+    """Tell whether a simulator's task has episodes that end early."""
+    return getattr(_model_of(task), "terminated", None) is not None
+
+
+def _model_of(task: Task) -> Any:
+    env = make_gym(task)
+    env.close()
+    inner = env.unwrapped
+    return inner.model if isinstance(inner, SimulatorEnv) else None

@@ -1,0 +1,185 @@
+"""The group `update`: one PWM update and its two passes, the published form against ours."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench import Bench, Variant
+from rows import Group, Row
+from timing import Meter, added_bytes, operations
+from torch import Tensor
+from transcription import PublishedActor, PublishedCritic, PublishedUpdate, PublishedWorldModel
+
+import pwm_sdk
+from pwm_sdk import MT80, PWM, Critic, FirstOrderActor, PWMConfig, WorldModel, model_size
+
+BASELINE, OURS = "transcription", "ours"
+GROUP = Group(
+    "update",
+    "One update",
+    "The actor pass ends with the actor's step; the critic pass is the targets and 32 steps. MB: "
+    "tensors held beyond\nthose before the update. Loss difference: the largest in the first three "
+    "updates, with the same draws, relative\nto the largest of these losses.",
+    count="starts",
+    baseline=BASELINE,
+)
+
+# How a variant is executed. One that this version of the package, or the device, does not know is
+# left out.
+VARIANTS: dict[str, dict[str, Any]] = {
+    OURS: {},
+    "ours, compiled": {"compile": True},
+    "ours, bf16": {"precision": "bf16"},
+    "ours, compiled, bf16": {"compile": True, "precision": "bf16"},
+    "ours, CUDA graphs": {"cuda_graphs": True},
+    "ours, CUDA graphs, bf16": {"cuda_graphs": True, "precision": "bf16"},
+}
+EXECUTION: Any = getattr(pwm_sdk, "Execution", None)
+HORIZON, TASK, SEED = 16, MT80["mw-reach"].index, 0
+ACTOR, CRITIC, WHOLE = "actor pass", "critic pass", "update"
+CHECKED = 3  # first updates, whose losses are compared
+LOSSES = ("return", "value_loss")  # the actor's loss is the return, divided by one number
+
+
+class Agent:
+    """An agent with its batch; every call is one update.
+
+    Args:
+        update: improves it once and returns the losses.
+        optimizer: the actor's; its step divides the update into passes.
+    """
+
+    def __init__(
+        self, update: Callable[[], Mapping[str, Tensor]], optimizer: torch.optim.Optimizer
+    ) -> None:
+        self._update, self._optimizer = update, optimizer
+        self.losses: list[list[Tensor]] = []
+
+    def __call__(self) -> None:
+        """Update once."""
+        found = self._update()
+        if len(self.losses) < CHECKED:
+            self.losses.append([found[name].clone() for name in LOSSES])
+
+    def read(self, meter: Meter) -> dict[str, float]:
+        """Update once; what the meter rose by in each pass, where they can be told apart."""
+        marks: list[float] = []
+        hook = self._optimizer.register_step_post_hook(lambda *_: marks.append(meter()))
+        begin = meter()
+        self()
+        end = meter()
+        hook.remove()
+        passes = {ACTOR: marks[0] - begin, CRITIC: end - marks[0]} if marks else {}
+        return {**passes, WHOLE: end - begin}
+
+
+def rows_of_updates(bench: Bench, sizes: Sequence[int], batches: Sequence[int]) -> list[Row]:
+    """Time updates of every size and batch."""
+    rows: list[Row] = []
+    for size in sizes:
+        mine: list[Row] = []
+        for batch in sorted(batches):
+            if note := bench.forecast(mine, batch):
+                rows.append(Row(GROUP.name, WHOLE, size, batch, "all", note=note))
+                continue
+            mine = bench.measure(GROUP, size, batch, warmed_up(size, batch, bench.device))
+            rows += mine
+    return rows
+
+
+def warmed_up(size: int, batch: int, device: torch.device) -> list[Variant]:
+    """All variants with the same weights and draws, their losses compared."""
+    agents = build(size, batch, device)
+    counted = {name: operations(agents[name].read) for name in (BASELINE, OURS)}
+    found = []
+    for name, agent in agents.items():
+        megabytes = added_bytes(agent, device) / 1e6
+        while len(agent.losses) < CHECKED:
+            agent()
+        settings = VARIANTS.get(name, {})
+        found.append(
+            Variant(
+                name,
+                agent.read,
+                flop=counted.get(name, counted[OURS]),
+                dtype=torch.bfloat16 if settings.get("precision") == "bf16" else torch.float32,
+                megabytes=megabytes,
+                difference=None if name == BASELINE else difference(agents[BASELINE], agent),
+            )
+        )
+    return found
+
+
+def difference(baseline: Agent, own: Agent) -> float:
+    """Largest difference of a loss in the first updates, relative to the largest such loss."""
+    expected, found = (torch.tensor(agent.losses).double() for agent in (baseline, own))
+    return float(((found - expected).abs() / expected.abs().amax(0)).max())
+
+
+def known_variants(device: torch.device) -> dict[str, dict[str, Any]]:
+    """The variants that this version of the package and the device have."""
+    names = set() if EXECUTION is None else {field.name for field in fields(EXECUTION)}
+    names -= {"cuda_graphs"} if device.type != "cuda" else set()
+    return {name: own for name, own in VARIANTS.items() if own.keys() <= names}
+
+
+def build(size: int, batch: int, device: torch.device) -> dict[str, Agent]:
+    """An agent of every variant, all with the same weights and the same draws."""
+    torch.manual_seed(SEED)
+    published = published_agent(size, device)
+    observation = torch.randn(batch, MT80.observation_dim, device=device)
+    draws = torch.Generator(device).manual_seed(SEED)
+
+    def update() -> dict[str, Tensor]:
+        shape = (HORIZON, batch, MT80.action_dim)
+        noise = torch.randn(shape, device=device, generator=draws)
+        return published.update(observation, TASK, noise)
+
+    agents = {BASELINE: Agent(update, published.actor_optimizer)}
+    for name, settings in known_variants(device).items():
+        agents[name] = our_agent(published, observation, settings)
+    return agents
+
+
+def published_agent(size: int, device: torch.device) -> PublishedUpdate:
+    """The transcription with fresh weights of a published size."""
+    widths = model_size(size, MT80)
+    model = PublishedWorldModel(
+        MT80.observation_dim,
+        MT80.action_dim,
+        latent_dim=widths.latent_dim,
+        hidden=widths.hidden,
+        encoder_hidden=widths.encoder_hidden,
+    )
+    actor = PublishedActor(widths.latent_dim, MT80.action_dim)
+    critic = PublishedCritic(widths.latent_dim)
+    return PublishedUpdate(model.to(device), actor.to(device), critic.to(device), HORIZON)
+
+
+def same_weights(published: PublishedUpdate) -> tuple[WorldModel, FirstOrderActor, Critic]:
+    """Our model, actor and critic with the transcription's weights, on its device."""
+    device = published.actor.logstd.device
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "weights.pt"
+        published.save(file)
+        model = WorldModel.from_checkpoint(file).to(device)
+        actor = FirstOrderActor.from_checkpoint(file).to(device)
+        return model, actor, Critic.from_checkpoint(file).to(device)
+
+
+def our_agent(
+    published: PublishedUpdate, observation: Tensor, settings: Mapping[str, Any]
+) -> Agent:
+    """Our PWM with the transcription's weights."""
+    config = PWMConfig.published(horizon=HORIZON)
+    draws: dict[str, Any] = {"generator": torch.Generator(observation.device).manual_seed(SEED)}
+    executed = {"execution": EXECUTION(**settings)} if settings and EXECUTION else {}
+    pwm = PWM(*same_weights(published), config, **draws, **executed)
+    task = torch.full((len(observation),), TASK, device=observation.device)
+    batch: Any = {"observation": observation, "task": task}
+    return Agent(lambda: pwm.update(batch), pwm.actor_optimizer)

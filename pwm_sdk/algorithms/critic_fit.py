@@ -1,0 +1,89 @@
+"""Regressing a critic on imagined states, part by part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pwm_sdk.algorithms.execution import Captured, Execution, prepare
+from pwm_sdk.functional.compiling import compiled
+from pwm_sdk.objectives.policy import critic_loss
+from pwm_sdk.optim import FiniteWatch, minibatches, optimize
+
+
+class CriticFit:
+    """Steps a critic towards its targets on minibatches of imagined states.
+
+    Args:
+        critic: a `Critic`, or a module of the same face.
+        optimizer: of its parameters.
+        max_norm: gradient clip, per policy.
+        population: P, or None for one policy.
+        parts: arguments of `minibatches`.
+        execution: how one step is run; None: eager, in fp32.
+        watch: notes whether `name` was finite; None: every step reads it.
+        name: of loss and gradient.
+    """
+
+    def __init__(
+        self,
+        critic: Any,
+        optimizer: torch.optim.Optimizer,
+        max_norm: float | None,
+        *,
+        parts: dict[str, Any],
+        population: int | None = None,
+        execution: Execution | None = None,
+        watch: FiniteWatch | None = None,
+        name: str = "loss",
+    ) -> None:
+        self.critic, self.optimizer, self.max_norm = critic, optimizer, max_norm
+        self.population, self.parts = population, parts
+        self.execution, self.watch, self.name = execution or Execution(), watch, name
+        self._loss = compiled(self._eager_loss) if self.execution.compile else self._eager_loss
+        self.prepare(captured=False)
+
+    def prepare(self, captured: bool) -> None:
+        """Make one step ready to be run eagerly, or to be captured anew as a CUDA graph."""
+        prepare(self.optimizer, captured)
+        self._run: Any = Captured(self.step) if captured else self.step
+
+    def __call__(
+        self, states: Tensor, targets: Tensor, alive: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Step over all parts.
+
+        Args:
+            states: `[B, H, D]`, or `[P, B, H, D]`.
+            targets: `[.., 1]`.
+            alive: weights of the states `[.., 1]`; None: all alike.
+
+        Returns:
+            Loss `[]` and gradient norm before clipping (`[]` or `[P]`) of the last step.
+        """
+        loss = norm = torch.zeros(())
+        tensors = (states, targets) if alive is None else (states, targets, alive)
+        for part in minibatches(*tensors, **self.parts):
+            loss, norm = self._run(*part)
+        return loss, norm
+
+    def step(
+        self, states: Tensor, targets: Tensor, alive: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """One step on states `[N, D]` (or `[P, N, D]`); returns its loss and gradient norm."""
+        with self.execution.products(states.device):
+            loss = self._loss(states, targets, alive)
+        norm = optimize(
+            loss,
+            self.optimizer,
+            self.max_norm,
+            population=self.population,
+            watch=self.watch,
+            name=self.name,
+        )
+        return loss.detach(), norm
+
+    def _eager_loss(self, states: Tensor, targets: Tensor, alive: Tensor | None) -> Tensor:
+        return critic_loss(self.critic, states, targets, alive)

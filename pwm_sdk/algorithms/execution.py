@@ -1,0 +1,100 @@
+"""How an update is executed: compiled, in which precision, as captured graphs."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict.nn import CudaGraphModule
+from torch import Tensor
+
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How `PWM` runs its update; none of it changes what is computed, beyond rounding.
+
+    Attributes:
+        compile: compile one step of the rollout and one loss of the critic; needs a C++ compiler.
+        precision: "bf16" runs the products of matrices in bfloat16. LayerNorm, activations,
+            returns and the optimizer stay in float32.
+        cuda_graphs: capture the actor's pass and the critic's step and replay them, which frees the
+            host; one graph per shape of batch. Without a GPU: one warning, and no graphs.
+        check_every: updates between two readings of whether losses and gradients were finite; a
+            step that is not finite is never taken. None: 1 on a CPU, 100 where a reading waits for
+            the device.
+
+    Raises:
+        ValueError: for another precision, or a `check_every` below 1.
+    """
+
+    compile: bool = False
+    precision: str = "fp32"
+    cuda_graphs: bool = False
+    check_every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+        if self.check_every is not None and self.check_every < 1:
+            raise ValueError(f"check_every must be at least 1, got {self.check_every}")
+
+    def reads_every(self, device: torch.device) -> int:
+        """Return the number of updates between two readings on `device`."""
+        if self.check_every is not None:
+            return self.check_every
+        return 1 if device.type == "cpu" else 100
+
+    def products(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which matrix products have the wanted precision."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+
+    def captures(self, device: torch.device) -> bool:
+        """Tell whether graphs are wanted and possible; warn if they are wanted only."""
+        possible = device.type == "cuda"
+        if self.cuda_graphs and not possible:
+            warnings.warn(
+                f"cuda_graphs=True needs a GPU, got parameters on {device.type}: running without",
+                stacklevel=3,
+            )
+        return self.cuda_graphs and possible
+
+
+class Captured:
+    """A function of tensors as CUDA graphs, one for each combination of shapes.
+
+    Everything else that the function reads or writes must keep its place in memory.
+
+    Args:
+        function: from tensors or None to a tuple of tensors or None without gradient; it must not
+            wait for the device.
+    """
+
+    def __init__(self, function: Callable[..., tuple[Tensor | None, ...]]) -> None:
+        self.function, self._graphs = function, {}
+
+    def __call__(self, *arguments: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Run, warm up or replay."""
+        shapes = tuple(None if a is None else (a.shape, a.dtype) for a in arguments)
+        if shapes not in self._graphs:
+            with warnings.catch_warnings():  # that it takes TensorDicts out of PyTree
+                warnings.filterwarnings("ignore", "Tensordict is registered in PyTree")
+                function: Any = self.function
+                self._graphs[shapes] = CudaGraphModule(function)
+        return self._graphs[shapes](*arguments)
+
+
+def prepare(optimizer: torch.optim.Optimizer, captured: bool) -> None:
+    """Make an Adam ready to be captured, with its learning rates in memory, or ready not to be."""
+    for group in optimizer.param_groups:
+        group["capturable"] = captured
+        rate, device = float(group["lr"]), group["params"][0].device
+        group["lr"] = torch.tensor(rate, device=device) if captured else rate

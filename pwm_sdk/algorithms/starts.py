@@ -1,0 +1,69 @@
+"""What an update of imagined policies reads from its batch and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from pwm_sdk import keys
+
+
+def starts_of(
+    batch: TensorDictBase, population: int | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return observations, tasks and actions (None where the batch has none) of the starts.
+
+    Args:
+        batch: windows `[B]` (observation `[B, H+1, O]`), or starts `[B]` or `[P, B]`.
+        population: P, or None for one policy.
+
+    Raises:
+        ValueError: for observations that do not fit the population.
+    """
+    observation, task, action = (
+        batch.get(k, None) for k in (keys.OBSERVATION, keys.TASK, keys.ACTION)
+    )
+    if population is None and observation.dim() == 3:
+        observation, action = observation[:, 0], None if action is None else action[:, 0]
+    if population is not None and (observation.dim() != 3 or observation.shape[0] != population):
+        raise ValueError(
+            f"observation must have shape [{population}, B, O], got {list(observation.shape)}"
+        )
+    return observation, task, action
+
+
+def real_actions(model: Any, actor: Any, task: Tensor | None) -> Tensor | None:
+    """Mask of the actions that exist, broadcastable to `[.., B, H, A]`; None: all do."""
+    mask = getattr(actor, "action_mask", None)
+    if mask is not None:
+        return mask if actor.population is None else mask.unsqueeze(1)
+    if hasattr(model, "context"):
+        mask = getattr(model.context(task), "action_mask", None)
+    if mask is None:
+        return None
+    mask = mask[..., : actor.action_dim]
+    return mask.unsqueeze(-2) if mask.dim() > 1 else mask
+
+
+def discount_of(
+    gamma: float | Sequence[float], population: int | None, device: torch.device
+) -> float | Tensor:
+    """Return one discount, or those of P policies as a tensor `[P]`.
+
+    Raises:
+        ValueError: for discounts outside [0, 1], or another number of them than policies.
+    """
+    values = [gamma] if isinstance(gamma, (int, float)) else list(gamma)
+    if not all(0.0 <= value <= 1.0 for value in values):
+        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+    if isinstance(gamma, (int, float)):
+        return float(gamma)
+    if len(values) != population:
+        raise ValueError(
+            f"gamma must be one number or one per policy ({population}), got {len(values)}"
+        )
+    return torch.tensor(values, device=device)

@@ -1,0 +1,67 @@
+"""Mish with a single exponential."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK = 131072  # longer, and the buffers fall out of the cache; shorter, and calls cost more
+
+
+def mish(x: Tensor) -> Tensor:
+    r"""Return Mish, elementwise.
+
+    .. math:: x \tanh(\ln(1 + e^x)) = x u / (2 - u), \quad u = \sigma(x) (2 - \sigma(x))
+
+    Equal to `torch.nn.functional.mish` up to rounding. In float32 the slope is computed on the way
+    forward, so that the way back is one product; compiled or in other dtypes it is the formula
+    alone.
+
+    Args:
+        x: `[..]`.
+
+    Returns:
+        `[..]`.
+    """
+    if torch.compiler.is_compiling() or x.dtype != torch.float32:
+        sigmoid = x.sigmoid()
+        double = sigmoid * (2.0 - sigmoid)
+        return x * (double / (2.0 - double))
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return _forward(x, slope=False)[0]
+    result: Any = _Mish.apply(x)
+    return result
+
+
+class _Mish(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        result, slope = _forward(x, slope=True)
+        ctx.save_for_backward(slope)
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * ctx.saved_tensors[0]
+
+
+def _forward(x: Tensor, slope: bool) -> tuple[Tensor, Tensor]:
+    """Mish `x r` and, if asked for, its slope `r + x sigmoid(x) (1 - r^2)`, chunk by chunk."""
+    x, one = x.contiguous(), x.new_ones(())
+    result = torch.empty_like(x)
+    slopes = torch.empty_like(x) if slope else result
+    length = CHUNK if x.device.type == "cpu" else max(x.numel(), 1)
+    parts = (t.view(-1).split(length) for t in (x, result, slopes))
+    for value, out, ratio in zip(*parts, strict=True):
+        sigmoid = value.sigmoid()
+        torch.lerp(sigmoid, one, sigmoid, out=out)  # u
+        rest = torch.rsub(out, 2.0)
+        torch.div(out, rest, out=ratio)
+        torch.mul(value, ratio, out=out)
+        if slope:
+            torch.addcmul(one, ratio, ratio, value=-1.0, out=rest)
+            ratio.addcmul_(value, rest.mul_(sigmoid))
+    return result, slopes

@@ -1,0 +1,1 @@
+"""The tasks of the simulators, one file per body."""

@@ -1,0 +1,118 @@
+"""The group of updates: passes told apart, losses compared, operations as computed by hand."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import sampling
+import updates
+from bench import Bench
+from updates import ACTOR, BASELINE, CRITIC, OURS, WHOLE, Agent, known_variants
+
+from pwm_sdk import MT80, model_size
+
+CPU = torch.device("cpu")
+
+
+def agent(actor_losses: list[float], value_losses: list[float]) -> Agent:
+    """An agent that says these losses, and takes a step."""
+    parameter = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    said = iter(zip(actor_losses, value_losses, strict=True))
+
+    def update() -> dict[str, torch.Tensor]:
+        optimizer.step()
+        first, second = next(said)
+        return {"return": torch.tensor(first), "value_loss": torch.tensor(second)}
+
+    return Agent(update, optimizer)
+
+
+def test_the_actor_step_divides_the_update() -> None:
+    marks = iter([1.0, 4.0, 9.0, 20.0, 21.0, 23.0])
+    own = agent([1.0, 1.0], [1.0, 1.0])
+    assert own.read(lambda: next(marks)) == {ACTOR: 3.0, CRITIC: 5.0, WHOLE: 8.0}
+    assert own.read(lambda: next(marks)) == {ACTOR: 1.0, CRITIC: 2.0, WHOLE: 3.0}
+
+
+def test_losses_differ_relative_to_the_largest() -> None:
+    first, second = agent([2.0, 0.1], [1.0, 4.0]), agent([2.0, 0.3], [1.0, 3.0])
+    for one in (first, second):
+        one()
+        one()
+    assert updates.difference(first, second) == pytest.approx(max(0.2 / 2.0, 1.0 / 4.0))
+
+
+@dataclass
+class Execution:
+    """How an update is executed, with one setting."""
+
+    compile: bool = False
+    cuda_graphs: bool = False
+
+
+def test_variants_are_those_that_package_and_device_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {
+        OURS: {},
+        "compiled": {"compile": True},
+        "graphs": {"cuda_graphs": True},
+        "later": {"compile": True, "unheard_of": True},
+    }
+    monkeypatch.setattr(updates, "VARIANTS", settings)
+    monkeypatch.setattr(updates, "EXECUTION", Execution)
+    assert list(known_variants(CPU)) == [OURS, "compiled"]
+    assert list(known_variants(torch.device("cuda"))) == [OURS, "compiled", "graphs"]
+    monkeypatch.setattr(updates, "EXECUTION", None)
+    assert list(known_variants(CPU)) == [OURS]
+
+
+def test_operations_and_losses_of_an_update() -> None:
+    batch = 3
+    found = {v.name: v for v in updates.warmed_up(1, batch, CPU)}
+    widths = model_size(1, MT80)
+    latent, hidden, actions = widths.latent_dim, widths.hidden[0], MT80.action_dim
+    rows = 2 * batch * updates.HORIZON  # operations of a multiplication with an addition
+    joint = latent + widths.task_dim + actions
+    dynamics = joint * hidden + hidden**2 + hidden * latent
+    reward = joint * hidden + hidden**2 + hidden * 101
+    actor = latent * 400 + 400 * 200 + 200 * 100 + 100 * actions
+    critic = 3 * (latent * 400 + 400 * 200 + 200)
+    encoder = (MT80.observation_dim + widths.task_dim) * 256 + 256 * latent
+    # The critic: 8 passes forward, and backward to its weights and all inputs but the first.
+    passes = 8 * rows * (3 * critic - 3 * latent * 400)
+    baseline, ours = found[BASELINE], found[OURS]
+    assert baseline.flop[CRITIC] == passes
+    assert ours.flop[CRITIC] == passes + rows * critic  # and values for the targets
+    # The baseline goes backward through every weight and, but for the encoder, every input.
+    forward = dynamics + reward + actor + critic
+    backward = 2 * (dynamics + reward + critic) + 2 * actor - latent * 400
+    encoded = rows // updates.HORIZON * encoder
+    assert baseline.flop[ACTOR] == rows * (forward + backward) + 3 * encoded
+    assert ours.flop[ACTOR] < 0.55 * baseline.flop[ACTOR]
+    assert ours.difference is not None
+    assert ours.difference < 2e-4  # rounding, after 120 steps of the critic
+
+
+def test_datasets_are_as_long_as_they_should_be_and_leave_nothing(tmp_path: Path) -> None:
+    replay = sampling.dataset(tmp_path / "small", smallest=1000, count=5000)
+    assert len(replay) == 5010  # five times two episodes
+    assert replay.sample().shape == (512,)
+    assert sampling.starts(replay).shape == (1, 512)
+    assert [file.name for file in (tmp_path / "small").iterdir()] == ["rows"]
+    if Path("/proc/self/smaps").exists():
+        assert 0.0 < (sampling.resident(tmp_path / "small") or 0.0) < 1.0
+        assert sampling.resident(tmp_path / "other") == 0.0
+
+
+def test_without_room_no_dataset_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "ROW_BYTES", 10**15)
+    bench = Bench(CPU, rounds=1, limit=1.0)
+    (row,) = sampling.rows_of_sampling(bench, [1000])
+    assert row.ms is None
+    assert "GB needed" in row.note

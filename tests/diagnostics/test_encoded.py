@@ -1,0 +1,36 @@
+"""One policy in a world model and in the simulator behind it."""
+
+from __future__ import annotations
+
+import torch
+
+from pwm_sdk.diagnostics.encoded import EncodedSimulator
+from pwm_sdk.diagnostics.gradients import policy_gradients
+from pwm_sdk.diagnostics.landscape import return_landscape
+from pwm_sdk.models.actor import FirstOrderActor
+from pwm_sdk.models.world_model import WorldModel
+from pwm_sdk.simulators.mass_spring import MassSpring
+from pwm_sdk.testing import check_latent_model
+
+
+def test_an_actor_in_a_world_model_and_in_the_simulator_behind_it() -> None:
+    """The gradient through encoder, policy and simulator agrees with central differences."""
+    torch.manual_seed(0)
+    simulator = MassSpring(2, 2, substeps=2)
+    sizes = {"latent_dim": 8, "hidden": (16,), "encoder_hidden": (16,), "simnorm_size": 4}
+    model = WorldModel(simulator.latent_dim, simulator.action_dim, **sizes).double()
+    actor = FirstOrderActor(8, simulator.action_dim, (6,)).double()
+    seen = EncodedSimulator(simulator, model)
+    states = simulator.reset(3, torch.Generator().manual_seed(0)).double()
+    check_latent_model(seen, states)
+    noise = torch.randn(4, 3, simulator.action_dim).double()
+    (gradients,) = policy_gradients(seen, actor, states, [4], noise=noise)
+    direction = torch.randn(gradients.shape[-1]).double()
+    (returns,) = return_landscape(
+        seen, actor, states, direction, torch.tensor([-1e-5, 1e-5]), [4], noise=noise
+    )
+    low, high = returns
+    torch.testing.assert_close(gradients @ direction, (high - low) / 2e-5, rtol=1e-4, atol=1e-8)
+    latent = model.encode(states)
+    imagined = policy_gradients(model, actor, latent, [2, 4], noise=noise, estimator="score")
+    assert imagined.shape == (2, 3, gradients.shape[-1]) and bool(imagined.isfinite().all())
