@@ -110,8 +110,8 @@ def comparison_text(name: str, rows: Sequence[Row], about: dict[str, Any]) -> st
     parts += [
         "## Over all tasks",
         f"Interquartile mean (IQM) and mean of the shares above ({_count(len(scored), 'task')}), "
-        "and of the scaled returns (return over that of a very good policy: 1000 for dm_control, "
-        f"250 for hopper-forward, 600 for mass-spring; {_count(len(tasks), 'task')}). 95 % "
+        "and of the scaled returns (return over that of a very good policy, `Task.score_scale`; "
+        f"{_count(len(tasks), 'task')}). 95 % "
         "stratified bootstrap intervals over seeds; only seeds that have every task.",
         table(
             ["method", "seeds", "share: IQM", "mean", "scaled: IQM", "mean"],

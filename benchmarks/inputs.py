@@ -27,7 +27,8 @@ def check_inputs(arguments: Any, tasks: TaskSet) -> list[Task]:
     for name in (*ELSEWHERE, *["checkpoint"] * pretrain):
         if getattr(arguments, name) is not None:
             raise SystemExit(f"{_flag(name)} has no meaning for --preset {arguments.preset}")
-    for name in (*COUNTS, *["jobs"] * (arguments.jobs is not None)):
+    given = [name for name in ("jobs", "population") if getattr(arguments, name) is not None]
+    for name in (*COUNTS, *given):
         if getattr(arguments, name) < 1:
             raise SystemExit(f"{_flag(name)} must be at least 1, got {getattr(arguments, name)}")
     with refused("--tasks"):
@@ -69,7 +70,8 @@ def open_data(path: Path, out: Path, tasks: TaskSet, chosen: Sequence[Task], row
         if missing := [task.name for task in chosen if task.index not in held]:
             names = [task.name for task in tasks if task.index in held]
             raise ValueError(f"tasks must be among {', '.join(names)}, got {', '.join(missing)}")
-        window = ReplayBuffer.from_dataset(store, chosen, slice_len=rows, batch_size=1).sample()
+        ids = [task.index for task in chosen]
+        window = ReplayBuffer.from_dataset(store, ids, slice_len=rows, batch_size=1).sample()
         for name in ("observation", "action"):
             size, found = getattr(tasks, f"{name}_dim"), window[name].shape[-1]
             if found != size:

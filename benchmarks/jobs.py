@@ -158,7 +158,7 @@ class Job:
         Yields:
             Environment steps so far, after each.
         """
-        rows: list[TensorDictBase] = []
+        rows: list[Any] = []
         for batch in self._batches(acting, policy, 1, 1):
             rows.append(batch)
             if bool(batch["next", "done"]) or len(rows) == length:

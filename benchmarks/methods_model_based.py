@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from physics import can_end
 from recipe import PRESETS, WALKER, Preset, plan_of
 from registry import method
 
@@ -131,7 +130,7 @@ class Warmup:
 def _tdmpc2(job: Job) -> tuple[TDMPC2, ReplayBuffer]:
     sizes = {"latent_dim": 16, "hidden": (16, 16), "encoder_hidden": (16,)}
     model = WorldModel(
-        *_sizes(job), **(sizes if job.tiny else TDMPC2_SIZES), episodic=can_end(job.task)
+        *_sizes(job), **(sizes if job.tiny else TDMPC2_SIZES), episodic=job.task.terminates
     )
     q = QEnsemble.for_model(model, ensemble=TDMPC2_HEADS)
     prior = PolicyPrior.for_model(model)
@@ -150,7 +149,7 @@ def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
     """Assemble PWM for the one task of a job; also return how many seed episodes it wants."""
     preset = PRESETS["smoke" if job.tiny else "quick"]
     plan = plan_of(job.task, preset)
-    if can_end(job.task) and not job.tiny:  # episodes of bodies that fall are short: more of them
+    if job.task.terminates and not job.tiny:  # episodes of bodies that fall are short: more of them
         plan = replace(WALKER, length=job.task.episode_length)
     model, optimizer = _world_model(job, preset)
     agent = _agent(job, preset, model, plan.gamma)
@@ -188,7 +187,7 @@ def _world_model(job: Job, preset: Preset) -> tuple[WorldModel, torch.optim.Opti
         num_bins=0,
         activation="silu",
         standardize=True,
-        episodic=can_end(job.task),
+        episodic=job.task.terminates,
     )
     init_fan_in(model).to(job.device)
     encoder = list(model.encoder.parameters())

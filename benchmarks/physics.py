@@ -1,4 +1,4 @@
-"""The physics behind a task, for methods that differentiate it or must know that it can end."""
+"""The physics behind a task, for methods that differentiate it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,6 @@ def no_simulator(task: Task) -> str | None:
     except ValueError:
         return "no differentiable simulator with a smooth reward"
     return None
-
-
-def can_end(task: Task) -> bool:
-    """Tell whether a simulator's task has episodes that end early."""
-    return getattr(_model_of(task), "terminated", None) is not None
 
 
 def _model_of(task: Task) -> Any:

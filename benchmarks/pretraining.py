@@ -11,7 +11,7 @@ from rows import Group, Row
 from tensordict import TensorDict
 from timing import added_bytes, operations, repeated
 
-from pwm_sdk import MT80, WorldModel, keys, optimize, world_model_loss
+from pwm_sdk import MT80, WorldModel, optimize, world_model_loss
 
 GROUP = Group(
     "model",
@@ -54,9 +54,9 @@ def windows(count: int, device: torch.device) -> TensorDict:
     """A batch of random windows of all tasks."""
     steps = (count, HORIZON)
     batch = {
-        keys.OBSERVATION: torch.randn(count, HORIZON + 1, MT80.observation_dim),
-        keys.ACTION: torch.rand(*steps, MT80.action_dim) * 2.0 - 1.0,
-        keys.REWARD: torch.rand(*steps, 1),
-        keys.TASK: torch.randint(len(MT80), (count,)),
+        "observation": torch.randn(count, HORIZON + 1, MT80.observation_dim),
+        "action": torch.rand(*steps, MT80.action_dim) * 2.0 - 1.0,
+        "reward": torch.rand(*steps, 1),
+        "task": torch.randint(len(MT80), (count,)),
     }
     return TensorDict(batch, batch_size=[count]).to(device)

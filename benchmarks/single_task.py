@@ -34,7 +34,13 @@ from stages import keep_config
 TASKS = {
     "quick": ("cartpole-swingup", "walker-stand"),
     "comparison": ("cartpole-swingup", "hopper-forward", "walker-walk", "mass-spring"),
-    "paper": ("hopper-hop", "walker-run", "mass-spring"),
+    "paper": (
+        "hopper-forward",
+        "walker-walk",
+        "quadruped-walk",
+        "humanoid-forward",
+        "muscle-humanoid",
+    ),
     "smoke": ("cartpole-swingup",),
 }
 METHODS = ("pwm", "shac", "tdmpc2", "sac", "ppo", "dreamerv3", "random")
@@ -61,7 +67,7 @@ class Arguments:
 
     preset: Literal["quick", "comparison", "paper", "smoke"] = "quick"
     """Budget of a job. quick: 90 seconds on 2 tasks. comparison: a minute on 4 tasks of 1 to 159
-    actions. paper: a million steps on 3 tasks. smoke: a few hundred steps on a task."""
+    actions. paper: a million steps on 5 tasks. smoke: a few hundred steps on a task."""
     methods: tuple[str, ...] = METHODS
     """Which methods, by name."""
     tasks: tuple[str, ...] = ()

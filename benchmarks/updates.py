@@ -23,7 +23,7 @@ from transcription import (
 )
 
 import pwm_sdk
-from pwm_sdk import MT80, PWM, Critic, FirstOrderActor, PWMConfig, WorldModel, keys, model_size
+from pwm_sdk import MT80, PWM, Critic, FirstOrderActor, PWMConfig, WorldModel, model_size
 
 BASELINE, OURS = "transcription", "ours"
 GROUP = Group(
@@ -241,5 +241,5 @@ def our_agent(
     executed = {"execution": EXECUTION(**settings)} if settings and EXECUTION else {}
     pwm = PWM(*same_weights(published), config, **draws, **executed)
     task = torch.full((len(observation),), TASK, device=observation.device)
-    batch: Any = {keys.OBSERVATION: observation, keys.TASK: task}
+    batch: Any = {"observation": observation, "task": task}
     return Agent(lambda: pwm.update(batch), pwm.actor_optimizer)

@@ -112,7 +112,7 @@ class FiniteWatch:
         Raises:
             ValueError: with `every = 1`, if a number is NaN or infinite.
         """
-        total: Any = sum(value.detach().sum() for value in values)
+        total: Any = sum(v.detach() if v.dim() == 0 else v.detach().sum() for v in values)
         probe = 0.0 * total
         if self.every == 1:
             if bool(probe.isnan()):

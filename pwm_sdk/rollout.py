@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from tensordict import TensorDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from pwm_sdk import keys
 from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.context import given, with_time
+from pwm_sdk.functional.gradients import OneBackward
 from pwm_sdk.functional.precision import full
 from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, features
 
@@ -31,7 +33,7 @@ class LatentRollout:
             the task has a method `given(context)` that returns such a policy.
         horizon: H, at least 1.
         detach: let the policy see latents without gradient, as published: d action / d latent is
-            then left out.
+            then left out, and the policy is differentiated once, for all steps in one batch.
         generator: source of the policy's noise; None: torch's global generator.
         compile: compile one step (never the loop over the horizon); rewards are then part of it.
 
@@ -90,6 +92,8 @@ class LatentRollout:
         policy = given(self.policy, context)
         stochastic = isinstance(policy, StochasticPolicy)  # slow to tell: not at every step
         advance = self._advance
+        if self.detach and stochastic and self._compiled is None:
+            policy = _differentiated_once(policy)
         if self._compiled is not None:
             advance, latent = self._compiled, self._like_later_ones(latent)
         before, after, visible, locs, actions, rewards, ends = [], [], [], [], [], [], []
@@ -211,3 +215,12 @@ class LatentRollout:
         shape = (self.horizon, *latent.shape[:-1], width)
         if noise is not None and noise.shape != shape:
             raise ValueError(f"noise must have shape {list(shape)}, got {list(noise.shape)}")
+
+
+def _differentiated_once(policy: Any) -> Any:
+    """The policy with one backward pass for all steps, where its parameters take a gradient."""
+    parameters = list(policy.parameters()) if isinstance(policy, nn.Module) else []
+    if not torch.is_grad_enabled() or not any(p.requires_grad for p in parameters):
+        return policy
+    loc = OneBackward(policy.loc, parameters)
+    return SimpleNamespace(loc=loc, squash=policy.squash, action_dim=policy.action_dim)

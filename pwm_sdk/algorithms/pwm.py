@@ -96,12 +96,8 @@ class PWM:
             generator=generator,
             compile=execution.compile,
         )
-        self.target = (
-            critic if config.target_tau is None else copy.deepcopy(critic).requires_grad_(False)
-        )
-        self.average = (
-            actor if config.average_tau is None else copy.deepcopy(actor).requires_grad_(False)
-        )
+        self.target = critic if config.target_tau is None else _fixed_copy(critic)
+        self.average = actor if config.average_tau is None else _fixed_copy(actor)
         fused: dict[str, Any] = {"betas": config.betas, "fused": True}
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
@@ -288,6 +284,10 @@ class PWM:
             soft_update(self.target, self.critic, self.config.target_tau)
         if self.config.average_tau is not None:
             soft_update(self.average, self.actor, max(self.config.average_tau, 1.0 / self.updates))
+
+
+def _fixed_copy(network: Any) -> Any:
+    return copy.deepcopy(network).requires_grad_(False)
 
 
 def _mean(returns: Tensor, population: int | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -49,3 +49,62 @@ class _Clip(torch.autograd.Function):
         if ctx.on_clip is not None:
             ctx.on_clip((norm > ctx.limit).squeeze(-1))
         return gradient * (ctx.limit / norm.clamp_min(ctx.limit)), None, None
+
+
+class OneBackward:
+    """A function that is called step by step and differentiated once, for all its calls together.
+
+    For inputs that take no gradient. The calls keep no graph; on the way back the function runs
+    again on all inputs, stacked, and its parameters receive the sum of what they would have
+    received call by call. H small backward passes become one.
+
+    Args:
+        function: maps `[.., B, D]` to `[.., B, A]`, and `[.., B, H, D]` to `[.., B, H, A]`.
+        parameters: what it depends on.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], parameters: Iterable[Tensor]) -> None:
+        self._function = function
+        self._calls: list[list[Any]] = []  # input and, on the way back, gradient of the output
+        # All calls hand their gradients to one node; it runs when the last of them has.
+        self._node: Any = _Batch.apply(function, self._calls, *parameters)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the function's value; no gradient flows into `x`."""
+        with torch.no_grad():
+            value = self._function(x)
+        self._calls.append([x.detach(), torch.zeros_like(value)])
+        result: Any = _Call.apply(self._node, value, self._calls[-1])
+        return result
+
+
+class _Call(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, node: Tensor, value: Tensor, call: list[Any]) -> Tensor:
+        ctx.call = call
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        ctx.call[1] = gradients[0]
+        return gradients[0].new_zeros(()), None, None
+
+
+class _Batch(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, function: Any, calls: list[list[Any]], *parameters: Tensor) -> Tensor:
+        ctx.function, ctx.calls, ctx.parameters = function, calls, parameters
+        device = parameters[0].device.type
+        ctx.products = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+        return parameters[0].new_zeros(())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, gradients = (torch.stack(x, -2) for x in zip(*ctx.calls, strict=True))
+        device, dtype, enabled = ctx.products
+        with torch.enable_grad(), torch.autocast(device, dtype, enabled):
+            value = ctx.function(inputs)
+        wanted = [p for p in ctx.parameters if p.requires_grad]
+        found = iter(torch.autograd.grad(value, wanted, gradients, allow_unused=True))
+        return None, None, *(next(found) if p.requires_grad else None for p in ctx.parameters)
