@@ -67,21 +67,14 @@ def make_episode(
     if action.ndim != 2 or len(action) != steps:
         raise ValueError(f"actions must be [{steps}, A], got {_shape(action)}")
     reward = torch.as_tensor(rewards, dtype=torch.float32, device=device)
-    if terminated is None:
-        terminated = torch.zeros(steps, dtype=torch.bool)
-    ended = torch.as_tensor(terminated, dtype=torch.bool, device=device)
+    ended = torch.zeros(steps) if terminated is None else terminated
+    ended = torch.as_tensor(ended, dtype=torch.bool, device=device)
     for name, value in (("rewards", reward), ("terminated", ended)):
         if value.shape not in ((steps,), (steps, 1)):
             raise ValueError(f"{name} must be [{steps}] or [{steps}, 1], got {_shape(value)}")
     if absorbing < 0:
         raise ValueError(f"absorbing must be at least 0, got {absorbing}")
-    if absorbing and bool(ended[-1]):
-        observation = torch.cat([observation, observation[-1:].expand(absorbing, -1)])
-        action = torch.cat([action, action.new_zeros(absorbing, action.shape[1])])
-        reward = torch.cat([reward.reshape(-1), reward.new_zeros(absorbing)])
-        ended = torch.cat([ended.reshape(-1), ended.new_ones(absorbing)])
-        steps += absorbing
-    return TensorDict(
+    episode = TensorDict(
         {
             OBSERVATION: observation,
             ACTION: _lead(action, torch.nan),
@@ -92,6 +85,7 @@ def make_episode(
         batch_size=[steps + 1],
         device=device,
     )
+    return _with_absorbing(episode, absorbing) if bool(ended[-1]) else episode
 
 
 def check_episode(episode: Mapping[str, Any] | TensorDictBase, device: torch.device) -> TensorDict:
@@ -214,6 +208,14 @@ def _check_entry(name: str, value: Tensor, rows: int, device: torch.device) -> N
     if not (finite := used.isfinite()).all():
         row = int((~finite).nonzero()[0, 0]) + (name != OBSERVATION)
         raise ValueError(f"{name} must be finite, got {value[row].tolist()} in row {row}")
+
+
+def _with_absorbing(episode: TensorDict, rows: int) -> TensorDict:
+    """Append rows that stay in the last state, with no action and no reward."""
+    rest = episode[-1:].expand(rows).clone()
+    rest[ACTION].zero_()
+    rest[REWARD].zero_()
+    return torch.cat([episode, rest])  # pyright: ignore[reportReturnType, reportArgumentType]
 
 
 def _lead(value: Tensor, fill: float | bool) -> Tensor:

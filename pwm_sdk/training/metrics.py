@@ -113,10 +113,7 @@ def exploitation_gap(
     if deterministic:
         noise = torch.zeros(horizon, *latent.shape[:-1], actor.action_dim, device=device)
     trajectory = LatentRollout(model, actor, horizon)(latent, task, noise)
-    imagined: Any = trajectory[keys.NEXT]
-    over = imagined[keys.TERMINATED].long()
-    behind = over.cumsum(-2) > over  # of steps that do not happen
-    predicted = imagined[keys.REWARD].masked_fill(behind, 0.0).sum(-2).mean((1, 2))
+    predicted = _sum_of_rewards(trajectory[keys.NEXT]).mean((1, 2))
     end = model.encode(torch.as_tensor(segments.end, device=device), task)
     end_value = critic(features(model, end)).squeeze(-1)
     end_value = end_value.masked_fill(torch.as_tensor(segments.ended, device=device), 0.0)
@@ -132,3 +129,9 @@ def exploitation_gap(
     }
     table["gap"] = table["predicted"] - table["real"]
     return {name: column.double().cpu().numpy() for name, column in table.items()}
+
+
+def _sum_of_rewards(imagined: Any) -> Tensor:
+    """Sum rewards over time, without those of steps behind an imagined end: `[P, B, 1]`."""
+    over = imagined[keys.TERMINATED].long()
+    return imagined[keys.REWARD].masked_fill(over.cumsum(-2) > over, 0.0).sum(-2)
