@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from rows import table
 from torch.profiler import ProfilerActivity, profile
-from updates import BASELINE, OURS, build
+from updates import BASELINE, OURS, agents_of
 
 LARGEST = 10
 
@@ -27,7 +27,7 @@ def write_profile(folder: Path, size: int, batch: int, device: torch.device, hea
     Returns:
         The page.
     """
-    agents = build(size, batch, device)
+    agents = agents_of(size, batch, device)
     trace = folder / f"trace_{size}M_{batch}.json.gz"  # chrome://tracing and Perfetto open it
     ours = costs(agents[OURS], device, trace)
     page = summary(ours, costs(agents[BASELINE], device), f"{size}M, {batch} starts", head)

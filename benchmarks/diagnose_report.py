@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import describe
 from plots import COLORS, OTHERS, plt, save
-from report import machine
 from tables import table
 
 from pwm_sdk import write_atomic
@@ -46,7 +46,7 @@ def write_report(folder: Path, command: str) -> str:
     results = [json.loads(path.read_text()) for path in sorted(folder.glob("*-seed*.json"))]
     horizons = json.loads((folder / "config.json").read_text())["horizons"]
     tasks = list(dict.fromkeys(result["task"] for result in results))
-    parts = [f"# Diagnostics\n\n`{command}`, {machine()}. {NOTE}"]
+    parts = [f"# Diagnostics\n\n`{command}`, {describe()}. {NOTE}"]
     for task in tasks:
         mine = [result for result in results if result["task"] == task]
         plot_gradients(folder, task, mine, horizons)

@@ -32,6 +32,7 @@ def run(arguments: Any, folder: Path) -> None:
     bench = Bench(device, arguments.rounds, arguments.limit)
     measures = {
         updates.GROUP: (updates.rows_of_updates, arguments.sizes, arguments.batches),
+        updates.FACTORS: (updates.rows_of_factors, arguments.sizes, arguments.batches),
         pretraining.GROUP: (pretraining.rows_of_training, arguments.sizes, arguments.batches),
         acting.GROUP: (acting.rows_of_actions, arguments.sizes, arguments.observations),
         sampling.GROUP: (sampling.rows_of_sampling, arguments.rows),

@@ -27,7 +27,8 @@ def check_inputs(arguments: Any, tasks: TaskSet) -> list[Task]:
     for name in (*ELSEWHERE, *["checkpoint"] * pretrain):
         if getattr(arguments, name) is not None:
             raise SystemExit(f"{_flag(name)} has no meaning for --preset {arguments.preset}")
-    for name in (*COUNTS, *["jobs"] * (arguments.jobs is not None)):
+    given = [name for name in ("jobs", "population") if getattr(arguments, name) is not None]
+    for name in (*COUNTS, *given):
         if getattr(arguments, name) < 1:
             raise SystemExit(f"{_flag(name)} must be at least 1, got {getattr(arguments, name)}")
     with refused("--tasks"):

@@ -63,7 +63,9 @@ class Arguments:
     name: str | None = None
     """Folder of this run; the preset's name by default."""
     jobs: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Seeds (published presets: policies) that run at once; by default as many as cores allow."""
+    """Seeds (published: populations) that run at once; by default as many as cores allow."""
+    population: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Published presets: policies learned at once, at most; by default as many as memory allows."""
     data: Path | None = None
     """Published presets: folder of chunk_*.pt files, or of a converted dataset."""
     checkpoint: Path | None = None

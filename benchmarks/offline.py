@@ -2,77 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import multiprocessing
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+import queue
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from final import score_of
+from extraction import HORIZON, TASK_SETS, OfflinePreset, Place, Policy, learn, load_model
 from inputs import check_inputs, open_data
 from machine import cores, settle
-from stages import keep_config, write_json
+from sharing import share_out
+from stages import keep_config
 from tqdm import tqdm
 
 from pwm_sdk import (
-    MT30,
-    MT80,
-    PWM,
     TDMPC2,
-    Critic,
-    FirstOrderActor,
     PolicyPrior,
-    PWMConfig,
     QEnsemble,
     ReplayBuffer,
-    TaskSet,
     TDMPC2Config,
     WorldModel,
-    evaluate,
-    init_orthogonal,
-    init_uniform,
-    make_gym,
     model_size,
     train_offline,
 )
-
-TASK_SETS = {"mt30": MT30, "mt80": MT80}
-HORIZON = 16  # of policies and of the windows that train the model
-
-
-@dataclass(frozen=True)
-class OfflinePreset:
-    """Everything that a run of the published protocol depends on, apart from its seeds.
-
-    Attributes:
-        suite: "mt80" or "mt30", the tasks of data and model.
-        tasks: names of the tasks to learn.
-        pretrain: train the world model from the data; otherwise it is opened from a file.
-        size: of the world model to train, in millions of TD-MPC2's parameters.
-        pretrain_steps: updates of the world model.
-        pretrain_batch: windows of each.
-        steps: updates of a policy.
-        batch_size: imagined starts of each.
-        readings: evaluations on the way, besides the last.
-        episodes: episodes of an evaluation.
-        save_every: updates between two saved states.
-    """
-
-    suite: str = "mt80"
-    tasks: tuple[str, ...] = ()
-    pretrain: bool = False
-    size: int = 48
-    pretrain_steps: int = 10_000_000
-    pretrain_batch: int = 1024
-    steps: int = 10_000
-    batch_size: int = 512
-    readings: int = 4
-    episodes: int = 10
-    save_every: int = 500
 
 
 def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
@@ -95,6 +51,7 @@ def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
         checkpoint=arguments.checkpoint,
         seeds=arguments.seeds,
         jobs=arguments.jobs or (cores() if arguments.device == "cpu" else 1),
+        population=arguments.population,
         device=arguments.device,
     )
 
@@ -107,6 +64,7 @@ def run_offline(
     checkpoint: Path | None,
     seeds: int,
     jobs: int,
+    population: int | None,
     device: str,
 ) -> list[dict[str, Any]]:
     """Convert the data, get the world model, learn every task with every seed; rows of the table.
@@ -120,27 +78,30 @@ def run_offline(
         checkpoint = pretrain(preset, store, folder, device)
     if checkpoint is None:
         raise SystemExit("--checkpoint must name a file of a world model, got none")
-    load_model(checkpoint, tasks)  # a wrong file ends here, before any process starts
+    model = load_model(checkpoint, tasks)  # a wrong file ends here, before any process starts
+    policies = [Policy(name, seed) for seed in range(seeds) for name in preset.tasks]
+    place = Place(folder, store, checkpoint, device, threads=None if jobs == 1 else 1)
+    groups = share_out(policies, preset, place, model, jobs, population)
     context = multiprocessing.get_context("spawn")
-    bar = tqdm(total=len(preset.tasks) * seeds, desc="policies", unit="policy")
-    with ProcessPoolExecutor(jobs, mp_context=context) as executor, bar:
-        work = [
-            executor.submit(
-                learn_policy, preset, name, seed, store, checkpoint, folder, device, jobs
-            )
-            for seed in range(seeds)
-            for name in preset.tasks
-        ]
-        for job in as_completed(work):
-            row = job.result()
-            bar.set_postfix_str(f"{row['task']} {row['return']:.0f}", refresh=False)
-            bar.update()
-        return [job.result() for job in work]
+    bar = tqdm(total=len(policies) * preset.steps, desc="policies", unit="update")
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(jobs, mp_context=context) as executor,
+        bar,
+    ):
+        news = manager.Queue()
+        work = [executor.submit(learn, group, preset, place, news) for group in groups]
+        while not all(job.done() for job in work) or not news.empty():
+            _show(bar, news)
+            for job in work:
+                if job.done():
+                    job.result()  # an error ends the run here
+    return [json.loads(place.file(policy, "scores.json").read_text()) for policy in policies]
 
 
-def load_model(path: Path, tasks: TaskSet) -> WorldModel:
-    """Open a world model of `tasks`: our own file, TD-MPC2's or PWM's."""
-    return WorldModel.from_checkpoint(path, tasks=tasks)
+def _show(bar: Any, news: Any) -> None:
+    with contextlib.suppress(queue.Empty):
+        bar.update(news.get(timeout=0.5))
 
 
 def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> Path:
@@ -183,72 +144,3 @@ def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> P
     prior.save(folder / "policy_prior.safetensors")
     model.save(file)
     return file
-
-
-def learn_policy(
-    preset: OfflinePreset,
-    name: str,
-    seed: int,
-    store: Path,
-    checkpoint: Path,
-    folder: Path,
-    device: str,
-    jobs: int,
-) -> dict[str, Any]:
-    """Learn one policy for one task, evaluate it and keep it; the row of the table."""
-    own = folder / f"seed{seed}" / name
-    done = own / "scores.json"
-    if done.exists():
-        return json.loads(done.read_text())
-    own.mkdir(parents=True, exist_ok=True)
-    if jobs > 1:
-        torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    tasks = TASK_SETS[preset.suite]
-    task, config = tasks[name], PWMConfig.published()
-    model = load_model(checkpoint, tasks).to(device)
-    replay = ReplayBuffer.from_dataset(
-        store,
-        tasks=[task.index],
-        slice_len=config.horizon + 1,
-        batch_size=preset.batch_size,
-        device=device,
-        seed=seed,
-    )
-    pwm = PWM(model, *policy_networks(model, device), config)
-    env = make_gym(task, seed=42 + seed, padded=True, tasks=tasks)
-    log = own / "curve.json"
-    curve: list[dict[str, Any]] = json.loads(log.read_text())["curve"] if log.exists() else []
-    every = max(1, preset.steps // (preset.readings + 1))
-    begin = time.perf_counter()
-
-    def note(step: int) -> dict[str, Any]:
-        """Evaluate, and keep the result as a point of the curve."""
-        trained = time.perf_counter() - begin
-        scores = evaluate(env, model, pwm.actor, preset.episodes, task=task.index)
-        kept = [point for point in curve if point["updates"] < step]
-        curve[:] = [*kept, {"updates": step, "seconds": trained, "tasks": {name: scores}}]
-        write_json(log, {"curve": curve, "seconds": {"train": trained}})
-        return scores
-
-    def read(step: int, metrics: Any) -> None:
-        if step % every == 0 and step < preset.steps:
-            note(step)
-
-    metrics = train_offline(
-        pwm, replay, preset.steps, path=own / "state.pt", save_every=preset.save_every, on_step=read
-    )
-    scores = note(preset.steps)
-    pwm.actor.save(own / "actor.safetensors")
-    pwm.critic.save(own / "critic.safetensors")
-    row = {"seed": seed, "task": name, "method": "pwm", **scores, "score": score_of(task, scores)}
-    row["imagined"] = metrics.get("return", float("nan"))
-    write_json(done, row)
-    return row
-
-
-def policy_networks(model: WorldModel, device: str) -> tuple[FirstOrderActor, Critic]:
-    """Return actor and critic of the published widths and first weights."""
-    actor = FirstOrderActor(model.latent_dim, model.action_dim, (400, 200, 100))
-    critic = Critic(model.latent_dim, (400, 200), ensemble=3)
-    return init_uniform(actor).to(device), init_orthogonal(critic).to(device)

@@ -225,6 +225,7 @@ def build(
 def make_model(preset: Preset, device: str = "cpu") -> tuple[WorldModel, torch.optim.Optimizer]:
     sizes = [task.action_dim for task in MT80]
     width = (preset.hidden, preset.hidden)
+    options: dict[str, Any] = {"activation": "silu"} | preset.world_model
     model = WorldModel(
         MT80.observation_dim,
         MT80.action_dim,
@@ -236,7 +237,7 @@ def make_model(preset: Preset, device: str = "cpu") -> tuple[WorldModel, torch.o
         num_bins=0,
         action_dims=sizes,
         standardize=True,
-        **({"activation": "silu"} | preset.world_model),
+        **options,
     )
     init_fan_in(model).to(device)
     encoder = list(model.encoder.parameters())

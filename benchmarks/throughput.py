@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from pwm_sdk import MT80
 
-Name = Literal["update", "model", "action", "sampling", "environments"]
+Name = Literal["update", "factors", "model", "action", "sampling", "environments"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Arguments:
     """Time updates, training steps, actions, sampling and environment steps."""
 
     groups: tuple[Name, ...] = ("update", "model", "action", "sampling", "environments")
-    """What to time."""
+    """What to time. factors: the baseline of the updates with one change at a time."""
     sizes: tuple[int, ...] = (5, 48)
     """Published sizes, in millions of parameters."""
     batches: tuple[int, ...] = (64, 512)

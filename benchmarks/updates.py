@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,14 @@ from bench import Bench, Variant
 from rows import Group, Row
 from timing import Meter, added_bytes, operations
 from torch import Tensor
-from transcription import PublishedActor, PublishedCritic, PublishedUpdate, PublishedWorldModel
+from transcription import (
+    BETAS,
+    RATE,
+    PublishedActor,
+    PublishedCritic,
+    PublishedUpdate,
+    PublishedWorldModel,
+)
 
 import pwm_sdk
 from pwm_sdk import MT80, PWM, Critic, FirstOrderActor, PWMConfig, WorldModel, model_size
@@ -27,6 +34,13 @@ GROUP = Group(
     "updates, with the same draws, relative\nto the largest of these losses.",
     count="starts",
     baseline=BASELINE,
+)
+
+FACTORS = replace(
+    GROUP,
+    name="factors",
+    title="One update, one change at a time",
+    text="The transcription with a single thing done our way. " + GROUP.text,
 )
 
 # How a variant is executed. One that this version of the package, or the device, does not know is
@@ -79,34 +93,52 @@ class Agent:
 
 
 def rows_of_updates(bench: Bench, sizes: Sequence[int], batches: Sequence[int]) -> list[Row]:
-    """Time updates of every size and batch."""
+    """Time the transcription and every execution of ours."""
+    return _rows(bench, GROUP, sizes, batches, agents_of)
+
+
+def rows_of_factors(bench: Bench, sizes: Sequence[int], batches: Sequence[int]) -> list[Row]:
+    """Time the transcription, also with a frozen model, with fused steps, and ours."""
+    return _rows(bench, FACTORS, sizes, batches, changed_agents)
+
+
+def _rows(
+    bench: Bench,
+    group: Group,
+    sizes: Sequence[int],
+    batches: Sequence[int],
+    agents: Callable[[int, int, torch.device], dict[str, Agent]],
+) -> list[Row]:
+    """Rows of every size and batch, until an update takes too long."""
     rows: list[Row] = []
     for size in sizes:
         mine: list[Row] = []
         for batch in sorted(batches):
             if note := bench.forecast(mine, batch):
-                rows.append(Row(GROUP.name, WHOLE, size, batch, "all", note=note))
+                rows.append(Row(group.name, WHOLE, size, batch, "all", note=note))
                 continue
-            mine = bench.measure(GROUP, size, batch, warmed_up(size, batch, bench.device))
+            ready = warmed_up(agents(size, batch, bench.device), bench.device)
+            mine = bench.measure(group, size, batch, ready)
             rows += mine
     return rows
 
 
-def warmed_up(size: int, batch: int, device: torch.device) -> list[Variant]:
-    """All variants with the same weights and draws, their losses compared."""
-    agents = build(size, batch, device)
-    counted = {name: operations(agents[name].read) for name in (BASELINE, OURS)}
+def warmed_up(agents: Mapping[str, Agent], device: torch.device) -> list[Variant]:
+    """Compare the losses of all agents, and count their operations and memory on the way."""
     found = []
+    eager: Mapping[str, float] = {}
     for name, agent in agents.items():
+        settings = VARIANTS.get(name, {})
+        if not settings:  # the others do the same as ours, where it cannot be counted
+            eager = operations(agent.read)
         megabytes = added_bytes(agent, device) / 1e6
         while len(agent.losses) < CHECKED:
             agent()
-        settings = VARIANTS.get(name, {})
         found.append(
             Variant(
                 name,
                 agent.read,
-                flop=counted.get(name, counted[OURS]),
+                flop=eager,
                 dtype=torch.bfloat16 if settings.get("precision") == "bf16" else torch.float32,
                 megabytes=megabytes,
                 difference=None if name == BASELINE else difference(agents[BASELINE], agent),
@@ -128,26 +160,54 @@ def known_variants(device: torch.device) -> dict[str, dict[str, Any]]:
     return {name: own for name, own in VARIANTS.items() if own.keys() <= names}
 
 
-def build(size: int, batch: int, device: torch.device) -> dict[str, Agent]:
-    """An agent of every variant, all with the same weights and the same draws."""
-    torch.manual_seed(SEED)
-    published = published_agent(size, device)
-    observation = torch.randn(batch, MT80.observation_dim, device=device)
-    draws = torch.Generator(device).manual_seed(SEED)
-
-    def update() -> dict[str, Tensor]:
-        shape = (HORIZON, batch, MT80.action_dim)
-        noise = torch.randn(shape, device=device, generator=draws)
-        return published.update(observation, TASK, noise)
-
-    agents = {BASELINE: Agent(update, published.actor_optimizer)}
+def agents_of(size: int, batch: int, device: torch.device) -> dict[str, Agent]:
+    """The transcription and every execution of ours, with the same weights and draws."""
+    baseline, observation = published_agent(size, device), observations(batch, device)
+    agents = {BASELINE: transcribed(baseline, observation)}
     for name, settings in known_variants(device).items():
-        agents[name] = our_agent(published, observation, settings)
+        agents[name] = our_agent(baseline, observation, settings)
     return agents
 
 
+def changed_agents(size: int, batch: int, device: torch.device) -> dict[str, Agent]:
+    """The transcription, as it is and with one change each, and ours."""
+    observation = observations(batch, device)
+    baseline, lazy, fused = (published_agent(size, device) for _ in range(3))
+    lazy.model.requires_grad_(False)
+    fused.actor_optimizer, fused.critic_optimizer = (
+        torch.optim.Adam(part.parameters(), lr=RATE, betas=BETAS, fused=True)
+        for part in (fused.actor, fused.critic)
+    )
+    return {
+        BASELINE: transcribed(baseline, observation),
+        "world model frozen": transcribed(lazy, observation),
+        "fused Adam": transcribed(fused, observation),
+        OURS: our_agent(baseline, observation, {}),
+    }
+
+
+def observations(batch: int, device: torch.device) -> Tensor:
+    """The starts of all updates, `[B, O]`."""
+    draws = torch.Generator().manual_seed(SEED)
+    return torch.randn(batch, MT80.observation_dim, generator=draws).to(device)
+
+
+def transcribed(agent: PublishedUpdate, observation: Tensor) -> Agent:
+    """The transcription, with draws as ours."""
+    device = observation.device
+    draws = torch.Generator(device).manual_seed(SEED)
+    shape = (HORIZON, len(observation), MT80.action_dim)
+
+    def update() -> dict[str, Tensor]:
+        noise = torch.randn(shape, device=device, generator=draws)
+        return agent.update(observation, TASK, noise)
+
+    return Agent(update, agent.actor_optimizer)
+
+
 def published_agent(size: int, device: torch.device) -> PublishedUpdate:
-    """The transcription with fresh weights of a published size."""
+    """The transcription with the same fresh weights of a published size every time."""
+    torch.manual_seed(SEED)
     widths = model_size(size, MT80)
     model = PublishedWorldModel(
         MT80.observation_dim,

@@ -91,11 +91,8 @@ class LatentRollout:
         context = model.context(task) if hasattr(model, "context") else task
         policy = given(self.policy, context)
         stochastic = isinstance(policy, StochasticPolicy)  # slow to tell: not at every step
-        advance = self._advance
-        if self.detach and stochastic and self._compiled is None:
-            policy = _differentiated_once(policy)
-        if self._compiled is not None:
-            advance, latent = self._compiled, self._like_later_ones(latent)
+        advance, policy = self._stepper(policy, stochastic)
+        latent = self._like_later_ones(latent)
         before, after, visible, locs, actions, rewards, ends = [], [], [], [], [], [], []
         for t in range(self.horizon):
             seen = features(model, latent)
@@ -150,10 +147,18 @@ class LatentRollout:
         following, reward, *ends = model.step(latent, action, context)
         return loc, action, (full(following), full(reward), *ends)
 
-    @staticmethod
-    def _like_later_ones(latent: Tensor) -> Tensor:
-        """A start latent that takes a gradient as all later ones do: one graph serves all steps."""
-        return latent.detach().requires_grad_() if torch.is_grad_enabled() else latent
+    def _stepper(self, policy: Any, stochastic: bool) -> tuple[Callable[..., Any], Any]:
+        """Return what makes a step, and the policy that it is given."""
+        if self._compiled is not None:
+            return self._compiled, policy
+        once = self.detach and stochastic
+        return self._advance, _differentiated_once(policy) if once else policy
+
+    def _like_later_ones(self, latent: Tensor) -> Tensor:
+        """Let a start latent take a gradient as later ones do: one compiled graph for all steps."""
+        if self._compiled is None or latent.requires_grad or not torch.is_grad_enabled():
+            return latent
+        return latent.detach().requires_grad_()
 
     def _judge(self, start: Tensor, action: Tensor, later: Tensor, context: Any) -> Any:
         """Return rewards, and ends where the model predicts them, of all steps in one batch."""

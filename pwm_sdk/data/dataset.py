@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from pwm_sdk.checkpoints.atomic import sync, write_atomic
 from pwm_sdk.data.episode import ROW_KEYS, of_tasks
+from pwm_sdk.data.mapping import MappedFiles
 from pwm_sdk.data.store import MANIFEST, read_manifest
 from pwm_sdk.keys import TASK
 
@@ -25,8 +25,6 @@ __all__ = ["DATASET", "Dataset", "DatasetWriter", "open_dataset"]
 DATASET, _VERSION = "pwm_sdk.dataset", 1
 _INDEX = "episodes.safetensors"
 _DTYPES = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
-# Linux counts a private mapping against memory unless told not to; Python has no name for the flag.
-_NO_RESERVE = 0x4000 if os.uname().sysname == "Linux" else 0
 
 
 class Dataset(NamedTuple):
@@ -35,10 +33,12 @@ class Dataset(NamedTuple):
     Attributes:
         rows: TensorDict [N] of mapped tensors, episodes one behind the other.
         episodes: first row, number of rows and task of each episode, [episodes, 3] int64.
+        files: where the rows are.
     """
 
     rows: TensorDict
     episodes: Tensor
+    files: MappedFiles
 
 
 class DatasetWriter:
@@ -142,8 +142,9 @@ def open_dataset(
     folder, count = Path(path), int(about["rows"])
     if sorted(about["entries"]) != sorted(ROW_KEYS):
         raise ValueError(f"entries must be {ROW_KEYS}, got {sorted(about['entries'])} in {folder}")
+    files = MappedFiles()
     rows = {
-        name: _mapped(folder / f"{name}.bin", count, entry, random)
+        name: _mapped(files, folder / f"{name}.bin", count, entry, random)
         for name, entry in about["entries"].items()
     }
     try:
@@ -156,11 +157,13 @@ def open_dataset(
     episodes = torch.stack([length.cumsum(0) - length, length, task], dim=1)
     if tasks is not None:
         episodes = episodes[of_tasks(task, tasks)]
-    return Dataset(TensorDict(rows, batch_size=[count]), episodes)
+    return Dataset(TensorDict(rows, batch_size=[count]), episodes, files)
 
 
-def _mapped(path: Path, rows: int, entry: dict[str, Any], random: bool) -> Tensor:
-    """Map a file; whoever writes into the tensor changes a copy of that place, not the file."""
+def _mapped(
+    files: MappedFiles, path: Path, rows: int, entry: dict[str, Any], random: bool
+) -> Tensor:
+    """Map a file of the size and kind that the manifest says."""
     if entry["dtype"] not in _DTYPES:
         raise ValueError(f"dtype of {path.name} must be one of {list(_DTYPES)}, got {entry}")
     dtype = _DTYPES[entry["dtype"]]
@@ -169,16 +172,7 @@ def _mapped(path: Path, rows: int, entry: dict[str, Any], random: bool) -> Tenso
     found = path.stat().st_size if path.exists() else 0
     if found != expected or not expected:
         raise ValueError(f"{path.name} must have {expected} bytes, got {found} in {path.parent}")
-    with path.open("rb") as file:
-        buffer = mmap.mmap(
-            file.fileno(),
-            0,
-            flags=mmap.MAP_PRIVATE | _NO_RESERVE,
-            prot=mmap.PROT_READ | mmap.PROT_WRITE,
-        )
-    if random:
-        buffer.madvise(mmap.MADV_RANDOM)
-    return torch.frombuffer(buffer, dtype=dtype).view(shape)
+    return files.map(path, dtype, shape, random)
 
 
 def _counts(task: Tensor) -> dict[str, int]:

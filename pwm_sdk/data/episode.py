@@ -32,6 +32,8 @@ def make_episode(
     rewards: Any,
     task: Any,
     terminated: Any = None,
+    *,
+    absorbing: int = 0,
 ) -> TensorDict:
     """Lay out an episode of T steps as T+1 rows.
 
@@ -45,10 +47,14 @@ def make_episode(
         task: index of the task, or a `Task`.
         terminated: [T] or [T, 1], True where a step ended in a state of no further reward; None
             where no step did.
+        absorbing: rows to append to an episode whose last step terminated: they stay in its last
+            observation, with no action and no reward, terminated. A model trained on windows of
+            H+1 rows sees ends at each of the H steps with H-1 of them, and without them, as
+            windows stay inside an episode, at the last step only.
 
     Returns:
-        TensorDict [T+1]: observation [T+1, O], action [T+1, A], reward [T+1, 1], task [T+1] and
-        terminated [T+1, 1].
+        TensorDict [T+1], or longer by `absorbing`: observation [T+1, O], action [T+1, A], reward
+        [T+1, 1], task [T+1] and terminated [T+1, 1].
 
     Raises:
         ValueError: If a shape does not fit, or `task` is not an integer.
@@ -67,6 +73,14 @@ def make_episode(
     for name, value in (("rewards", reward), ("terminated", ended)):
         if value.shape not in ((steps,), (steps, 1)):
             raise ValueError(f"{name} must be [{steps}] or [{steps}, 1], got {_shape(value)}")
+    if absorbing < 0:
+        raise ValueError(f"absorbing must be at least 0, got {absorbing}")
+    if absorbing and bool(ended[-1]):
+        observation = torch.cat([observation, observation[-1:].expand(absorbing, -1)])
+        action = torch.cat([action, action.new_zeros(absorbing, action.shape[1])])
+        reward = torch.cat([reward.reshape(-1), reward.new_zeros(absorbing)])
+        ended = torch.cat([ended.reshape(-1), ended.new_ones(absorbing)])
+        steps += absorbing
     return TensorDict(
         {
             OBSERVATION: observation,

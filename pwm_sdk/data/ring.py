@@ -10,6 +10,7 @@ from torch import Tensor
 from torchrl.data import ReplayBuffer as TorchRLReplayBuffer
 
 from pwm_sdk.data.episode import check_lengths
+from pwm_sdk.data.mapping import MappedFiles
 from pwm_sdk.data.sampler import EpisodeSampler
 from pwm_sdk.data.storage import RowStorage
 from pwm_sdk.keys import ACTION, OBSERVATION, TASK
@@ -28,12 +29,11 @@ class Ring:
 
     Attributes:
         rows: TensorDict [capacity], empty until the first episode.
-        mapped: the rows are kept elsewhere, so nothing can be written.
     """
 
     def __init__(self, sampler: EpisodeSampler, device: torch.device) -> None:
         self._sampler, self._device = sampler, device
-        self.mapped = False
+        self._files: MappedFiles | None = None
         self.rows: TensorDict = TensorDict()
 
     def check_room(self, lengths: Tensor) -> None:
@@ -42,7 +42,7 @@ class Ring:
         Raises:
             ValueError: If they cannot.
         """
-        if self.mapped:
+        if self._files is not None:
             raise ValueError("replay must own its rows to take in episodes, got mapped ones")
         check_lengths(lengths, self._sampler.slice_len, self._sampler.capacity)
 
@@ -67,12 +67,13 @@ class Ring:
         tasks = rows[TASK][begins.to(self._device)].cpu()
         sampler.append((start + begins) % capacity, lengths, tasks)
 
-    def map(self, rows: TensorDict, episodes: Tensor) -> None:
+    def map(self, rows: TensorDict, episodes: Tensor, files: MappedFiles) -> None:
         """Read rows [capacity] that are kept elsewhere.
 
         Args:
             rows: the rows, on the CPU.
             episodes: first row, number of rows and task of each episode, [episodes, 3] int64.
+            files: where they are kept.
 
         Raises:
             ValueError: If an episode is shorter than a window.
@@ -80,7 +81,7 @@ class Ring:
         self.check_room(episodes[:, 1])
         self._use(rows)
         self._sampler.append(*episodes.T)
-        self.mapped = True
+        self._files = files
 
     def clear(self) -> None:
         """Forget all rows."""
@@ -89,19 +90,29 @@ class Ring:
 
     def sample(self, count: int) -> TensorDict:
         """Return `count` rows that the sampler chose."""
-        return self._buffer.sample(count)
+        rows = self._buffer.sample(count)
+        self._trim()
+        return rows
 
     def gather(self, index: Tensor, names: Sequence[str]) -> TensorDict:
         """Return some entries of the rows at `index` [..] int64, as TensorDict [..]."""
-        return self._storage.gather(index, names)
+        rows = self._storage.gather(index, names)
+        self._trim()
+        return rows
 
     def episodes(self, table: Tensor) -> Iterator[TensorDict]:
         """Yield the episodes [T+1] of `table`, start, length and task of each, [episodes, 3]."""
         for block in table.split(_BLOCK):  # as Python numbers, millions of them take a lot of room
+            self._trim()
             for start, length, _ in block.tolist():
                 rows = self.rows[start : start + length]
                 over = length - len(rows)
                 yield torch.cat([rows, self.rows[:over]]) if over else rows
+
+    def _trim(self) -> None:
+        """Let go of what was read from files if it has become too much."""
+        if self._files is not None:
+            self._files.trim()
 
     def _use(self, rows: TensorDict) -> None:
         """Keep the episodes in `rows`."""

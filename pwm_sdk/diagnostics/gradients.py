@@ -66,26 +66,16 @@ def policy_gradients(
     check_horizons(horizons)
     copies = copies_of(policy, len(latent))
     if noise is None and isinstance(policy, StochasticPolicy):
-        seen = features(model, latent)
-        shape = (max(horizons), len(latent), copies.action_dim)
-        noise = torch.randn(shape, dtype=seen.dtype, device=seen.device)
+        noise = _draw((max(horizons), len(latent), policy.action_dim), features(model, latent))
     rollout = LatentRollout(model, copies, max(horizons))
     if estimator == "pathwise":
-        totals = partial_sums(rollout(latent, task, noise), gamma).unbind(1)
-        return torch.stack([copies.gradient(totals[h - 1]) for h in horizons])
-    if not hasattr(policy, "log_prob") or noise is None or len(latent) < 2:
-        raise ValueError(
-            "score needs a stochastic policy with log_prob and at least two rows, "
-            f"got {type(policy).__name__} and {len(latent)}"
-        )
+        totals = partial_sums(rollout(latent, task, noise), gamma)
+        return torch.stack([copies.gradient(totals[:, horizon - 1]) for horizon in horizons])
+    _check_score(policy, latent)
     with torch.no_grad():
         trajectory = rollout(latent, task, noise)
-    return torch.stack(
-        [
-            copies.gradient(terms)
-            for terms in _score_terms(trajectory, copies, noise, gamma, horizons)
-        ]
-    )
+    terms = _score_terms(trajectory, copies, noise, gamma, horizons)
+    return torch.stack([copies.gradient(term) for term in terms])
 
 
 def gradient_statistics(gradients: Tensor, reference: Tensor | None = None) -> dict[str, Tensor]:
@@ -123,8 +113,22 @@ def gradient_statistics(gradients: Tensor, reference: Tensor | None = None) -> d
     return result
 
 
+def _draw(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Standard-normal numbers of the dtype and on the device of `like`."""
+    return torch.randn(shape, dtype=like.dtype, device=like.device)
+
+
+def _check_score(policy: nn.Module, latent: Tensor) -> None:
+    fits = isinstance(policy, StochasticPolicy) and hasattr(policy, "log_prob")
+    if not fits or len(latent) < 2:
+        raise ValueError(
+            "score needs a stochastic policy with log_prob and at least two rows, "
+            f"got {type(policy).__name__} and {len(latent)}"
+        )
+
+
 def _score_terms(
-    trajectory: TensorDictBase, copies: Any, noise: Tensor, gamma: float, horizons: Sequence[int]
+    trajectory: TensorDictBase, copies: Any, noise: Any, gamma: float, horizons: Sequence[int]
 ) -> list[Tensor]:
     """What to differentiate for the score estimate of each horizon, `[B]` each."""
     loc = copies.loc(trajectory[keys.LATENT])

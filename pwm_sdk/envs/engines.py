@@ -27,7 +27,7 @@ def load_dm_control() -> ModuleType:
     """
     with _quiet_import("dm_control"):
         from dm_control import suite
-    suite.quadruped.Physics._get_sensor_names = _sensor_names
+    setattr(suite.quadruped.Physics, "_get_sensor_names", _sensor_names)  # noqa: B010
     return suite
 
 

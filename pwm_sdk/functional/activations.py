@@ -18,7 +18,7 @@ def mish(x: Tensor) -> Tensor:
 
     Equal to `torch.nn.functional.mish` up to rounding, which it is on a GPU, where that is one
     kernel. On a CPU, in float32, the slope is computed on the way forward, so that the way back is
-    one product. Compiled or in other dtypes it is the formula alone.
+    one product. Compiled, in other dtypes or under `torch.func` it is the formula alone.
 
     Args:
         x: `[..]`.
@@ -28,7 +28,7 @@ def mish(x: Tensor) -> Tensor:
     """
     if x.device.type != "cpu" and not torch.compiler.is_compiling():
         return F.mish(x)
-    if torch.compiler.is_compiling() or x.dtype != torch.float32:
+    if torch.compiler.is_compiling() or x.dtype != torch.float32 or _transformed(x):
         sigmoid = x.sigmoid()
         double = sigmoid * (2.0 - sigmoid)
         return x * (double / (2.0 - double))
@@ -36,6 +36,10 @@ def mish(x: Tensor) -> Tensor:
         return _forward(x, slope=False)[0]
     result: Any = _Mish.apply(x)
     return result
+
+
+# Under vmap and the like there is no memory to write results into.
+_transformed = torch._C._functorch.is_functorch_wrapped_tensor
 
 
 class _Mish(torch.autograd.Function):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,31 +15,57 @@ from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.training.collect import Episode
 
 
+class Segments(NamedTuple):
+    """Stretches of real episodes of P policies.
+
+    Attributes:
+        start: first observations, `[P, count, O]`.
+        reward: of the steps, `[P, count, horizon]`; 0 behind the end of an episode.
+        end: last observations, `[P, count, O]`.
+        ended: whether the episode ended in the segment, `[P, count]` bool.
+    """
+
+    start: np.ndarray
+    reward: np.ndarray
+    end: np.ndarray
+    ended: np.ndarray
+
+
 def sample_segments(
     episodes: Sequence[Sequence[Episode]], horizon: int, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> Segments:
     """Draw `count` segments of `horizon` steps from the episodes of each of P policies.
 
-    Returns:
-        Start observations `[P, count, O]`, rewards of the steps `[P, count, horizon]` and the
-        observations where the segments end `[P, count, O]`.
+    A segment may reach beyond the end of an episode that terminated, but not of one that was cut.
 
     Raises:
-        ValueError: if a policy has no episode of at least `horizon` steps.
+        ValueError: if a policy has no episode of at least `horizon` steps, or that terminated.
     """
-    starts, rewards, ends = [], [], []
+    found = []
     for i, mine in enumerate(episodes):
-        long = [e for e in mine if len(e.reward) >= horizon]
-        if not long:
+        usable = [(e, n) for e in mine if (n := _starts(e, horizon)) > 0]
+        if not usable:
             raise ValueError(
                 f"episodes must hold one of at least {horizon} steps for policy {i}, got none"
             )
-        picks = [long[rng.integers(len(long))] for _ in range(count)]
-        times = [int(rng.integers(len(e.reward) - horizon + 1)) for e in picks]
-        starts.append([e.observation[t] for e, t in zip(picks, times, strict=True)])
-        rewards.append([e.reward[t : t + horizon] for e, t in zip(picks, times, strict=True)])
-        ends.append([e.observation[t + horizon] for e, t in zip(picks, times, strict=True)])
-    return np.asarray(starts), np.asarray(rewards), np.asarray(ends)
+        picks = [usable[rng.integers(len(usable))] for _ in range(count)]
+        parts = [_cut(e, int(rng.integers(n)), horizon) for e, n in picks]
+        found.append([np.asarray(column) for column in zip(*parts, strict=True)])
+    return Segments(*(np.asarray(column) for column in zip(*found, strict=True)))
+
+
+def _starts(episode: Episode, horizon: int) -> int:
+    """Number of steps at which a segment can start."""
+    steps = len(episode.reward)
+    return steps if episode.terminated[-1] else steps - horizon + 1
+
+
+def _cut(episode: Episode, time: int, horizon: int) -> tuple[np.ndarray, np.ndarray, Any, bool]:
+    reward = episode.reward[time : time + horizon]
+    stop = time + len(reward)
+    ended = bool(episode.terminated[stop - 1])
+    padded = np.pad(reward, (0, horizon - len(reward)))
+    return episode.observation[time], padded, episode.observation[stop], ended
 
 
 @torch.no_grad()
@@ -75,21 +101,25 @@ def exploitation_gap(
     Returns:
         Per policy `[P]`: predicted (imagined sum of `horizon` rewards), real (of the environment),
         gap (their difference), value (V at the starts), value_real (real discounted rewards plus
-        discounted V where they end). Large positive gaps mean that the policy exploits the model.
+        discounted V where they end). Nothing counts behind an imagined or a real termination. Large
+        positive gaps mean that the policy exploits the model.
     """
-    starts, rewards, ends = sample_segments(episodes, horizon, count, rng)
-    rewards = rewards / np.asarray(reward_scale, np.float32).reshape(-1, 1, 1)
+    segments = sample_segments(episodes, horizon, count, rng)
+    rewards = segments.reward / np.asarray(reward_scale, np.float32).reshape(-1, 1, 1)
     device = next(actor.parameters()).device
     task = torch.as_tensor(list(tasks), device=device).unsqueeze(1).expand(-1, count)
-    latent = model.encode(torch.as_tensor(starts, device=device), task)
+    latent = model.encode(torch.as_tensor(segments.start, device=device), task)
     noise = None
     if deterministic:
         noise = torch.zeros(horizon, *latent.shape[:-1], actor.action_dim, device=device)
     trajectory = LatentRollout(model, actor, horizon)(latent, task, noise)
-    imagined: Any = trajectory[keys.NEXT, keys.REWARD]
-    predicted = imagined.sum(-2).mean((1, 2))
-    end = model.encode(torch.as_tensor(ends, device=device), task)
+    imagined: Any = trajectory[keys.NEXT]
+    over = imagined[keys.TERMINATED].long()
+    behind = over.cumsum(-2) > over  # of steps that do not happen
+    predicted = imagined[keys.REWARD].masked_fill(behind, 0.0).sum(-2).mean((1, 2))
+    end = model.encode(torch.as_tensor(segments.end, device=device), task)
     end_value = critic(features(model, end)).squeeze(-1)
+    end_value = end_value.masked_fill(torch.as_tensor(segments.ended, device=device), 0.0)
     discount = torch.as_tensor(gamma, device=device).expand(len(tasks)).view(-1, 1)
     powers = discount.unsqueeze(-1) ** torch.arange(horizon, device=device)
     real = torch.as_tensor(rewards, device=device)

@@ -210,11 +210,11 @@ class GrowingBatch:
             learner.pwm.set_learning_rates(factor)
 
     def _store(self, gathered: Sequence[Sequence[Episode]]) -> None:
+        rest = self.replay.slice_len - 2  # a model must see ends at every step of its windows
         for task, scale, mine in zip(self.tasks, self.reward_scale, gathered, strict=True):
             for e in mine:
-                self.replay.add(
-                    make_episode(e.observation, e.action, e.reward / scale, task, e.terminated)
-                )
+                steps = e.observation, e.action, e.reward / scale, task, e.terminated
+                self.replay.add(make_episode(*steps, absorbing=rest))
         settling = self.round < self.config.statistics_rounds
         if settling or self.round % 5 == 0:  # the moments of a large replay change slowly
             self.refresh_statistics(settling)

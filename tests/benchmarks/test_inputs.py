@@ -76,6 +76,7 @@ def test_a_missing_or_foreign_checkpoint_is_named(data: Path) -> None:
         ({"seeds": 0}, "--seeds must be at least 1, got 0"),
         ({"batch_size": -1}, "--batch-size must be at least 1, got -1"),
         ({"jobs": 0}, "--jobs must be at least 1, got 0"),
+        ({"population": 0}, "--population must be at least 1, got 0"),
         ({"rounds": 3}, "--rounds has no meaning for --preset published-pretrain"),
     ],
 )

@@ -52,6 +52,7 @@ def test_from_chunks_to_a_table_and_on_from_its_files(chunks: Path, tmp_path: Pa
     data = ["--data", str(folder / "data"), "--tasks", TASK]
     run = benchmark(tmp_path, "--preset", "published", *data, *model, *small)
     assert run.returncode == 0, run.stderr
+    assert "policies to learn: 1; populations: 1 of at most 1 (about " in run.stderr
     again = json.loads((tmp_path / "published" / f"seed0/{TASK}/scores.json").read_text())
     assert again["return"] == float(row["return"])  # same model, data, seed and updates
     assert "published" in run.stdout.lower()

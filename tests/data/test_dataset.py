@@ -33,7 +33,7 @@ def written(folder: Path) -> Path:
 
 
 def test_blocks_come_back_as_episodes(tmp_path: Path) -> None:
-    rows, episodes = open_dataset(written(tmp_path))
+    rows, episodes, _ = open_dataset(written(tmp_path))
     assert episodes.tolist() == [[0, 10, 3], [10, 5, 1], [15, 10, 3]]
     assert rows["observation"].flatten().tolist() == [*range(10), *range(20, 25), *range(40, 50)]
     assert rows["task"].dtype == torch.int64

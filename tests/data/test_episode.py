@@ -33,6 +33,19 @@ def test_row_t_holds_the_step_that_led_to_observation_t():
     assert episode["reward"][0].isnan().all()
 
 
+def test_a_terminated_episode_stays_where_it_ended_a_cut_one_does_not():
+    ended = make_episode(**steps(), terminated=[False, True], absorbing=2)
+    assert ended["observation"].tolist() == [[0, 1], [2, 3], [4, 5], [4, 5], [4, 5]]
+    torch.testing.assert_close(ended["action"][1:, 0], torch.tensor([0.1, 0.2, 0.0, 0.0]))
+    assert ended["reward"][1:, 0].tolist() == [1, 2, 0, 0]
+    assert ended["terminated"][:, 0].tolist() == [False, False, True, True, True]
+    assert ended["task"].tolist() == [7] * 5
+    check_episode(ended, CPU)
+    assert make_episode(**steps(), absorbing=2).batch_size == (3,)
+    with pytest.raises(ValueError, match="absorbing must be at least 0, got -1"):
+        make_episode(**steps(), absorbing=-1)
+
+
 def test_arrays_lists_and_columns_are_taken():
     as_arrays = {k: v.double().numpy() if torch.is_tensor(v) else v for k, v in steps().items()}
     as_arrays["rewards"] = as_arrays["rewards"][:, None]

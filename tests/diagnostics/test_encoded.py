@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from pwm_sdk.diagnostics.encoded import EncodedSimulator
-from pwm_sdk.diagnostics.gradients import policy_gradients
+from pwm_sdk.diagnostics.gradients import gradient_statistics, policy_gradients
 from pwm_sdk.diagnostics.landscape import return_landscape
 from pwm_sdk.models.actor import FirstOrderActor
+from pwm_sdk.models.layers import init_fan_in
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.simulators.mass_spring import MassSpring
 from pwm_sdk.testing import check_latent_model
@@ -34,3 +35,20 @@ def test_an_actor_in_a_world_model_and_in_the_simulator_behind_it() -> None:
     latent = model.encode(states)
     imagined = policy_gradients(model, actor, latent, [2, 4], noise=noise, estimator="score")
     assert imagined.shape == (2, 3, gradients.shape[-1]) and bool(imagined.isfinite().all())
+
+
+def test_both_estimates_of_an_actor_point_the_same_way() -> None:
+    """In float32, with any noise: many score estimates agree with backpropagation."""
+    torch.manual_seed(0)
+    sizes = {"latent_dim": 8, "hidden": (16,), "encoder_hidden": (16,), "simnorm_size": 4}
+    model = init_fan_in(WorldModel(3, 2, num_bins=0, **sizes))
+    torch.nn.init.normal_(model.reward_head[-1].weight)
+    start = model.encode(torch.randn(1, 3)).detach().expand(8000, -1)
+    for kind in ("before", "after"):
+        actor = FirstOrderActor(8, 2, (6,), noise=kind, std=0.25)
+        noise = torch.randn(2, 8000, 2)
+        path, score = (
+            policy_gradients(model, actor, start, [2], noise=noise, estimator=estimator)[0]
+            for estimator in ("pathwise", "score")
+        )
+        assert float(gradient_statistics(score, path)["cosine"]) > 0.95

@@ -51,3 +51,11 @@ def test_layouts_that_are_not_contiguous() -> None:
     exact = x.detach().clone().requires_grad_()
     F.mish(exact).sum().backward()
     torch.testing.assert_close(x.grad, exact.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_under_vmap_and_grad_of_torch_func() -> None:
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(torch.vmap(mish)(x), F.mish(x))
+    slopes = torch.vmap(torch.func.grad(lambda row: mish(row).sum()))(x)
+    expected = x.clone().requires_grad_()
+    torch.testing.assert_close(slopes, torch.autograd.grad(F.mish(expected).sum(), expected)[0])

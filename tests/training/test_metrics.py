@@ -55,13 +55,48 @@ class Ahead(nn.Module):
 def test_segments_start_anywhere_and_fit() -> None:
     long = episode([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4])
     short = episode([90, 91], [90])
-    starts, rewards, ends = sample_segments([[short, long]], 3, 60, np.random.default_rng(0))
+    starts, rewards, ends, ended = sample_segments([[short, long]], 3, 60, np.random.default_rng(0))
     assert starts.shape == ends.shape == (1, 60, 1)
     assert set(starts.flatten()) == {0.0, 1.0, 2.0}  # never the short one
     np.testing.assert_array_equal(ends, starts + 3)
     np.testing.assert_array_equal(rewards, starts + np.arange(3))
+    assert not ended.any()
     with pytest.raises(ValueError, match="one of at least 3 steps for policy 1, got none"):
         sample_segments([[long], [short]], 3, 60, np.random.default_rng(0))
+
+
+def fallen(positions: list[float], rewards: list[float]) -> Episode:
+    whole = episode(positions, rewards)
+    whole.terminated[-1] = True
+    return whole
+
+
+def test_segments_reach_beyond_a_termination_but_not_beyond_a_cut() -> None:
+    mine = [fallen([0, 1, 2], [5.0, 6.0]), episode([90, 91], [90])]
+    starts, rewards, ends, ended = sample_segments([mine], 3, 60, np.random.default_rng(0))
+    assert {tuple(r) for r in rewards[0]} == {(5.0, 6.0, 0.0), (6.0, 0.0, 0.0)}
+    assert set(starts.flatten()) == {0.0, 1.0}
+    assert set(ends.flatten()) == {2.0}
+    assert ended.all()
+
+
+class Cliff(Stroll):
+    """Ends behind position 1.5."""
+
+    def step(self, latent: Tensor, action: Tensor, task: Tensor | None = None):
+        following, reward = super().step(latent, action)
+        return following, reward, following > 1.5
+
+
+def test_nothing_counts_behind_an_end() -> None:
+    # Imagined from 1: reward 1, then over. Really: reward 4, then over; no V(2) = 20 behind it.
+    result = exploitation_gap(
+        Cliff(), Ahead(), lambda z: 10 * z, [[fallen([1, 2], [4.0])]], [0], 0.5,
+        reward_scale=[1.0], horizon=3, count=4, rng=np.random.default_rng(0),
+    )  # fmt: skip
+    assert result["predicted"].tolist() == [1.0]
+    assert result["real"].tolist() == [4.0]
+    assert result["value_real"].tolist() == [4.0]
 
 
 def table(deterministic: bool = True) -> dict[str, np.ndarray]:

@@ -1,0 +1,137 @@
+"""Batches drawn ahead of time by a thread, and brought to a device."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+__all__ = ["Prefetcher"]
+
+_DEPTH = 2  # batches ahead, for a GPU
+
+
+class Prefetcher:
+    """A source of batches whose next ones are drawn, and pinned, while the last one is used.
+
+    The order is that of the source, with and without a thread, and a state taken from `generator`
+    is that of the last batch handed out, whatever has been drawn ahead: a run continues to the bit.
+    On a CPU there is nothing to gain, and batches pass through without a thread.
+
+    While the thread runs, nobody else may draw from the source or add episodes to it. `close` ends
+    the thread and sets the source back to the batch that would have come next.
+
+    Args:
+        source: has `sample()` and `generator`, for example a `ReplayBuffer` or its `starts`.
+        device: where batches come out; from pinned memory, without waiting, if it is a GPU.
+        depth: batches that are drawn ahead; 0: none. None: 2 for a GPU, else 0.
+
+    Raises:
+        ValueError: For a negative depth.
+    """
+
+    def __init__(
+        self, source: Any, device: torch.device | str = "cpu", depth: int | None = None
+    ) -> None:
+        self.source, self.device = source, torch.empty(0, device=device).device
+        self.depth = (_DEPTH if self.device.type == "cuda" else 0) if depth is None else depth
+        if self.depth < 0:
+            raise ValueError(f"depth must be at least 0, got {depth}")
+        self._line: _Line | None = None
+        self._state: Any = None
+
+    def sample(self) -> TensorDict:
+        """Return the source's next batch, on the device.
+
+        Raises:
+            Exception: What the source raised, at the batch at which it did.
+        """
+        if not self.depth:
+            return self.source.sample().to(self.device)
+        if self._line is None:
+            self._state = self.source.generator.get_state()
+            self._line = _Line(self.source, self.depth, self.device.type == "cuda")
+            self._finalizer = weakref.finalize(self, self._line.close)
+        batch, state = self._line.next()
+        if isinstance(batch, BaseException):
+            self.close()
+            raise batch
+        self._state = state
+        return batch.to(self.device, non_blocking=True)
+
+    @property
+    def generator(self) -> Self:
+        """Whose `get_state` says where `sample` goes on, and whose `set_state` sets it there."""
+        return self
+
+    def get_state(self) -> Tensor:
+        """Return the state of the source's random numbers behind the last batch handed out."""
+        return self.source.generator.get_state() if self._line is None else self._state
+
+    def set_state(self, state: Tensor) -> None:
+        """Let `sample` go on where `get_state` was taken."""
+        self.close()
+        self.source.generator.set_state(state)
+
+    def keep(self, members: Sequence[int]) -> None:
+        """Go on for some policies of a `Starts` alone."""
+        self.close()
+        self.source.keep(members)
+
+    def close(self) -> None:
+        """End the thread, if one runs; `sample` starts another."""
+        if self._line is not None:
+            self._finalizer.detach()
+            self._line.close()
+            self._line = None
+            self.source.generator.set_state(self._state)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class _Line:
+    """A thread that keeps some batches ready; it knows nothing of who takes them."""
+
+    def __init__(self, source: Any, depth: int, pin: bool) -> None:
+        self._source, self._pin = source, pin
+        self._ready: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+        self._room, self._over = threading.Semaphore(depth), False
+        self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
+        self._thread.start()
+
+    def next(self) -> tuple[Any, Any]:
+        """Return a batch, or the error in its place, and the source's state behind it."""
+        item = self._ready.get()
+        self._room.release()
+        return item
+
+    def close(self) -> None:
+        """Wait for the batch being drawn, and end."""
+        self._over = True
+        self._room.release()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._room.acquire()
+            if self._over:
+                return
+            try:
+                batch = self._source.sample()
+                if self._pin and batch.device is not None and batch.device.type == "cpu":
+                    batch = batch.pin_memory()
+                item = batch, self._source.generator.get_state()
+            except Exception as error:  # whoever takes the batch raises it
+                self._ready.put((error, None))
+                return
+            self._ready.put(item)

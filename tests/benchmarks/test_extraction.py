@@ -1,0 +1,156 @@
+"""Policies of the published protocol: together as alone, over interruptions, as memory allows."""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from vectors import path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import extraction
+import memory
+import sharing
+from extraction import Extraction, OfflinePreset, Place, Policy, updates_done
+
+from pwm_sdk import MT80, FirstOrderActor, WorldModel, from_tdmpc2_chunks
+
+INSERT, PRESS = "mw-hand-insert", "mw-button-press"
+PRESET = OfflinePreset(
+    tasks=(INSERT, PRESS), steps=4, batch_size=4, readings=1, episodes=1, save_every=2
+)
+CLOSE = {"atol": 1e-4, "rtol": 0.0}  # a fifth of one of Adam's first steps, which ignore size
+POLICIES = [Policy(PRESS, 0), Policy(INSERT, 0), Policy(PRESS, 1)]
+
+
+def make_model() -> WorldModel:
+    torch.manual_seed(0)
+    sizes = [task.action_dim for task in MT80]
+    return WorldModel(
+        MT80.observation_dim, MT80.action_dim, num_tasks=80, task_dim=8, latent_dim=16,
+        hidden=(16,), encoder_hidden=(16,), action_dims=sizes,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of recorded episodes and a file of a small world model."""
+    folder = tmp_path_factory.mktemp("source")
+    from_tdmpc2_chunks([path(f"g7_chunk_{i}.pt") for i in range(2)], folder / "data", MT80)
+    make_model().save(folder / "model.safetensors")
+    return folder / "data", folder / "model.safetensors"
+
+
+def run(folder: Path, source: tuple[Path, Path], policies: list[Policy]) -> Extraction:
+    made = Extraction(policies, PRESET, Place(folder, *source, "cpu", None), queue.Queue())
+    made.run()
+    return made
+
+
+def scores(folder: Path, policy: Policy) -> dict:
+    return json.loads((folder / f"seed{policy.seed}" / policy.task / "scores.json").read_text())
+
+
+def actor(folder: Path, policy: Policy) -> FirstOrderActor:
+    own = folder / f"seed{policy.seed}" / policy.task
+    return FirstOrderActor.from_checkpoint(own / "actor.safetensors")
+
+
+def test_policies_learned_at_once_are_those_learned_one_at_a_time(source, tmp_path: Path) -> None:
+    run(tmp_path / "together", source, POLICIES)
+    for policy in POLICIES:
+        run(tmp_path / "alone", source, [policy])
+        ours, own = (actor(tmp_path / name, policy) for name in ("together", "alone"))
+        torch.testing.assert_close(dict(ours.state_dict()), dict(own.state_dict()), **CLOSE)
+        ours, own = (scores(tmp_path / name, policy) for name in ("together", "alone"))
+        for row in (ours, own):
+            assert (row.pop("task"), row.pop("method")) == (policy.task, "pwm")
+        assert ours == pytest.approx(own, rel=1e-2)
+    curve = tmp_path / "together" / "seed1" / PRESS / "curve.json"
+    assert [point["updates"] for point in json.loads(curve.read_text())["curve"]] == [2, 4]
+    first, other = (actor(tmp_path / "together", policy) for policy in POLICIES[::2])
+    assert not torch.allclose(first.net.head.weight, other.net.head.weight)  # seeds differ
+
+
+def test_an_interrupted_population_goes_on_to_the_bit_and_in_other_company(
+    source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated = []
+
+    def evaluate(envs: list, model: object, actor: object, episodes: int) -> list[dict]:
+        evaluated.append([env.task.name for env in envs])
+        return [{"return": 0.0, "success_last": 0.0} for _ in envs]
+
+    monkeypatch.setattr(extraction, "evaluate_members", evaluate)
+    run(tmp_path / "whole", source, POLICIES)
+
+    class Cut(queue.Queue):
+        def put(self, *args: object) -> None:
+            super().put(*args)
+            if self.qsize() == 3:
+                raise KeyboardInterrupt
+
+    place = Place(tmp_path / "cut", *source, "cpu", None)
+    with pytest.raises(KeyboardInterrupt):
+        Extraction(POLICIES, PRESET, place, Cut()).run()
+    assert [updates_done(policy, place) for policy in POLICIES] == [2, 2, 2]
+    run(place.folder, source, POLICIES[:2])
+    run(place.folder, source, POLICIES[2:])
+    for policy in POLICIES:
+        whole, cut = actor(tmp_path / "whole", policy), actor(tmp_path / "cut", policy)
+        torch.testing.assert_close(dict(whole.state_dict()), dict(cut.state_dict()), **CLOSE)
+    assert evaluated[0] == [PRESS, INSERT, PRESS]
+
+
+def test_groups_are_of_equal_progress_and_about_equal_size() -> None:
+    policies = [Policy("a", seed) for seed in range(7)]
+    assert sharing.grouped(policies, [0] * 7, 3) == [policies[:2], policies[2:4], policies[4:]]
+    mixed = sharing.grouped(policies, [0, 5, 0, 5, 0, 5, 0], 9)
+    assert mixed == [policies[::2], policies[1::2]]
+
+
+@pytest.mark.parametrize(
+    ("policies_that_fit", "jobs", "asked", "sizes"),
+    [(100, 1, None, [6]), (4, 1, None, [3, 3]), (4, 2, None, [2, 2, 2]), (100, 2, None, [3, 3]),
+     (100, 1, 4, [3, 3]), (0.1, 1, None, [1] * 6)],
+)  # fmt: skip
+def test_populations_are_as_few_as_memory_allows(
+    policies_that_fit, jobs, asked, sizes, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    need = memory.Footprint(1_000_000, 3_000_000)
+    free = policies_that_fit * need.total / sharing.USED
+    monkeypatch.setattr(sharing, "footprint", lambda model, preset: need)
+    monkeypatch.setattr(sharing, "free_bytes", lambda device: int(free) + 1)
+    place = Place(tmp_path, tmp_path, tmp_path, "cpu", None)
+    finished = Policy("done", 0)
+    file = place.file(finished, "scores.json")
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    policies = [Policy("a", seed) for seed in range(6)]
+    arguments = (PRESET, place, make_model(), jobs, asked)
+    groups = sharing.share_out([*policies, finished], *arguments)
+    assert [len(group) for group in groups] == sizes
+    assert [policy for group in groups for policy in group] == policies
+    told = capsys.readouterr().err
+    assert f"policies to learn: 6; populations: {len(sizes)} of at most" in told
+    assert "about 4 MB a policy" in told
+    assert sharing.share_out([finished], *arguments) == []
+
+
+def test_the_footprint_grows_with_the_batch_and_counts_what_graphs_keep() -> None:
+    model = make_model()
+    small, large = (
+        memory.footprint(model, replace(PRESET, batch_size=size)) for size in (100, 200)
+    )
+    assert large.activations == 2 * small.activations
+    assert large.weights == small.weights
+    # Sixteen steps of an actor of widths 400, 200 and 100: each keeps the input and output of its
+    # activations and norms, at least three numbers a unit.
+    assert large.activations > memory.SPARE * 200 * 16 * 700 * 4 * 3
+    assert large.activations < memory.SPARE * 200 * 16 * 700 * 4 * 30
+    assert memory.free_bytes("cpu") > 0
