@@ -4,6 +4,7 @@ from .algorithms.behaviour_cloning import BehaviourCloning as BehaviourCloning
 from .algorithms.behaviour_cloning import BehaviourCloningConfig as BehaviourCloningConfig
 from .algorithms.dreamer_v3 import DreamerV3 as DreamerV3
 from .algorithms.dreamer_v3_config import DreamerV3Config as DreamerV3Config
+from .algorithms.execution import Execution as Execution
 from .algorithms.population import Population as Population
 from .algorithms.ppo import PPO as PPO
 from .algorithms.ppo import PPOConfig as PPOConfig

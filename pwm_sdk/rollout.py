@@ -224,7 +224,8 @@ class LatentRollout:
 
 def _differentiated_once(policy: Any) -> Any:
     """The policy with one backward pass for all steps, where its parameters take a gradient."""
-    parameters = list(policy.parameters()) if isinstance(policy, nn.Module) else []
+    module: Any = policy
+    parameters = list(module.parameters()) if isinstance(module, nn.Module) else []
     if not torch.is_grad_enabled() or not any(p.requires_grad for p in parameters):
         return policy
     loc = OneBackward(policy.loc, parameters)

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from pwm_sdk.optim import (
+    FiniteWatch,
     decay_factor,
     frozen,
     minibatches,
     optimize,
     scale_learning_rates,
     soft_update,
+    unless,
 )
 
 
@@ -86,6 +88,12 @@ def test_learning_rates_scale_from_where_they_started() -> None:
     scale_learning_rates(optimizer, 0.5)
     scale_learning_rates(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.025, 0.05])
+    rate = torch.tensor(0.4)
+    optimizer = torch.optim.Adam([parameter(1.0)[0]], lr=rate, fused=True)
+    scale_learning_rates(optimizer, 0.5)
+    scale_learning_rates(optimizer, 0.25)
+    assert optimizer.param_groups[0]["lr"] is rate  # a captured step reads it where it lies
+    assert float(rate) == pytest.approx(0.1)
 
 
 def test_decay_factor_by_hand() -> None:
@@ -190,3 +198,41 @@ def test_minibatches_errors_name_the_argument() -> None:
         next(minibatches(latents, targets, splits=13))
     with pytest.raises(ValueError, match="epochs be at least 1, got 1 and 0"):
         next(minibatches(latents, targets, epochs=0))
+
+
+def test_a_watch_leaves_out_the_step_and_tells_when_it_is_read() -> None:
+    weight = nn.Parameter(torch.tensor([3.0]))
+    optimizer = torch.optim.Adam([weight], lr=1.0, fused=True)
+    watch = FiniteWatch(["other", "loss"], every=2)
+    optimize(weight.sum() * math.nan, optimizer, max_norm=1.0, watch=watch)
+    assert weight.item() == 3.0
+    assert float(optimizer.state[weight]["step"]) == 0.0
+    norm = optimize(weight.sum(), optimizer, max_norm=0.5, watch=watch)  # and goes on from there
+    assert float(norm) == 1.0
+    assert weight.item() == pytest.approx(2.0)  # Adam's first step is the rate
+    with pytest.raises(ValueError, match=r"^loss must be finite, got NaN or infinity since"):
+        watch.read()
+    watch.read()  # what was told is forgotten
+
+
+def test_a_watch_of_every_number_reads_at_once() -> None:
+    watch = FiniteWatch(["loss"])
+    assert watch.note("loss", torch.ones(3)) is None
+    with pytest.raises(ValueError, match="loss must be finite, got NaN or infinity"):
+        watch.note("loss", torch.ones(()), torch.tensor([1.0, math.inf]))
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
+        FiniteWatch(["loss"], every=0)
+    weight, optimizer = parameter(3.0)
+    with pytest.raises(ValueError, match=r"optimizer must be fused to be watched, got .*SGD"):
+        optimize(weight.sum(), optimizer, watch=FiniteWatch(["loss"], every=2))
+
+
+def test_buffers_are_kept_unless_all_is_well() -> None:
+    module = nn.BatchNorm1d(1)
+    for bad, expected in ((torch.ones(()), 0.0), (torch.zeros(()), 5.0), (None, 5.0)):
+        nn.init.zeros_(module.running_mean)
+        with unless(bad, module):
+            module.running_mean.fill_(5.0)
+        assert float(module.running_mean) == expected
+    with unless(torch.ones(()), object()):
+        pass

@@ -49,7 +49,7 @@ class WorldModel(Checkpointed):
         simnorm_size: group size of SimNorm; 0 leaves LayerNorm latents.
         action_dims: real action sizes of the K tasks; inputs beyond them are masked to zero. None:
             no mask.
-        activation: "mish" as published, or "silu", about seven times cheaper on a CPU.
+        activation: "mish" as published, or "silu", about three times cheaper on a CPU.
         standardize: keep per-task observation statistics (see `set_observation_statistics`),
             applied in `encode`. Default: False.
         task_init: standard deviation of the task embeddings' first values; None (the default):

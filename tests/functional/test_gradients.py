@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from pwm_sdk.functional.gradients import clip_cotangent
+from pwm_sdk.functional.gradients import OneBackward, clip_cotangent
 
 
 def test_rows_are_clipped_by_hand() -> None:
@@ -35,3 +36,33 @@ def test_a_gradient_that_is_not_finite_stays_visible() -> None:
 def test_limits_are_positive() -> None:
     with pytest.raises(ValueError, match=r"limit must be positive, got 0.0"):
         clip_cotangent(torch.zeros(1, 1), 0.0)
+
+
+def test_one_backward_for_all_calls_equals_one_for_each() -> None:
+    """Steps z' = tanh(z W + cos a) with a = f(z) seen detached; one step's reward is left out."""
+    torch.manual_seed(0)
+    network, weight = nn.Linear(3, 3).double(), torch.randn(3, 3).double()
+    unused = nn.Parameter(torch.ones(1))
+
+    def slopes(function) -> list[Tensor]:
+        network.zero_grad()
+        latent, total = torch.ones(4, 3).double(), torch.zeros(()).double()
+        for t in range(4):
+            action = function(latent.detach())
+            latent = torch.tanh(latent @ weight + action.cos())
+            total = total + (latent.square().sum() if t != 2 else 0.0)
+        function(latent.detach())  # a call without consequences
+        total.backward()
+        return [p.grad.clone() for p in network.parameters()]
+
+    runs = []
+
+    def counted(latent: Tensor) -> Tensor:
+        runs.append(torch.is_grad_enabled())
+        return network(latent)
+
+    expected = slopes(network)
+    found = slopes(OneBackward(counted, [*network.parameters(), unused]))
+    torch.testing.assert_close(found, expected)
+    assert runs == [False] * 5 + [True]
+    assert unused.grad is None
