@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 STARTS = 32  # imagined starts per update of PWM
 SEED_STEPS = 1_000  # random steps before TD-MPC2 and DreamerV3 learn
 EVERY = 4  # steps per update of DreamerV3: each step is replayed 16 * 16 / 4 = 64 times
+DREAMER: dict[str, Any] = {"belief": 128, "categoricals": 8, "classes": 8}  # half of the defaults
 # TD-MPC2 for two cores and minutes, its model as large as PWM's. The published program: latents and
 # widths of 512, mish, five Q functions, batches of 256; 512 samples, 64 elites, 24 of the prior, 6
 # iterations, 2 more from 20 actions on.
@@ -92,7 +93,7 @@ def tdmpc2(job: Job) -> None:
 def dreamerv3(job: Job) -> None:
     """DreamerV3 with small networks; an update every few steps."""
     tiny = DreamerV3Config(hidden=16, layers=1, belief=16, blocks=2, categoricals=2, classes=4)
-    agent = DreamerV3(*_sizes(job), tiny if job.tiny else None)
+    agent = DreamerV3(*_sizes(job), tiny if job.tiny else DreamerV3Config(**DREAMER))
     agent.loss.to(job.device)
     replay = ReplayBuffer(1_000_000, 17, 16, seed=job.seed, device=job.device)
     policy = RecurrentBehaviour(agent.act, device=job.device)

@@ -48,20 +48,25 @@ TASK = Task("point", -1, "mine", 2, 1, 50, 1, reward_scale=1.0, score_scale=50.0
 def score(name: str, steps: int, folder: Path) -> float:
     """Return of a method after so many steps."""
     task = register_task(TASK, lambda: SimulatorEnv(Point()))
-    settings = Settings(steps=steps, readings=1, reading_episodes=1, final_episodes=20)
+    settings = Settings(steps=steps, readings=1, reading_episodes=1, final_episodes=10)
     job = Job(name, task, 0, settings, folder)
     find_method(name)(job)
     return job.finish()["return"]
 
 
+SMALL = {"hidden": 32, "layers": 1, "belief": 32, "blocks": 4, "categoricals": 4, "classes": 4}
+SHORT = {"bins": 41, "horizon": 10, "gamma": 0.95, "lr": 1e-3}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "steps"), [("shac", 20_000), ("tdmpc2", 500), ("dreamerv3", 2000)]
+    ("name", "steps"), [("shac", 20_000), ("tdmpc2", 500), ("dreamerv3", 2500)]
 )
 def test_methods_beat_random_actions(
     name: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(methods_model_based, "SEED_STEPS", 250)
+    monkeypatch.setattr(methods_model_based, "DREAMER", SMALL | SHORT)
     learned = score(name, steps, tmp_path)
     assert learned > 30.0
     assert learned > 2.0 * score("random", 1, tmp_path)
