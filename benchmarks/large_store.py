@@ -1,7 +1,7 @@
 """Measures sampling from datasets of growing size: neither time nor memory may grow with them.
 
-    python benchmarks/sampling.py                          # 0.2, 2 and 20 million rows
-    python benchmarks/sampling.py --rows 111000000         # 20 GiB
+    python benchmarks/large_store.py                          # 0.2, 2 and 20 million rows
+    python benchmarks/large_store.py --rows 111000000       # 20 GiB
 
 The datasets are a few real rows and holes behind them: they take no room on the disk, and no time
 of it. What is read of them takes memory as in any file.
@@ -77,7 +77,7 @@ class Store:
         self.replay = ReplayBuffer.from_dataset(
             path, slice_len=arguments.window, batch_size=arguments.batch, seed=0
         )
-        self.starts = self.replay.starts(MT80["walker-run"], arguments.batch, 0)
+        self.starts = self.replay.starts(MT80["walker-run"].index, arguments.batch, 0)
         self.starts.sample()  # builds the tables
         self.opened = 1e3 * (time.process_time() - begin)
         self.times: dict[str, list[float]] = {"windows": [], "starts": []}

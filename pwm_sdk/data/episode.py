@@ -212,10 +212,11 @@ def _check_entry(name: str, value: Tensor, rows: int, device: torch.device) -> N
 
 def _with_absorbing(episode: TensorDict, rows: int) -> TensorDict:
     """Append rows that stay in the last state, with no action and no reward."""
-    rest = episode[-1:].expand(rows).clone()
+    rest: Any = episode[-1:].expand(rows).clone()
     rest[ACTION].zero_()
     rest[REWARD].zero_()
-    return torch.cat([episode, rest])  # pyright: ignore[reportReturnType, reportArgumentType]
+    longer: Any = torch.cat([episode, rest])
+    return longer
 
 
 def _lead(value: Tensor, fill: float | bool) -> Tensor:

@@ -39,7 +39,8 @@ def mish(x: Tensor) -> Tensor:
 
 
 # Under vmap and the like there is no memory to write results into.
-_transformed = torch._C._functorch.is_functorch_wrapped_tensor
+_C: Any = torch._C
+_transformed = _C._functorch.is_functorch_wrapped_tensor
 
 
 class _Mish(torch.autograd.Function):
