@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor  # such have no memory to write to
 
 CHUNK = 131072  # longer, and the buffers fall out of the cache; shorter, and calls cost more
 
@@ -28,7 +29,7 @@ def mish(x: Tensor) -> Tensor:
     """
     if x.device.type != "cpu" and not torch.compiler.is_compiling():
         return F.mish(x)
-    if torch.compiler.is_compiling() or x.dtype != torch.float32 or _transformed(x):
+    if torch.compiler.is_compiling() or x.dtype != torch.float32 or is_functorch_wrapped_tensor(x):
         sigmoid = x.sigmoid()
         double = sigmoid * (2.0 - sigmoid)
         return x * (double / (2.0 - double))
@@ -36,10 +37,6 @@ def mish(x: Tensor) -> Tensor:
         return _forward(x, slope=False)[0]
     result: Any = _Mish.apply(x)
     return result
-
-
-# Under vmap and the like there is no memory to write results into.
-_transformed = torch._C._functorch.is_functorch_wrapped_tensor
 
 
 class _Mish(torch.autograd.Function):
