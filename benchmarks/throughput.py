@@ -14,7 +14,7 @@ import datetime
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import machine
 import stepping_report
@@ -24,19 +24,22 @@ from tqdm import tqdm
 
 from pwm_sdk import MT80
 
-Name = Literal["update", "model", "action", "sampling", "environments"]
+Name = Literal["update", "population", "model", "action", "sampling", "environments"]
+COUNTS = ("batches", "populations", "observations", "rows", "rounds", "threads", "steps", "workers")
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Time updates, training steps, actions, sampling and environment steps."""
 
-    groups: tuple[Name, ...] = ("update", "model", "action", "sampling", "environments")
+    groups: tuple[Name, ...] = get_args(Name)
     """What to time."""
     sizes: tuple[int, ...] = (5, 48)
     """Published sizes, in millions of parameters."""
     batches: tuple[int, ...] = (64, 512)
     """Starts of an update, windows of a training step."""
+    populations: tuple[int, ...] = (8,)
+    """Policies learned at once."""
     observations: tuple[int, ...] = (1, 16, 128)
     """Observations that actions are chosen for at once."""
     rows: tuple[int, ...] = (200_000, 2_000_000, 20_000_000)
@@ -95,7 +98,7 @@ def _folder() -> Path:
 
 def _checked(arguments: Arguments) -> list[str]:
     """Names of the environments, once every argument makes sense."""
-    for name in ("batches", "observations", "rows", "rounds", "threads", "steps", "workers"):
+    for name in COUNTS:
         given = getattr(arguments, name)
         for value in given if isinstance(given, tuple) else (given,):
             if value is not None and value < 1:
