@@ -19,6 +19,7 @@ from typing import Annotated, Literal, get_args
 import machine
 import stepping_report
 import tyro
+from lockstep import measure_pools, pool_table
 from stepping import Plan, Workers, measure
 from tqdm import tqdm
 
@@ -85,7 +86,8 @@ def _environments(arguments: Arguments, names: list[str], folder: Path) -> None:
     with Workers(plan.workers) as workers:
         progress = tqdm(names, disable=not sys.stderr.isatty())
         readings = [measure(name, plan, workers) for name in progress]
-    text = stepping_report.report(readings, plan, load)
+    pools = pool_table(measure_pools(names, plan), readings, plan)
+    text = stepping_report.report(readings, plan, load) + pools
     (folder / "environments.md").write_text(text, encoding="utf-8")
     stepping_report.write_csv(folder / "environments.csv", readings)
     print(text)

@@ -55,7 +55,7 @@ class Workers:
         self._finalizer = weakref.finalize(self, _end, self._lines, self._processes)
         try:
             answers = [self._receive(k) for k in range(count)]
-        except RuntimeError:
+        except BaseException:
             self.close()
             raise
         self.about: list[About] = [one for answer in answers for one in answer]
@@ -85,7 +85,7 @@ class Workers:
                 with contextlib.suppress(BrokenPipeError):  # its end shows in the answer
                     self._lines[owner].send((what, part))
             answers = {owner: iter(self._receive(owner)) for owner in parts}
-        except RuntimeError:
+        except BaseException:
             self.close()  # the others are out of step
             raise
         return [next(answers[self._owner[index]]) for index in indices]
