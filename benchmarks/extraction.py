@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ class Place:
         checkpoint: file of the world model.
         device: of the networks.
         threads: of torch in this process; None: as many as there are.
+        workers: processes of this one's evaluations; 0: none besides.
     """
 
     folder: Path
@@ -93,6 +95,7 @@ class Place:
     checkpoint: Path
     device: str
     threads: int | None
+    workers: int = 0
 
     def file(self, policy: Policy, name: str) -> Path:
         """Return the path of one of a policy's files."""
@@ -119,7 +122,9 @@ def make_learners(model: WorldModel, policies: Sequence[Policy], device: str = "
 def updates_done(policy: Policy, place: Place) -> int:
     """Return how many updates of a policy are saved."""
     file = place.file(policy, "state.pt")
-    return torch.load(file, weights_only=True)["updates"] if file.exists() else 0
+    if not file.exists():
+        return 0
+    return torch.load(file, weights_only=True, mmap=True, map_location="cpu")["updates"]
 
 
 def learn(policies: Sequence[Policy], preset: OfflinePreset, place: Place, news: Any) -> None:
@@ -189,15 +194,14 @@ class Extraction:
         scores: list[dict[str, float]] = []
         for low in range(0, len(self.policies), ENVIRONMENTS):
             part = range(len(self.policies))[low : low + ENVIRONMENTS]
-            known = TASK_SETS[self.preset.suite]
+            kind = {"padded": True, "tasks": TASK_SETS[self.preset.suite]}
             envs = [
-                make_gym(self.tasks[i], seed=42 + self.policies[i].seed, padded=True, tasks=known)
+                partial(make_gym, self.tasks[i], seed=42 + self.policies[i].seed, **kind)
                 for i in part
             ]
-            actor = self.learners.actor.keep(part)
-            scores += evaluate_members(envs, self.model, actor, self.preset.episodes)
-            for env in envs:
-                env.close()
+            actor, workers = self.learners.actor.keep(part), self.place.workers
+            episodes = self.preset.episodes
+            scores += evaluate_members(envs, self.model, actor, episodes, workers=workers)
         for policy, curve, own in zip(self.policies, self.curves, scores, strict=True):
             point = {"updates": step, "seconds": seconds, "tasks": {policy.task: own}}
             curve[:] = [*(old for old in curve if old["updates"] < step), point]
@@ -216,7 +220,7 @@ class Extraction:
     def _resume(self) -> None:
         files = [self.place.file(policy, "state.pt") for policy in self.policies]
         if files[0].exists():
-            states = [torch.load(file, weights_only=True) for file in files]
+            states = [torch.load(file, weights_only=True, map_location="cpu") for file in files]
             self.starts.generator.set_state(torch.stack([s.pop("starts") for s in states]))
             self.learners.load_members(states)
 

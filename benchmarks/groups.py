@@ -8,6 +8,7 @@ from typing import Any
 
 import acting
 import machine
+import populations
 import pretraining
 import sampling
 import torch
@@ -33,6 +34,12 @@ def run(arguments: Any, folder: Path) -> None:
     measures = {
         updates.GROUP: (updates.rows_of_updates, arguments.sizes, arguments.batches),
         updates.FACTORS: (updates.rows_of_factors, arguments.sizes, arguments.batches),
+        populations.GROUP: (
+            populations.rows_of_populations,
+            arguments.sizes,
+            arguments.batches,
+            arguments.populations,
+        ),
         pretraining.GROUP: (pretraining.rows_of_training, arguments.sizes, arguments.batches),
         acting.GROUP: (acting.rows_of_actions, arguments.sizes, arguments.observations),
         sampling.GROUP: (sampling.rows_of_sampling, arguments.rows),

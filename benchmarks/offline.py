@@ -80,7 +80,10 @@ def run_offline(
         raise SystemExit("--checkpoint must name a file of a world model, got none")
     model = load_model(checkpoint, tasks)  # a wrong file ends here, before any process starts
     policies = [Policy(name, seed) for seed in range(seeds) for name in preset.tasks]
-    place = Place(folder, store, checkpoint, device, threads=None if jobs == 1 else 1)
+    spare = cores() // jobs  # a single one steps environments as fast as their policies' process
+    place = Place(
+        folder, store, checkpoint, device, None if jobs == 1 else 1, spare if spare > 1 else 0
+    )
     groups = share_out(policies, preset, place, model, jobs, population)
     context = multiprocessing.get_context("spawn")
     bar = tqdm(total=len(policies) * preset.steps, desc="policies", unit="update")

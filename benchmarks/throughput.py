@@ -14,29 +14,33 @@ import datetime
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import machine
 import stepping_report
 import tyro
+from lockstep import measure_pools, pool_table
 from stepping import Plan, Workers, measure
 from tqdm import tqdm
 
 from pwm_sdk import MT80
 
-Name = Literal["update", "factors", "model", "action", "sampling", "environments"]
+Name = Literal["update", "factors", "population", "model", "action", "sampling", "environments"]
+COUNTS = ("batches", "populations", "observations", "rows", "rounds", "threads", "steps", "workers")
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Time updates, training steps, actions, sampling and environment steps."""
 
-    groups: tuple[Name, ...] = ("update", "model", "action", "sampling", "environments")
+    groups: tuple[Name, ...] = tuple(name for name in get_args(Name) if name != "factors")
     """What to time. factors: the baseline of the updates with one change at a time."""
     sizes: tuple[int, ...] = (5, 48)
     """Published sizes, in millions of parameters."""
     batches: tuple[int, ...] = (64, 512)
     """Starts of an update, windows of a training step."""
+    populations: tuple[int, ...] = (8,)
+    """Policies learned at once."""
     observations: tuple[int, ...] = (1, 16, 128)
     """Observations that actions are chosen for at once."""
     rows: tuple[int, ...] = (200_000, 2_000_000, 20_000_000)
@@ -82,7 +86,8 @@ def _environments(arguments: Arguments, names: list[str], folder: Path) -> None:
     with Workers(plan.workers) as workers:
         progress = tqdm(names, disable=not sys.stderr.isatty())
         readings = [measure(name, plan, workers) for name in progress]
-    text = stepping_report.report(readings, plan, load)
+    pools = pool_table(measure_pools(names, plan), readings, plan)
+    text = stepping_report.report(readings, plan, load) + pools
     (folder / "environments.md").write_text(text, encoding="utf-8")
     stepping_report.write_csv(folder / "environments.csv", readings)
     print(text)
@@ -95,7 +100,7 @@ def _folder() -> Path:
 
 def _checked(arguments: Arguments) -> list[str]:
     """Names of the environments, once every argument makes sense."""
-    for name in ("batches", "observations", "rows", "rounds", "threads", "steps", "workers"):
+    for name in COUNTS:
         given = getattr(arguments, name)
         for value in given if isinstance(given, tuple) else (given,):
             if value is not None and value < 1:

@@ -2,116 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
-from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
-from pwm_sdk.envs.torchrl_env import TorchRLTaskEnv
-from pwm_sdk.keys import ACTION, NEXT, OBSERVATION, REWARD, SUCCESS, TERMINATED, TRUNCATED
+from pwm_sdk.envs.member import PoolStep, about, is_maker, member_of
+from pwm_sdk.envs.workers import Workers
 
 __all__ = ["EnvPool", "PoolStep"]
-
-
-class PoolStep(NamedTuple):
-    """What one step of one environment led to; `observation` is [O] float32."""
-
-    observation: np.ndarray
-    reward: float
-    success: bool
-    terminated: bool
-    truncated: bool
 
 
 class EnvPool:
     """Single environments of any kind behind one numpy interface.
 
     Environments of `make_env` are stepped through the gymnasium environment underneath, which
-    spares a TensorDict per step; any other TorchRL environment is stepped as it is.
+    spares a TensorDict per step; any other TorchRL environment is stepped as it is. With workers
+    the environments live in processes of their own, started once, that step at the same time; what
+    comes out is the same to the bit.
 
     Args:
-        envs: gymnasium or unbatched TorchRL environments.
+        envs: gymnasium or unbatched TorchRL environments, or functions without arguments that make
+            them; with workers such functions, which can be pickled, for example
+            `functools.partial(make_gym, "mw-reach", seed=0)`.
+        workers: Number of processes; 0 steps all environments in this one. A script that starts
+            any needs `if __name__ == "__main__":`.
 
     Raises:
-        ValueError: For no environments, or a batched one.
+        ValueError: For no environments, a batched one, or with workers anything but functions.
         TypeError: For an environment of another kind.
+        RuntimeError: If an environment cannot be made in its worker, or fails there.
     """
 
-    def __init__(self, envs: Sequence[gymnasium.Env | EnvBase]) -> None:
+    def __init__(
+        self, envs: Sequence[gymnasium.Env | EnvBase | Callable[[], Any]], workers: int = 0
+    ) -> None:
         if not envs:
             raise ValueError("envs must hold at least one environment, got none")
-        self._members = [_member(env) for env in envs]
+        if workers < 0:
+            raise ValueError(f"workers must be at least 0, got {workers}")
+        self._members, self._workers = [], None
+        if workers:
+            if kinds := [type(env).__name__ for env in envs if not is_maker(env)]:
+                raise ValueError(f"envs must be functions to be made in workers, got {kinds[0]}")
+            self._workers = Workers(envs, workers)  # pyright: ignore[reportArgumentType]
+            self._about = self._workers.about
+        else:
+            self._members = [member_of(env) for env in envs]
+            self._about = [about(member.env) for member in self._members]
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._about)
+
+    @property
+    def tasks(self) -> list[int]:
+        """Index of each environment's task, 0 where it has none."""
+        return [known.task or 0 for known in self._about]
+
+    @property
+    def action_dims(self) -> list[int | None]:
+        """Size of each environment's actions, None where they are single numbers."""
+        return [known.action_dim for known in self._about]
 
     def reset(self, index: int, *, seed: int | None = None) -> np.ndarray:
         """Start an episode in environment `index`; returns the observation [O] float32."""
-        return self._members[index].reset(seed)
+        return self.reset_many([index], [seed])[0]
 
     def step(self, index: int, action: np.ndarray) -> PoolStep:
         """Take `action` [A] in environment `index`."""
-        return self._members[index].step(action)
+        return self.step_many([index], [action])[0]
+
+    def reset_many(
+        self, indices: Sequence[int], seeds: Sequence[int | None] | None = None
+    ) -> list[np.ndarray]:
+        """Start episodes in some environments, at once; returns their observations."""
+        seeds = [None] * len(indices) if seeds is None else seeds
+        if self._workers is not None:
+            return self._workers.reset(indices, seeds)
+        return [self._members[i].reset(seed) for i, seed in zip(indices, seeds, strict=True)]
+
+    def step_many(
+        self, indices: Sequence[int], actions: Sequence[np.ndarray] | np.ndarray
+    ) -> list[PoolStep]:
+        """Take one action [A] in each of some environments, at once."""
+        if self._workers is not None:
+            return self._workers.step(indices, list(actions))
+        return [self._members[i].step(a) for i, a in zip(indices, actions, strict=True)]
 
     def close(self) -> None:
-        """Close every environment."""
+        """Close every environment, and end the workers."""
+        if self._workers is not None:
+            self._workers.close()
         for member in self._members:
             member.env.close()
-
-
-class _GymMember:
-    def __init__(self, env: gymnasium.Env) -> None:
-        self.env = env
-
-    def reset(self, seed: int | None) -> np.ndarray:
-        observation, _ = self.env.reset(seed=seed)
-        return np.asarray(observation, np.float32)
-
-    def step(self, action: np.ndarray) -> PoolStep:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        success = bool(np.any(info.get(SUCCESS, False)))
-        observation = np.asarray(observation, np.float32)
-        return PoolStep(observation, float(reward), success, bool(terminated), bool(truncated))
-
-
-class _TensorDictMember:
-    def __init__(self, env: EnvBase) -> None:
-        if env.batch_size:
-            raise ValueError(f"env must have no batch dimensions, got {tuple(env.batch_size)}")
-        self.env = env
-        self._state: TensorDictBase | None = None
-
-    def reset(self, seed: int | None) -> np.ndarray:
-        if seed is not None:
-            self.env.set_seed(seed)
-        self._state = self.env.reset()
-        return _observation(self._state)
-
-    def step(self, action: np.ndarray) -> PoolStep:
-        if self._state is None:
-            raise RuntimeError("step must follow reset, got a step outside an episode")
-        dtype = self.env.action_spec.dtype
-        self._state[ACTION] = torch.as_tensor(action, dtype=dtype, device=self.env.device)
-        transition = self.env.step(self._state)
-        self._state = self.env.step_mdp(transition)
-        following = transition[NEXT]
-        flags = (bool(following.get(key, False)) for key in (SUCCESS, TERMINATED, TRUNCATED))
-        return PoolStep(_observation(following), float(following[REWARD]), *flags)
-
-
-def _member(env: gymnasium.Env | EnvBase) -> _GymMember | _TensorDictMember:
-    if isinstance(env, TorchRLTaskEnv):
-        return _GymMember(env.gym_env)
-    if isinstance(env, EnvBase):
-        return _TensorDictMember(env)
-    if isinstance(env, gymnasium.Env):
-        return _GymMember(env)
-    raise TypeError(f"env must be a gymnasium.Env or a TorchRL EnvBase, got {type(env).__name__}")
-
-
-def _observation(tensordict: TensorDictBase) -> np.ndarray:
-    return np.asarray(tensordict.get(OBSERVATION).float().cpu())

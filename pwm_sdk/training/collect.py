@@ -179,24 +179,25 @@ def run_episodes(
     open_: list[_Recorder] = [_Recorder() for _ in range(count)]
     live = [i for i in range(count) if quota[i] > 0]
     observation: list[np.ndarray | None] = [None] * count
-    for i in live:
-        observation[i] = open_[i].begin(pool.reset(i))
-        behaviour.start(i)
+
+    def begin(indices: list[int]) -> None:
+        for i, first in zip(indices, pool.reset_many(indices), strict=True):
+            observation[i] = open_[i].begin(first)
+            behaviour.start(i)
+
+    begin(live)
     while live:
         filler = next(o for o in observation if o is not None)
         actions = behaviour(np.stack([filler if o is None else o for o in observation]))
-        for i in list(live):
-            step = pool.step(i, actions[i])
+        steps, ended = pool.step_many(live, actions[live]), []
+        for i, step in zip(live, steps, strict=True):
             observation[i] = open_[i].add(actions[i], step)
             cut = lengths is not None and len(open_[i].reward) >= lengths[i]
-            if not (step.terminated or step.truncated or cut):
-                continue
-            done[i].append(open_[i].end())
-            if len(done[i]) == quota[i]:
-                live.remove(i)
-            else:
-                observation[i] = open_[i].begin(pool.reset(i))
-                behaviour.start(i)
+            if step.terminated or step.truncated or cut:
+                done[i].append(open_[i].end())
+                ended.append(i)
+        live = [i for i in live if len(done[i]) < quota[i]]
+        begin([i for i in ended if len(done[i]) < quota[i]])
         if on_step is not None:
             on_step()
     return done

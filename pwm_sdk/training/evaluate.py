@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from pwm_sdk.envs.member import is_maker
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.training.collect import Behaviour, Episode, LatentBehaviour, run_episodes
 from pwm_sdk.training.planning import PlannerBehaviour
@@ -29,18 +31,26 @@ def summarize(episodes: Sequence[Episode]) -> dict[str, float]:
 
 
 def evaluate(
-    env: Any, model: Any, actor: Any, episodes: int = 10, *, task: int | None = None
+    env: Any,
+    model: Any,
+    actor: Any,
+    episodes: int = 10,
+    *,
+    task: int | None = None,
+    workers: int = 0,
 ) -> dict[str, float]:
     """Run the mean action of a policy for whole episodes.
 
     Args:
-        env: an environment of `make_env` or `make_gym`, or any unbatched TorchRL or gymnasium
-            environment.
+        env: an environment of `make_env` or `make_gym`, any unbatched TorchRL or gymnasium
+            environment, or a function that makes one; or several of them, for example with seeds
+            of their own, which run side by side and share the episodes out.
         model: encodes observations; None: the policy sees them as they are.
         actor: one policy on its latents (without a model: on observations, for example an `SAC`),
             or an `MPPI`, which plans at every step.
-        episodes: number of episodes, at least 1.
+        episodes: number of episodes in all, at least 1.
         task: task id for a multi-task model; None: the environment's own task, if it has one.
+        workers: processes in which the environments run, see `EnvPool`; 0: in this one.
 
     Returns:
         return, return_std, return_min, success_any, success_last (shares of episodes), episodes.
@@ -50,14 +60,17 @@ def evaluate(
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    index = _task_id(env, task)
-    if hasattr(actor, "plan"):
-        behaviour = PlannerBehaviour(actor, [index], action_dim=_action_dim(env))
-    elif model is None:
-        behaviour = ObservationBehaviour(actor)
-    else:
-        behaviour = LatentBehaviour(model, [actor], [index])
-    return summarize(run_episodes(EnvPool([env]), behaviour, [episodes])[0])
+    with _opened(list(env) if isinstance(env, Sequence) else [env], workers) as pool:
+        ids = pool.tasks if task is None else [task] * len(pool)
+        if hasattr(actor, "plan"):
+            behaviour = PlannerBehaviour(actor, ids, action_dim=pool.action_dims[0])
+        elif model is None:
+            behaviour = ObservationBehaviour(actor)
+        else:
+            behaviour = LatentBehaviour(model, [actor], ids)
+        quota = [len(range(i, episodes, len(pool))) for i in range(len(pool))]
+        found = run_episodes(pool, behaviour, quota)
+    return summarize([episode for mine in found for episode in mine])
 
 
 def evaluate_members(
@@ -67,6 +80,7 @@ def evaluate_members(
     episodes: int = 10,
     *,
     tasks: Sequence[int] | None = None,
+    workers: int = 0,
 ) -> list[dict[str, float]]:
     """Run the mean action of every policy of a population, all at once.
 
@@ -76,6 +90,7 @@ def evaluate_members(
         actor: population of as many policies.
         episodes: number of episodes of each, at least 1.
         tasks: task id of each policy; None: those of the environments.
+        workers: processes in which the environments run, see `EnvPool`; 0: in this one.
 
     Returns:
         For each policy what `evaluate` returns.
@@ -87,11 +102,10 @@ def evaluate_members(
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     if tasks is not None and len(tasks) != len(envs):
         raise ValueError(f"tasks must have one entry per policy ({len(envs)}), got {len(tasks)}")
-    ids = [_task_id(env, None if tasks is None else tasks[i]) for i, env in enumerate(envs)]
-    pool = EnvPool(list(envs))
-    return [
-        summarize(e) for e in evaluate_pool(pool, LatentBehaviour(model, [actor], ids), episodes)
-    ]
+    with _opened(envs, workers) as pool:
+        ids = pool.tasks if tasks is None else tasks
+        found = evaluate_pool(pool, LatentBehaviour(model, [actor], ids), episodes)
+    return [summarize(mine) for mine in found]
 
 
 def evaluate_pool(pool: EnvPool, behaviour: Behaviour, episodes: int) -> list[list[Episode]]:
@@ -99,10 +113,12 @@ def evaluate_pool(pool: EnvPool, behaviour: Behaviour, episodes: int) -> list[li
     return run_episodes(pool, behaviour, [episodes] * len(pool))
 
 
-def _task_id(env: Any, task: int | None) -> int:
-    return task if task is not None else getattr(getattr(env, "task", None), "index", 0)
-
-
-def _action_dim(env: Any) -> int:
-    space = getattr(env, "action_space", None)
-    return (env.action_spec if space is None else space).shape[-1]
+@contextmanager
+def _opened(envs: Sequence[Any], workers: int) -> Iterator[EnvPool]:
+    """Give a pool, and close it where its environments are made for it."""
+    pool = EnvPool(envs, workers)
+    try:
+        yield pool
+    finally:
+        if all(is_maker(env) for env in envs):
+            pool.close()

@@ -89,7 +89,7 @@ def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorD
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     count = len(pool)
-    observation = np.stack([pool.reset(i) for i in range(count)])
+    observation = np.stack(pool.reset_many(range(count)))
     for i in range(count):
         behaviour.start(i)
     while True:
@@ -124,16 +124,14 @@ def _step(pool: Any, behaviour: Behaviour, observation: np.ndarray) -> tuple[np.
     action = behaviour(before)
     after, reward = np.empty_like(before), np.empty(len(before), np.float32)
     flags = np.zeros((len(before), 2), bool)
-    for i in range(len(before)):
-        step = pool.step(i, action[i])
-        after[i], reward[i], flags[i] = (
-            step.observation,
-            step.reward,
-            (step.terminated, step.truncated),
-        )
+    ended = []
+    for i, step in enumerate(pool.step_many(range(len(before)), action)):
+        after[i], reward[i] = step.observation, step.reward
+        flags[i] = step.terminated, step.truncated
+        observation[i] = step.observation
         if flags[i].any():
-            observation[i] = pool.reset(i)
-            behaviour.start(i)
-        else:
-            observation[i] = step.observation
+            ended.append(i)
+    for i, first in zip(ended, pool.reset_many(ended), strict=True):
+        observation[i] = first
+        behaviour.start(i)
     return before, action, after, reward, flags

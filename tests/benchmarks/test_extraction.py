@@ -82,8 +82,9 @@ def test_an_interrupted_population_goes_on_to_the_bit_and_in_other_company(
 ) -> None:
     evaluated = []
 
-    def evaluate(envs: list, model: object, actor: object, episodes: int) -> list[dict]:
-        evaluated.append([env.task.name for env in envs])
+    def evaluate(envs: list, *others: object, workers: int) -> list[dict]:
+        assert workers == 0
+        evaluated.append([env.args[0].name for env in envs])
         return [{"return": 0.0, "success_last": 0.0} for _ in envs]
 
     monkeypatch.setattr(extraction, "evaluate_members", evaluate)

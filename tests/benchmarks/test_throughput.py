@@ -23,7 +23,7 @@ from pwm_sdk import make_gym
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("pendulum-swingup", "cup-spin", "mw-reach")
-GROUP_ROWS = {"update": 6, "model": 1, "action": 3, "sampling": 4}
+GROUP_ROWS = {"update": 6, "population": 2, "model": 1, "action": 3, "sampling": 4}
 SUITES = ("dm_control, stock", "dm_control, custom", "Meta-World")
 
 
@@ -45,8 +45,9 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 def test_every_group_is_printed_and_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    groups = ("update", "model", "action", "sampling")
+    groups = ("update", "population", "model", "action", "sampling")
     flags = ("--sizes", "1", "--batches", "2", "--observations", "1", "--rows", "1000", "4000")
+    flags = (*flags, "--populations", "2")
     printed = run(
         monkeypatch, capsys, tmp_path, "--groups", *groups, *flags, "--rounds", "1", "--limit", "60"
     )
@@ -107,7 +108,7 @@ def test_environment_steps_are_printed_and_written(tmp_path: Path) -> None:
     assert machine.describe() in written
     assert "| 2 workers |" in written
     for row in (*SUITES, *TASKS):
-        assert written.count(f"| {row} |") == 1
+        assert written.count(f"| {row} |") == 1 + (row in SUITES)  # of these, a pool as well
     rows = rows_of(tmp_path / "environments.csv")
     assert [(row["task"], row["suite"]) for row in rows] == list(zip(TASKS, SUITES, strict=True))
     for row in rows:

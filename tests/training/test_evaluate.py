@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -162,3 +164,24 @@ def test_evaluation_leaves_no_gradient(point_mass) -> None:
     evaluate(point_mass(length=2), Identity(), actor, episodes=1)
     assert torch.is_grad_enabled()
     assert all(p.grad is None for p in actor.parameters())
+
+
+def test_copies_share_the_episodes_out(point_mass) -> None:
+    starts = (-1.0, 0.0)
+    copies = [point_mass(start=start, length=2) for start in starts]
+    table = evaluate(copies, Identity(), pusher(0.5), episodes=3)
+    alone = [evaluate(point_mass(start=s, length=2), Identity(), pusher(0.5), 1) for s in starts]
+    returns = [alone[0]["return"], alone[0]["return"], alone[1]["return"]]
+    assert table["episodes"] == 3
+    assert table["return"] == pytest.approx(np.mean(returns), rel=1e-6)
+    assert table["return_min"] == pytest.approx(min(returns), rel=1e-6)
+
+
+def test_workers_give_the_same_table_to_the_bit() -> None:
+    model = WorldModel(39, 6, num_tasks=80, task_dim=4, latent_dim=8, hidden=(8,))
+    actor = FirstOrderActor(8, 6, (8,), population=2)
+    names = ("cartpole-swingup", "pendulum-swingup")
+    makers = [partial(make_gym, name, seed=0, padded=True) for name in names]
+    one, two = (evaluate_members(makers, model, actor, 1, workers=n) for n in (0, 2))
+    assert one == two
+    assert len({table["return"] for table in one}) == 2

@@ -1,0 +1,146 @@
+"""Environments in processes of their own that step at the same time."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import signal
+import traceback
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pwm_sdk.envs.member import About, PoolStep, about, member_of
+
+__all__ = ["Workers"]
+
+_CLOSE_SECONDS = 5.0
+
+
+class Workers:
+    """Processes that are started once and hold a share of the environments each.
+
+    Args:
+        makers: One function without arguments per environment, which can be pickled.
+        count: Number of processes, at most one per environment.
+
+    Attributes:
+        about: What there is to know of each environment.
+
+    Raises:
+        ValueError: For fewer than one process.
+        RuntimeError: If an environment cannot be made.
+    """
+
+    def __init__(self, makers: Sequence[Callable[[], Any]], count: int) -> None:
+        if count < 1:
+            raise ValueError(f"workers must be at least 1, got {count}")
+        count = min(count, len(makers))
+        bounds = [i * len(makers) // count for i in range(count + 1)]
+        self._shares = [range(*pair) for pair in itertools.pairwise(bounds)]
+        self._owner = [k for k, share in enumerate(self._shares) for _ in share]
+        context = multiprocessing.get_context("spawn")
+        self._lines, self._processes = [], []
+        for share in self._shares:
+            line, other = context.Pipe()
+            mine = [makers[i] for i in share]
+            process = context.Process(target=_serve, args=(other, mine), daemon=True)
+            process.start()
+            other.close()  # the worker has the only other end now: its death is seen here
+            self._lines.append(line)
+            self._processes.append(process)
+        self._finalizer = weakref.finalize(self, _end, self._lines, self._processes)
+        try:
+            answers = [self._receive(k) for k in range(count)]
+        except BaseException:
+            self.close()
+            raise
+        self.about: list[About] = [one for answer in answers for one in answer]
+
+    def reset(self, indices: Sequence[int], seeds: Sequence[int | None]) -> list[np.ndarray]:
+        """Start episodes in some environments; returns their observations [O] float32."""
+        return self._ask("reset", indices, seeds)
+
+    def step(self, indices: Sequence[int], actions: Sequence[np.ndarray]) -> list[PoolStep]:
+        """Take an action [A] in each of some environments."""
+        return self._ask("step", indices, actions)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._finalizer()
+
+    def _ask(self, what: str, indices: Sequence[int], values: Sequence[Any]) -> list[Any]:
+        """Let every worker do its part, all at once; answers in the order of `indices`."""
+        if not self._finalizer.alive:
+            raise RuntimeError("workers must be running, got closed ones")
+        parts: dict[int, list[tuple[int, Any]]] = {}
+        for index, value in zip(indices, values, strict=True):
+            owner = self._owner[index]
+            parts.setdefault(owner, []).append((index - self._shares[owner].start, value))
+        try:
+            for owner, part in parts.items():
+                with contextlib.suppress(BrokenPipeError):  # its end shows in the answer
+                    self._lines[owner].send((what, part))
+            answers = {owner: iter(self._receive(owner)) for owner in parts}
+        except BaseException:
+            self.close()  # the others are out of step
+            raise
+        return [next(answers[self._owner[index]]) for index in indices]
+
+    def _receive(self, owner: int) -> list[Any]:
+        try:
+            fine, answer = self._lines[owner].recv()
+        except (EOFError, ConnectionResetError):
+            self._processes[owner].join(_CLOSE_SECONDS)
+            share, code = list(self._shares[owner]), self._processes[owner].exitcode
+            raise RuntimeError(
+                f"the worker of environments {share} must run, got its end with exit code {code}"
+            ) from None
+        if not fine:
+            place, trace = answer
+            raise RuntimeError(
+                f"environment {self._shares[owner][place]} failed in its worker:\n{trace}"
+            )
+        return answer
+
+
+def _serve(line: Any, makers: Sequence[Callable[[], Any]]) -> None:
+    """Make environments and do what is asked of them, until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this process ends it
+    members: list[Any] = []
+    try:
+        for maker in makers:
+            members.append(member_of(maker))  # noqa: PERF401 - the error is told with its place
+        answer = True, [about(member.env) for member in members]
+    except Exception:
+        answer = False, (len(members), traceback.format_exc())
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        line.send(answer)
+        while True:
+            what, part = line.recv()
+            line.send(_done(members, what, part))
+    for member in members:
+        member.env.close()
+
+
+def _done(members: Sequence[Any], what: str, part: Sequence[tuple[int, Any]]) -> tuple[bool, Any]:
+    answers, place = [], 0
+    try:
+        for place, value in part:
+            answers.append(getattr(members[place], what)(value))
+    except Exception:
+        return False, (place, traceback.format_exc())
+    return True, answers
+
+
+def _end(lines: Sequence[Any], processes: Sequence[Any]) -> None:
+    for line in lines:
+        line.close()
+    for process in processes:
+        process.join(_CLOSE_SECONDS)
+        if process.is_alive():
+            process.terminate()
+            process.join()
