@@ -73,15 +73,7 @@ def make_episode(
     for name, value in (("rewards", reward), ("terminated", ended)):
         if value.shape not in ((steps,), (steps, 1)):
             raise ValueError(f"{name} must be [{steps}] or [{steps}, 1], got {_shape(value)}")
-    if absorbing < 0:
-        raise ValueError(f"absorbing must be at least 0, got {absorbing}")
-    if absorbing and bool(ended[-1]):
-        observation = torch.cat([observation, observation[-1:].expand(absorbing, -1)])
-        action = torch.cat([action, action.new_zeros(absorbing, action.shape[1])])
-        reward = torch.cat([reward.reshape(-1), reward.new_zeros(absorbing)])
-        ended = torch.cat([ended.reshape(-1), ended.new_ones(absorbing)])
-        steps += absorbing
-    return TensorDict(
+    rows = TensorDict(
         {
             OBSERVATION: observation,
             ACTION: _lead(action, torch.nan),
@@ -92,6 +84,20 @@ def make_episode(
         batch_size=[steps + 1],
         device=device,
     )
+    return _staying(rows, absorbing)
+
+
+def _staying(rows: TensorDict, count: int) -> TensorDict:
+    """Repeat the last row of an episode that terminated, without action and reward."""
+    if count < 0:
+        raise ValueError(f"absorbing must be at least 0, got {count}")
+    if not count or not bool(rows[TERMINATED][-1]):
+        return rows
+    rest: Any = rows[-1:].expand(count).clone()
+    rest[ACTION].zero_()
+    rest[REWARD].zero_()
+    whole: Any = torch.cat([rows, rest])
+    return whole
 
 
 def check_episode(episode: Mapping[str, Any] | TensorDictBase, device: torch.device) -> TensorDict:
