@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from pwm_sdk.tasks import MT30, MT80, Task, TaskSet
+from pwm_sdk.tasks import (
+    BUILT_IN,
+    FIRST_OWN_INDEX,
+    MT30,
+    MT80,
+    SINGLE_TASKS,
+    Task,
+    TaskSet,
+)
 
 
 def test_sizes_and_order() -> None:
@@ -47,6 +55,17 @@ def test_suites() -> None:
     assert {task.episode_length for task in MT30} == {500}
     assert {task.episode_length for task in MT80 if task.suite == "metaworld"} == {100}
     assert {task.action_repeat for task in MT80} == {2}
+
+
+def test_single_tasks_grow_and_share_the_indices_of_mt80() -> None:
+    sizes = {task.action_dim for task in SINGLE_TASKS}
+    assert sizes == {1, 2, 4, 5, 6, 12, 14, 21, 38, 76, 152, 159, 168}
+    assert SINGLE_TASKS["walker-walk"] is MT80["walker-walk"]
+    others = [task for task in SINGLE_TASKS if task not in MT80]
+    assert all(len(MT80) <= task.index < FIRST_OWN_INDEX for task in others)
+    assert set(BUILT_IN) == {*MT80, *SINGLE_TASKS}
+    ending = {task.name for task in BUILT_IN if task.terminates}
+    assert ending == {"hopper-forward", "humanoid-forward", "muscle-humanoid"}
 
 
 def test_discount() -> None:

@@ -67,14 +67,13 @@ def make_episode(
     if action.ndim != 2 or len(action) != steps:
         raise ValueError(f"actions must be [{steps}, A], got {_shape(action)}")
     reward = torch.as_tensor(rewards, dtype=torch.float32, device=device)
-    ended = torch.zeros(steps) if terminated is None else terminated
-    ended = torch.as_tensor(ended, dtype=torch.bool, device=device)
+    if terminated is None:
+        terminated = torch.zeros(steps, dtype=torch.bool)
+    ended = torch.as_tensor(terminated, dtype=torch.bool, device=device)
     for name, value in (("rewards", reward), ("terminated", ended)):
         if value.shape not in ((steps,), (steps, 1)):
             raise ValueError(f"{name} must be [{steps}] or [{steps}, 1], got {_shape(value)}")
-    if absorbing < 0:
-        raise ValueError(f"absorbing must be at least 0, got {absorbing}")
-    episode = TensorDict(
+    rows = TensorDict(
         {
             OBSERVATION: observation,
             ACTION: _lead(action, torch.nan),
@@ -85,7 +84,20 @@ def make_episode(
         batch_size=[steps + 1],
         device=device,
     )
-    return _with_absorbing(episode, absorbing) if bool(ended[-1]) else episode
+    return _staying(rows, absorbing)
+
+
+def _staying(rows: TensorDict, count: int) -> TensorDict:
+    """Repeat the last row of an episode that terminated, without action and reward."""
+    if count < 0:
+        raise ValueError(f"absorbing must be at least 0, got {count}")
+    if not count or not bool(rows[TERMINATED][-1]):
+        return rows
+    rest: Any = rows[-1:].expand(count).clone()
+    rest[ACTION].zero_()
+    rest[REWARD].zero_()
+    whole: Any = torch.cat([rows, rest])
+    return whole
 
 
 def check_episode(episode: Mapping[str, Any] | TensorDictBase, device: torch.device) -> TensorDict:
@@ -208,15 +220,6 @@ def _check_entry(name: str, value: Tensor, rows: int, device: torch.device) -> N
     if not (finite := used.isfinite()).all():
         row = int((~finite).nonzero()[0, 0]) + (name != OBSERVATION)
         raise ValueError(f"{name} must be finite, got {value[row].tolist()} in row {row}")
-
-
-def _with_absorbing(episode: TensorDict, rows: int) -> TensorDict:
-    """Append rows that stay in the last state, with no action and no reward."""
-    rest: Any = episode[-1:].expand(rows).clone()
-    rest[ACTION].zero_()
-    rest[REWARD].zero_()
-    longer: Any = torch.cat([episode, rest])
-    return longer
 
 
 def _lead(value: Tensor, fill: float | bool) -> Tensor:

@@ -100,9 +100,9 @@ def exploitation_gap(
 
     Returns:
         Per policy `[P]`: predicted (imagined sum of `horizon` rewards), real (of the environment),
-        gap (their difference), value (V at the starts), value_real (real discounted rewards plus
-        discounted V where they end). Nothing counts behind an imagined or a real termination. Large
-        positive gaps mean that the policy exploits the model.
+        gap (their difference; large and positive where the policy exploits the model), value (V at
+        the starts), value_real (real discounted rewards plus discounted V where they end). Nothing
+        counts behind a termination.
     """
     segments = sample_segments(episodes, horizon, count, rng)
     rewards = segments.reward / np.asarray(reward_scale, np.float32).reshape(-1, 1, 1)
@@ -113,10 +113,10 @@ def exploitation_gap(
     if deterministic:
         noise = torch.zeros(horizon, *latent.shape[:-1], actor.action_dim, device=device)
     trajectory = LatentRollout(model, actor, horizon)(latent, task, noise)
-    predicted = _sum_of_rewards(trajectory[keys.NEXT]).mean((1, 2))
+    predicted = _alive_rewards(trajectory).sum(-2).mean((1, 2))
     end = model.encode(torch.as_tensor(segments.end, device=device), task)
-    end_value = critic(features(model, end)).squeeze(-1)
-    end_value = end_value.masked_fill(torch.as_tensor(segments.ended, device=device), 0.0)
+    alive = torch.as_tensor(~segments.ended, device=device)
+    end_value = critic(features(model, end)).squeeze(-1) * alive
     discount = torch.as_tensor(gamma, device=device).expand(len(tasks)).view(-1, 1)
     powers = discount.unsqueeze(-1) ** torch.arange(horizon, device=device)
     real = torch.as_tensor(rewards, device=device)
@@ -131,7 +131,7 @@ def exploitation_gap(
     return {name: column.double().cpu().numpy() for name, column in table.items()}
 
 
-def _sum_of_rewards(imagined: Any) -> Tensor:
-    """Sum rewards over time, without those of steps behind an imagined end: `[P, B, 1]`."""
-    over = imagined[keys.TERMINATED].long()
-    return imagined[keys.REWARD].masked_fill(over.cumsum(-2) > over, 0.0).sum(-2)
+def _alive_rewards(trajectory: Any) -> Tensor:
+    """Imagined rewards `[.., H, 1]` up to the first end, 0 behind it."""
+    over = trajectory[keys.NEXT, keys.TERMINATED].long()
+    return trajectory[keys.NEXT, keys.REWARD].masked_fill(over.cumsum(-2) > over, 0.0)

@@ -106,6 +106,8 @@ def test_own_tasks_get_their_own_indices(registry: dict) -> None:
 def test_bad_registrations(registry: dict) -> None:
     with pytest.raises(ValueError, match="name must not be"):
         register_task(Task("mw-reach", -1, "mine", 3, 1, 20), make_pendulum)
+    with pytest.raises(ValueError, match="name must not be one of the built-in tasks, got 'dog-r"):
+        register_task(Task("dog-run", -1, "mine", 3, 1, 20), make_pendulum)
     with pytest.raises(ValueError, match="index must not be taken by another task, got 5"):
         register_task(Task("five", 5, "mine", 3, 1, 20), make_pendulum)
     register_task(PENDULUM, make_pendulum)
@@ -123,6 +125,7 @@ def test_bad_registrations(registry: dict) -> None:
         ("cup-spn", "cup-spin"),
         ("drawer-opn", "mw-drawer-open"),
         ("reacher-three-medium", "reacher-three"),
+        ("humanoid-forwar", "humanoid-forward"),
     ],
 )
 def test_unknown_task(make: Callable, name: str, nearest: str) -> None:

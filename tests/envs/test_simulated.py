@@ -49,8 +49,11 @@ def test_an_episode_is_cut_in_time_or_ends_by_itself() -> None:
     assert cuts == [False, False, True]
 
 
-def test_torchrl_takes_it() -> None:
-    env = make_env("mass-spring", seed=0)
+@pytest.mark.parametrize(
+    "name", ["mass-spring", "humanoid-forward", "muscle-humanoid", "swimmer-5", "quadruped-walk"]
+)
+def test_torchrl_takes_it(name: str) -> None:
+    env = make_env(name, seed=0)
     check_env_specs(env)
     assert env.rollout(2)["next", "reward"].shape == (2, 1)
-    assert int(env.reset()["task"]) == SINGLE_TASKS["mass-spring"].index
+    assert int(env.reset()["task"]) == SINGLE_TASKS[name].index

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from pwm_sdk.envs.factory import make_gym
+from pwm_sdk.simulators.mass_spring import MassSpring
 from pwm_sdk.simulators.suite import make_simulator
 from pwm_sdk.tasks import SINGLE_TASKS
 from pwm_sdk.testing import check_latent_model
@@ -64,9 +67,33 @@ def test_the_cartpole_differs_by_its_integrator_only(name: str) -> None:
         np.testing.assert_allclose(model.features(following)[0], observation, atol=3e-3)
 
 
+@cache
+def documented() -> dict[str, list[str]]:
+    """The rows of the table of sizes in docs/tasks.md, by name."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    table = text.partition("## Sizes")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    return {row[0]: row[1:] for row in rows[2:]}
+
+
+def test_every_task_is_documented_in_order() -> None:
+    assert tuple(documented()) == SINGLE_TASKS.names
+    sizes = [task.action_dim for task in SINGLE_TASKS]
+    assert sizes == sorted(sizes)
+
+
 @pytest.mark.parametrize("name", SINGLE_TASKS.names)
-def test_sizes_are_the_tasks(name: str) -> None:
+def test_sizes_are_the_tasks_and_the_documented_ones(name: str) -> None:
     task, model = SINGLE_TASKS[name], make_simulator(name, threads=1)
+    seconds = (
+        model.timestep
+        if isinstance(model, MassSpring)
+        else model.mj.opt.timestep * model.bridge.substeps * model.action_repeat
+    )
+    ends = "yes" if task.terminates else "no"
+    row = (task.action_dim, task.observation_dim, f"{1000 * seconds:g}", task.episode_length,
+           ends, f"{task.score_scale:g}")  # fmt: skip
+    assert documented()[name] == [str(cell) for cell in row]
     assert (model.observation_dim, model.action_dim) == (task.observation_dim, task.action_dim)
     assert model.episode_length == task.episode_length
     assert getattr(model, "action_repeat", 1) == task.action_repeat
