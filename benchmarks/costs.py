@@ -27,7 +27,7 @@ def write_profile(folder: Path, size: int, batch: int, device: torch.device, hea
     Returns:
         The page.
     """
-    agents = agents_of(size, batch, device)
+    agents = agents_of(size, batch, device, [OURS])
     trace = folder / f"trace_{size}M_{batch}.json.gz"  # chrome://tracing and Perfetto open it
     ours = costs(agents[OURS], device, trace)
     page = summary(ours, costs(agents[BASELINE], device), f"{size}M, {batch} starts", head)

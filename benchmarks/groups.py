@@ -25,6 +25,8 @@ def run(arguments: Any, folder: Path) -> None:
         arguments: of the command line.
         folder: of the results.
     """
+    if unknown := set(arguments.variants) - updates.VARIANTS.keys():
+        raise SystemExit(f"--variants must be of {[*updates.VARIANTS]}, got {sorted(unknown)}")
     torch.set_num_threads(arguments.threads)
     device, head = torch.device(arguments.device), heading(arguments)
     if arguments.profile:
@@ -32,7 +34,12 @@ def run(arguments: Any, folder: Path) -> None:
         return
     bench = Bench(device, arguments.rounds, arguments.limit)
     measures = {
-        updates.GROUP: (updates.rows_of_updates, arguments.sizes, arguments.batches),
+        updates.GROUP: (
+            updates.rows_of_updates,
+            arguments.sizes,
+            arguments.batches,
+            arguments.variants,
+        ),
         updates.FACTORS: (updates.rows_of_factors, arguments.sizes, arguments.batches),
         populations.GROUP: (
             populations.rows_of_populations,

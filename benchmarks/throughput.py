@@ -41,13 +41,15 @@ class Arguments:
     """Starts of an update, windows of a training step."""
     populations: tuple[int, ...] = (8,)
     """Policies learned at once."""
+    variants: tuple[str, ...] = ()
+    """Executions of our update, for example ours and ours-compiled; all if none is given."""
     observations: tuple[int, ...] = (1, 16, 128)
     """Observations that actions are chosen for at once."""
     rows: tuple[int, ...] = (200_000, 2_000_000, 20_000_000)
     """Rows of the datasets to sample from; they take 29 bytes each in the temporary folder."""
     rounds: int = 5
     """Readings of each variant, interleaved; the tables have medians and quartiles."""
-    limit: float = 10.0
+    limit: float = 5.0
     """Seconds; what would take longer for a single call is named and not measured."""
     device: str = "cpu"
     """Where models run."""
@@ -55,7 +57,7 @@ class Arguments:
     """Threads of torch; with one, seconds are those of the processor."""
     tasks: tuple[str, ...] = ()
     """Environments by task; all 80 if none is given."""
-    steps: int = 100
+    steps: int = 50
     """Agent steps of one reading of an environment."""
     workers: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Processes that step environments at once; one per core by default."""
