@@ -118,7 +118,7 @@ class FiniteWatch:
             if bool(probe.isnan()):
                 raise ValueError(f"{name} must be finite, got NaN or infinity")
             return None
-        self._seen[self.names.index(name)] += probe  # NaN once is NaN ever after
+        self._seen[self.names.index(name)].add_(probe)  # NaN once is NaN ever after
         return probe.isnan().float()
 
     def read(self) -> None:

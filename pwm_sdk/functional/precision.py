@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -13,3 +15,15 @@ def full(x: Tensor) -> Tensor:
     activations, softmax and returns stay in float32.
     """
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def exact(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return `layer(x)` with its product in the precision of its weights, also in an autocast.
+
+    For the last layer of a network: it is small, and a value rounded to eight bits would differ
+    from its target mostly by the rounding.
+    """
+    if not torch.is_autocast_enabled(x.device.type):
+        return layer(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pwm_sdk.functional.activations import mish
-from pwm_sdk.functional.precision import full
+from pwm_sdk.functional.precision import exact, full
 
 
 class Mish(nn.Module):
@@ -220,4 +220,4 @@ class StackedMLP(nn.Module):
             x = torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), scale)
             if self.norm_first:
                 x = self.activation(x)
-        return full(self.head(x))
+        return exact(self.head, x)
