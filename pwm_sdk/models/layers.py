@@ -217,7 +217,14 @@ class StackedMLP(nn.Module):
             x = full(layer(x))
             if not self.norm_first:
                 x = self.activation(x)
-            x = torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), scale)
+            x = _layer_norm(x, scale, shift)
             if self.norm_first:
                 x = self.activation(x)
         return exact(self.head, x)
+
+
+def _layer_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """LayerNorm over the last axis, with scale and shift `[*stack, 1, D]`."""
+    if scale.dim() > 2:
+        return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), scale)
+    return F.layer_norm(x, x.shape[-1:], scale.squeeze(0), shift.squeeze(0))
