@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 import updates
 from bench import Bench
 from costs import write_profile
-from rows import Row, write_csv
+from rows import Group, Row, write_csv
 
 
 def run(arguments: Any, folder: Path) -> None:
@@ -28,41 +29,29 @@ def run(arguments: Any, folder: Path) -> None:
     if unknown := set(arguments.variants) - updates.VARIANTS.keys():
         raise SystemExit(f"--variants must be of {[*updates.VARIANTS]}, got {sorted(unknown)}")
     torch.set_num_threads(arguments.threads)
-    device, head = torch.device(arguments.device), heading(arguments)
+    device, given = torch.device(arguments.device), arguments
     if arguments.profile:
-        print(write_profile(folder, arguments.sizes[0], arguments.batches[0], device, head))
+        head = heading(arguments)
+        print(write_profile(folder, given.sizes[0], given.batches[0], device, head))
         return
     bench = Bench(device, arguments.rounds, arguments.limit)
-    measures = {
-        updates.GROUP: (
-            updates.rows_of_updates,
-            arguments.sizes,
-            arguments.batches,
-            arguments.variants,
-        ),
-        updates.FACTORS: (updates.rows_of_factors, arguments.sizes, arguments.batches),
-        populations.GROUP: (
-            populations.rows_of_populations,
-            arguments.sizes,
-            arguments.batches,
-            arguments.populations,
-        ),
-        pretraining.GROUP: (pretraining.rows_of_training, arguments.sizes, arguments.batches),
-        acting.GROUP: (acting.rows_of_actions, arguments.sizes, arguments.observations),
-        sampling.GROUP: (sampling.rows_of_sampling, arguments.rows),
+    scale = bench, given.sizes, given.batches
+    measures: dict[Group, Callable[[], list[Row]]] = {
+        updates.GROUP: lambda: updates.rows_of_updates(*scale, given.variants),
+        updates.FACTORS: lambda: updates.rows_of_factors(*scale),
+        populations.GROUP: lambda: populations.rows_of_populations(*scale, given.populations),
+        pretraining.GROUP: lambda: pretraining.rows_of_training(*scale),
+        acting.GROUP: lambda: acting.rows_of_actions(bench, given.sizes, given.observations),
+        sampling.GROUP: lambda: sampling.rows_of_sampling(bench, given.rows),
     }
-    rows: list[Row] = []
-    text = f"# Throughput\n\n{head}\n\n{method(arguments)}\n"
-    print(text)
-    for group, (measure, *what) in measures.items():
-        if group.name not in arguments.groups:
-            continue
-        mine = measure(bench, *what)
-        rows += mine
-        text += f"\n{group.markdown(mine)}"
-        print(group.markdown(mine), flush=True)
-        (folder / "throughput.md").write_text(text, encoding="utf-8")
-        write_csv(folder / "throughput.csv", rows)
+    for group, measure in measures.items():
+        if group.name in arguments.groups:
+            about = f"{heading(arguments)}\n\n{method(arguments)}"
+            rows = measure()
+            text = group.markdown(rows, about)
+            (folder / f"{group.name}.md").write_text(text, encoding="utf-8")
+            write_csv(folder / f"{group.name}.csv", rows)
+            print(text, flush=True)
 
 
 def heading(arguments: Any) -> str:

@@ -78,11 +78,12 @@ class Group:
     count: str
     baseline: str = ""
 
-    def markdown(self, rows: Sequence[Row]) -> str:
-        """The table, without the columns that no row fills."""
+    def markdown(self, rows: Sequence[Row], about: str) -> str:
+        """The page, what it is about and the table, without the columns that no row fills."""
         shown = [(head, cell) for head, cell in self._columns() if any(map(cell, rows))]
         lines = [[cell(row) or "-" for _, cell in shown] for row in rows]
-        return f"## {self.title}\n\n{self.text}\n\n{table([head for head, _ in shown], lines)}\n"
+        head = f"# {self.title}\n\n{about}\n\n{self.text}\n\n"
+        return f"{head}{table([name for name, _ in shown], lines)}\n"
 
     def _columns(self) -> list[tuple[str, Callable[[Row], str]]]:
         return [

@@ -59,12 +59,12 @@ def test_every_group_is_printed_and_written(
         "ours-bf16",
     )
     printed = run(monkeypatch, capsys, tmp_path, "--groups", *groups, *sizes, *few)
-    written = (tmp_path / "throughput.md").read_text()
-    assert machine.describe() in written
-    for heading in ("# Throughput", "## One update", "## Choosing actions", "| update | 1M | 2 |"):
-        assert heading in written
-        assert heading in printed
-    rows = rows_of(tmp_path / "throughput.csv")
+    for group in groups:
+        written = (tmp_path / f"{group}.md").read_text()
+        assert machine.describe() in written
+        assert written in printed
+        assert {row["group"] for row in rows_of(tmp_path / f"{group}.csv")} == {group}
+    rows = [row for group in groups for row in rows_of(tmp_path / f"{group}.csv")]
     assert [row["group"] for row in rows] == [g for g in groups for _ in range(GROUP_ROWS[g])]
     assert all(float(row["ms"]) > 0.0 and not row["note"] for row in rows)
     assert all(float(row["of_peak"]) > 0.0 for row in rows if row["group"] != "sampling")
@@ -73,7 +73,7 @@ def test_every_group_is_printed_and_written(
     assert float(eager["gain"]) == pytest.approx(float(baseline["ms"]) / float(eager["ms"]))
     assert float(eager["difference"]) < 1e-5
     assert [row["variant"] for row in others] == ["ours-bf16"]
-    assert float(others[0]["difference"]) < 0.1
+    assert 1e-4 < float(others[0]["difference"]) < 0.5  # two starts, a small loss
     assert not (tmp_path / "environments.md").exists()
 
 
@@ -82,7 +82,7 @@ def test_what_takes_too_long_is_named(
 ) -> None:
     flags = ("--groups", "model", "--sizes", "1", "--batches", "900000", "1", "--rounds", "1")
     printed = run(monkeypatch, capsys, tmp_path, *flags)
-    short, long = rows_of(tmp_path / "throughput.csv")
+    short, long = rows_of(tmp_path / "model.csv")
     assert (short["count"], long["count"], long["ms"]) == ("1", "900000", "")
     assert "| 900,000 | ours | not measured: about" in printed
 
@@ -125,7 +125,7 @@ def test_environment_steps_are_printed_and_written(tmp_path: Path) -> None:
         rates = {kind: float(row[f"{kind}_steps_per_s"]) for kind in VARIANTS}
         assert all(rate > 0.0 for rate in rates.values())
         assert float(row["reset_ms"]) > 0.0
-    assert not (tmp_path / "throughput.md").exists()
+    assert not (tmp_path / "update.md").exists()
 
 
 @pytest.mark.parametrize(

@@ -148,8 +148,8 @@ def test_a_table_shows_the_columns_that_are_filled(tmp_path: Path) -> None:
         Row("g", "x", 5, 64, "old", ms=Quartiles(1.0, 2.0, 4.0), gain=1.0),
         Row("g", "x", 5, 512, "old", note="about 16 s a call"),
     ]
-    assert GROUP.markdown(rows) == (
-        "## Title\n\nText.\n\n"
+    assert GROUP.markdown(rows, "Here.") == (
+        "# Title\n\nHere.\n\nText.\n\n"
         "| what | size | starts | variant | ms | x old |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: |\n"
         "| x | 5M | 64 | old | 2 (1 to 4) | 1.00 |\n"
