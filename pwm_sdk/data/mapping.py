@@ -28,7 +28,7 @@ class MappedFiles:
             is left to the system.
     """
 
-    def __init__(self, limit: int = 1 << 28) -> None:
+    def __init__(self, limit: int = 640 << 20) -> None:
         self.limit = limit
         self._maps: list[mmap.mmap] = []
         self._others = _resident()
