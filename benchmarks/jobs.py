@@ -19,6 +19,7 @@ from tensordict import TensorDictBase
 from pwm_sdk import (
     EnvPool,
     ObservationBehaviour,
+    ReplayBuffer,
     Task,
     make_episode,
     make_gym,
@@ -144,15 +145,15 @@ class Job:
         )
 
     def play(
-        self, acting: Any, policy: Any, replay: Any, length: int | None = None
+        self, acting: Any, policy: Any, replay: ReplayBuffer, length: int | None = None
     ) -> Iterator[int]:
         """Step one environment until the budget is spent and keep its episodes.
 
         Args:
             acting: behaviour that acts.
             policy: behaviour that is evaluated.
-            replay: a `ReplayBuffer`, which gets each episode when it ends, as task 0; episodes that
-                are shorter than its windows are left out.
+            replay: a `ReplayBuffer`, which gets each episode when it ends, as task 0, with
+                absorbing rows after a fall; those shorter than its windows are left out.
             length: keep episodes in pieces of so many steps; None: whole.
 
         Yields:
@@ -162,9 +163,9 @@ class Job:
         for batch in self._batches(acting, policy, 1, 1):
             rows.append(batch)
             if bool(batch["next", "done"]) or len(rows) == length:
-                if len(rows) >= replay.slice_len:
-                    replay.add(_episode(torch.cat(rows, 1)[0], replay.device))
-                rows = []
+                episode, rows = _episode(torch.cat(rows, 1)[0], replay), []
+                if len(episode) >= replay.slice_len:
+                    replay.add(episode)
             yield self.steps
 
     def _batches(self, acting: Any, policy: Any, envs: int, steps: int) -> Iterator[TensorDictBase]:
@@ -232,11 +233,12 @@ class _Counted(gymnasium.Wrapper):
         return self.env.step(action)
 
 
-def _episode(rows: Any, device: torch.device) -> TensorDictBase:
-    """Lay out consecutive transitions `[T]` as an episode."""
+def _episode(rows: Any, replay: ReplayBuffer) -> TensorDictBase:
+    """Lay out consecutive transitions `[T]` as an episode for a buffer."""
     after = rows["next"]
-    seen = torch.cat((rows["observation"][:1], after["observation"])).to(device)
-    return make_episode(seen, rows["action"], after["reward"], 0, after["terminated"])
+    seen = torch.cat((rows["observation"][:1], after["observation"])).to(replay.device)
+    steps = seen, rows["action"], after["reward"], 0, after["terminated"]
+    return make_episode(*steps, absorbing=replay.slice_len - 2)
 
 
 def _peak_memory() -> float:

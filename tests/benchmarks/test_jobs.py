@@ -14,7 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from jobs import Job, Settings, load_result
 
-from pwm_sdk import MT80, RandomBehaviour, ReplayBuffer
+from pwm_sdk import MT80, RandomBehaviour, ReplayBuffer, make_gym
 
 TASK = MT80["pendulum-swingup"]
 
@@ -90,6 +90,19 @@ def test_episodes_are_kept_whole_or_in_pieces(tmp_path: Path) -> None:
             expected = first[0][name][50 * i + 1 : 50 * i + 51]
             assert torch.equal(part[name][1:], expected)
     assert torch.equal(parts[1]["observation"][0], parts[0]["observation"][-1])
+
+
+def test_falls_are_followed_by_absorbing_rows(tmp_path: Path) -> None:
+    replay = ReplayBuffer(2000, slice_len=5, batch_size=1, seed=0)
+    settings = Settings(steps=300, readings=1, reading_episodes=1, final_episodes=1, tiny=True)
+    job = Job("mine", make_gym("hopper-forward").task, 0, settings, tmp_path)
+    policy, acting = (RandomBehaviour(1, 4, seed=0) for _ in range(2))
+    list(job.play(acting, policy, replay))
+    fallen = [e["terminated"][:, 0] for e in replay.episodes() if bool(e["terminated"][-1])]
+    assert fallen
+    for ended in fallen:  # the fall itself and three rows in which nothing happens
+        assert int(ended.sum()) == 4
+        assert bool(ended[-4:].all())
 
 
 def test_a_method_that_never_asks_is_refused(tmp_path: Path) -> None:
