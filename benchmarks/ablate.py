@@ -23,13 +23,13 @@ import numpy as np
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from machine import cores, settle
-from recipe import PRESETS, Preset, split_tasks
 from tqdm import tqdm
 
+from machine import cores, settle
 from pwm_sdk import write_atomic
+from quick.recipe import PRESETS, Preset, split_tasks
 
-PUBLISHED = Path(__file__).with_name("published_ablations.csv")
+PUBLISHED = Path(__file__).parent / "reporting" / "published_ablations.csv"
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -132,7 +132,8 @@ def main() -> None:
 def run(preset: Preset, name: str, seed: int, out: Path) -> Rows:
     """Run one variant with one seed in this process, suite by suite; the rows of its policies."""
     import torch
-    from stages import SeedRun
+
+    from quick.stages import SeedRun
 
     torch.set_num_threads(1)
     preset = VARIANTS[name](preset)

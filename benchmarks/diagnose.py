@@ -26,11 +26,10 @@ import tyro
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from diagnose_report import OFFSETS, write_report
-from machine import cores, settle
-from stages import keep_config, write_json
 from tqdm import tqdm
 
+from files import keep_config, write_json
+from machine import cores, settle
 from pwm_sdk import (
     EncodedSimulator,
     FirstOrderActor,
@@ -47,6 +46,7 @@ from pwm_sdk import (
     world_model_errors,
     world_model_loss,
 )
+from reporting.diagnostics import OFFSETS, write_report
 
 MODELS: dict[str, dict[str, Any]] = {"SimNorm": {"simnorm_size": 8}, "plain": {"simnorm_size": 0}}
 WINDOW = 8  # steps that a world model is unrolled for in training

@@ -25,8 +25,6 @@ from torch.optim.lr_scheduler import LinearLR
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from machine import cores, settle
-from recipe import PRESETS, Preset, build, chosen_tasks, make_learner, make_pool, plan_of
-
 from pwm_sdk import (
     MT80,
     Disagreement,
@@ -40,6 +38,7 @@ from pwm_sdk import (
     summarize,
     world_model_loss,
 )
+from quick.recipe import PRESETS, Preset, build, chosen_tasks, make_learner, make_pool, plan_of
 
 # Coefficients of the distance to the data's actions, and of the ensemble's disagreement.
 VARIANTS = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import re
+import threading
 from pathlib import Path
 
 SETTINGS = {
@@ -25,6 +27,14 @@ SETTINGS = {
 def settle() -> None:
     """Set the environment of the processes that this one starts, where it is not set yet."""
     os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        watch = threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True)
+        watch.start()
 
 
 def cores() -> int:

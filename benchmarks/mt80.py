@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import os
 import sys
 import tempfile
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -90,12 +88,12 @@ def main() -> None:
     """Run the benchmark."""
     arguments = tyro.cli(Arguments, description=Arguments.__doc__)
     sys.path.insert(0, str(HERE))
-    from report import write_report  # before the run: what the report lacks shows at once
+    from reporting.report import write_report  # before the run: what the report lacks shows at once
 
     folder = arguments.out / (arguments.name or arguments.preset)
     begin = time.perf_counter()
     if arguments.preset.startswith("published"):
-        from offline import run_published
+        from paper.offline import run_published
 
         rows = run_published(arguments, folder)
     else:
@@ -107,8 +105,8 @@ def main() -> None:
 
 def _quick(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
     """Learn from no data."""
-    from recipe import PRESETS, chosen_tasks
-    from stages import keep_config
+    from files import keep_config
+    from quick.recipe import PRESETS, chosen_tasks
 
     preset = PRESETS[arguments.preset]
     if arguments.tasks:
@@ -136,8 +134,9 @@ def _check(arguments: Arguments, rounds: int) -> None:
 
 
 def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str, Any]]:
-    from machine import cores, settle
     from tqdm import tqdm
+
+    from machine import cores, settle
 
     parts = _parts(preset, cores())
     joined = preset.models == "shared" and len(parts) > 1
@@ -193,7 +192,7 @@ def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str
 
 def _parts(preset: Any, cores: int) -> list[str]:
     """Name the shares of a seed, each the work of one process."""
-    from recipe import split_tasks
+    from quick.recipe import split_tasks
 
     return [
         "+".join(dict.fromkeys(task.suite for task in share))
@@ -225,14 +224,6 @@ def _show(bars: list[Any], news: Any) -> None:
     bars[unit].update(max(0.0, min(share, 1.0) - bars[unit].n))
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, however it went."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        watch = threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True)
-        watch.start()
-
-
 def run_part(
     preset: Any,
     seed: int,
@@ -247,9 +238,11 @@ def run_part(
     sys.path.insert(0, str(HERE))
     import torch
     import torch.distributed as dist
-    from stages import SeedRun
 
-    _end_with_parent()
+    from machine import end_with_parent
+    from quick.stages import SeedRun
+
+    end_with_parent()
     torch.set_num_threads(1)
     if meeting is not None:
         dist.init_process_group(

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-import machine
 import torch
 import tyro
 
+import machine
 from pwm_sdk import SINGLE_TASKS, Task, make_simulator
 
 

@@ -15,7 +15,6 @@ command again after an interruption, or add methods, tasks and seeds to it.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 import time
 import traceback
@@ -27,9 +26,8 @@ from typing import Any, Literal, NamedTuple
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from machine import settle
-from mt80 import _end_with_parent
-from stages import keep_config
+from files import keep_config
+from machine import cores, end_with_parent, settle
 
 TASKS = {
     "quick": ("cartpole-swingup", "walker-stand"),
@@ -108,7 +106,7 @@ def main() -> None:
     """Run the comparison."""
     arguments = tyro.cli(Arguments, description=Arguments.__doc__)
     settle()
-    from comparison import write_comparison
+    from single.comparison import write_comparison
 
     folder = arguments.out / (arguments.name or f"single-{arguments.preset}")
     begin = time.perf_counter()
@@ -141,10 +139,9 @@ def plan(arguments: Arguments) -> tuple[Any, list[Entry], dict[tuple[str, str], 
         ValueError: for unknown methods, tasks or files, senseless numbers, or a method that can
             learn none of the tasks.
     """
-    from jobs import Settings
-    from methods import find_method, load_plugins, obstacle
-
     from pwm_sdk import make_gym
+    from single import find_method, load_plugins, obstacle
+    from single.jobs import Settings
 
     load_plugins(arguments.plugin)
     if arguments.seeds < 1:
@@ -182,10 +179,10 @@ def keep_absent(folder: Path, absent: dict[tuple[str, str], str]) -> None:
 
 def run_all(entries: list[Entry], settings: Any, folder: Path, arguments: Arguments) -> list[Entry]:
     """Run the jobs that are not finished, each in a fresh process; return those that failed."""
-    from jobs import load_result
+    from single.jobs import load_result
 
     waiting = [e for e in entries if load_result(e.folder(folder)) is None]
-    limit = arguments.jobs or _cores()
+    limit = arguments.jobs or cores()
     context = multiprocessing.get_context("spawn")
     running: dict[Any, tuple[Any, Entry]] = {}
     failed, total = [], len(waiting)
@@ -210,15 +207,15 @@ def run_all(entries: list[Entry], settings: Any, folder: Path, arguments: Argume
 
 def run_job(entry: Entry, settings: Any, folder: Path, plugins: tuple[Path, ...]) -> None:
     """Run one job in this process; an error goes to error.txt in its folder."""
-    _end_with_parent()
+    end_with_parent()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "error.txt").unlink(missing_ok=True)
     try:
         import torch
-        from jobs import Job
-        from methods import find_method, load_plugins
 
         from pwm_sdk import make_gym
+        from single import find_method, load_plugins
+        from single.jobs import Job
 
         torch.set_num_threads(1)
         load_plugins(plugins)
@@ -237,12 +234,6 @@ def _tell(entry: Entry, result: dict[str, Any] | None, left: int) -> None:
         what += f"{result['seconds'] / 60.0:.1f} minutes"
     job = f"{entry.task} {entry.method} seed {entry.seed}"
     print(f"{job}: {what} ({left} jobs left)", file=sys.stderr, flush=True)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 if __name__ == "__main__":

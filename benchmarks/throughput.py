@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-import machine
-import stepping_report
 import tyro
-from lockstep import measure_pools, pool_table
-from stepping import Plan, Workers, measure
 from tqdm import tqdm
 
+import machine
 from pwm_sdk import MT80
+from speed import stepping_report
+from speed.lockstep import measure_pools, pool_table
+from speed.stepping import Plan, Workers, measure
 
 Name = Literal["update", "factors", "population", "model", "action", "sampling", "environments"]
 COUNTS = ("batches", "populations", "observations", "rows", "rounds", "threads", "steps", "workers")
@@ -74,7 +74,8 @@ def main() -> None:
     folder = arguments.out or _folder()
     folder.mkdir(parents=True, exist_ok=True)
     if arguments.profile or set(arguments.groups) != {"environments"}:
-        import groups  # with torch, which processes that step environments import in vain
+        # With torch, which processes that step environments would import in vain.
+        from speed import groups
 
         groups.run(arguments, folder)
     if "environments" in arguments.groups and not arguments.profile:

@@ -81,6 +81,18 @@ LAZY = {
     "training": {"tensorboard", "wandb"},
 }
 
+# part of the benchmarks -> the other parts it may import; a command may import all of these, and
+# nothing imports a command
+PROGRAMS = {
+    "files": set(),
+    "machine": set(),
+    "reporting": {"files", "machine"},
+    "quick": {"files"},
+    "paper": {"files", "machine", "quick"},
+    "single": {"files", "machine", "quick", "reporting"},
+    "speed": {"machine"},
+}
+
 MAX_LINES = {"pwm_sdk": 300, "benchmarks": 300, "examples": 60, "tests": 400}
 MAX_FUNCTION_LINES = 60
 MAX_CONSTRUCTOR_ARGUMENTS = 12
@@ -217,6 +229,21 @@ def test_programs_use_only_the_public_api(folder: str) -> None:
             private = name.startswith("pwm_sdk.") and name.removeprefix("pwm_sdk.") not in PUBLIC
             if private:
                 wrong.append(f"{path.name}:{line}: {name} is not public")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_benchmarks_import_one_way() -> None:
+    folder, wrong = ROOT / "benchmarks", []
+    places = {path: path.relative_to(folder).parts for path in sources("benchmarks")}
+    parts = {place[0].removesuffix(".py") for place in places.values()}
+    packages = {place[0] for place in places.values() if len(place) > 1}
+    assert packages <= set(PROGRAMS) <= parts
+    for path, place in places.items():
+        part = place[0].removesuffix(".py")
+        for name, _, line in imports(parse(path)):
+            target = name.split(".")[0]
+            if target in parts - {part} and target not in PROGRAMS.get(part, PROGRAMS):
+                wrong.append(f"{'/'.join(place)}:{line}: {part} must not import {target}")
     assert not wrong, "\n".join(wrong)
 
 

@@ -13,9 +13,8 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from ablate import PUBLISHED, STUDIES, VARIANTS, published_table, run, tables
-from recipe import PRESETS, make_model, plan_of
-
 from pwm_sdk import MT80
+from quick.recipe import PRESETS, make_model, plan_of
 
 QUICK = PRESETS["quick"]
 

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from aggregates import aggregate, matrix, methods_of, profile
-from published import FILE, METHODS, Published, load_published
-
 from pwm_sdk import MT30, MT80, TaskSet
+from reporting.aggregates import aggregate, matrix, methods_of, profile
+from reporting.published import FILE, METHODS, Published, load_published
 
 SCORES = np.asarray([[0.0, 0.1, 0.2, 0.9], [0.4, 0.3, 0.8, 1.0]])
 

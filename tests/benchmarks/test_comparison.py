@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from comparison import (
+from files import write_json
+from single.comparison import (
     common_grid,
     comparison_text,
     load_results,
@@ -18,7 +19,6 @@ from comparison import (
     plot_curves,
     rows_of,
 )
-from stages import write_json
 
 ABOUT = {"command": "compare", "minutes": 1.0, "baseline": "ppo"}
 
@@ -83,7 +83,7 @@ def test_curves_of_seeds_share_the_axis_of_the_shortest() -> None:
 
 def test_random_actions_are_a_level_line_on_both_axes(tmp_path: Path, monkeypatch) -> None:
     drawn = []
-    monkeypatch.setattr("comparison.save", lambda figure, *_: drawn.append(figure))
+    monkeypatch.setattr("single.comparison.save", lambda figure, *_: drawn.append(figure))
     still = {"steps": 0.0, "return": 30.0}
     random = [{**result("random", "a", s, 0.0), **still} for s in (0, 1)]
     for i, one in enumerate(random):

@@ -12,9 +12,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from diagnose import Settings, as_long, learn, record, roughness
-from diagnose_report import write_report
-
 from pwm_sdk import FirstOrderActor, MassSpring
+from reporting.diagnostics import write_report
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Settings(updates=3, episodes=2, length=12, starts=3, horizons=(1, 2, 4), hidden=16)

@@ -13,11 +13,8 @@ import torch
 from vectors import path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-import extraction
-import memory
-import sharing
-from extraction import Extraction, OfflinePreset, Place, Policy, updates_done
-
+from paper import extraction, memory, sharing
+from paper.extraction import Extraction, OfflinePreset, Place, Policy, updates_done
 from pwm_sdk import MT80, FirstOrderActor, WorldModel, from_tdmpc2_chunks
 
 INSERT, PRESS = "mw-hand-insert", "mw-button-press"

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import guards
-from recipe import PRESETS, build
+from quick.recipe import PRESETS, build
 
 
 def test_every_variant_learns_from_the_oldest_episodes(

@@ -11,9 +11,8 @@ import torch
 from vectors import path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from inputs import check_inputs, open_data
 from mt80 import Arguments
-
+from paper.inputs import check_inputs, open_data
 from pwm_sdk import MT30, MT80, ReplayBuffer, make_episode
 
 CHUNKS = [path(f"g7_chunk_{i}.pt") for i in range(2)]

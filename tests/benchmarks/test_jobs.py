@@ -12,9 +12,8 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from jobs import Job, Settings, load_result
-
 from pwm_sdk import MT80, RandomBehaviour, ReplayBuffer, make_gym
+from single.jobs import Job, Settings, load_result
 
 TASK = MT80["pendulum-swingup"]
 
@@ -41,7 +40,7 @@ def test_readings_are_spread_over_the_budget(tmp_path: Path) -> None:
 
 def test_minutes_are_those_of_learning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("jobs.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("single.jobs.time.perf_counter", lambda: clock[0])
     job = make(tmp_path, steps=None, minutes=1.0)
 
     class SlowToTest:

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-import methods_model_based
-from jobs import Job, Settings
-from methods import find_method
-
 from pwm_sdk import SimulatorEnv, Task, register_task
+from single import find_method, model_based
+from single.jobs import Job, Settings
 
 
 class Point:
@@ -65,8 +63,8 @@ SHORT = {"bins": 41, "horizon": 10, "gamma": 0.95, "lr": 1e-3}
 def test_methods_beat_random_actions(
     name: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(methods_model_based, "SEED_STEPS", 250)
-    monkeypatch.setattr(methods_model_based, "DREAMER", SMALL | SHORT)
+    monkeypatch.setattr(model_based, "SEED_STEPS", 250)
+    monkeypatch.setattr(model_based, "DREAMER", SMALL | SHORT)
     learned = score(name, steps, tmp_path)
     assert learned > 30.0
     assert learned > 2.0 * score("random", 1, tmp_path)

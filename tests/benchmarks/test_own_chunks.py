@@ -15,7 +15,7 @@ import torch
 from pwm_sdk import MT80, ReplayBuffer, from_tdmpc2_chunks, to_tdmpc2_chunks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from recipe import PRESETS, build
+from quick.recipe import PRESETS, build
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("mw-reach", "cartpole-swingup")  # of 100 and 500 steps

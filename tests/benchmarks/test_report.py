@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from report import rebuild, write_report
+from reporting.report import rebuild, write_report
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("mw-reach", "mw-handle-pull-side", "cartpole-swingup")

@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from jobs import Job, Settings
-from methods import METHODS, find_method
-from single_task import main
-
 from pwm_sdk import MT80, make_gym
+from single import METHODS, find_method
+from single.jobs import Job, Settings
+from single_task import main
 
 TINY = Settings(steps=300, readings=1, reading_episodes=1, final_episodes=1, tiny=True)
 PLUGIN = """
-from methods import method
+from single import method
 from pwm_sdk import RandomBehaviour
 
 def no_pole(task):

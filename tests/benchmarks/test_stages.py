@@ -12,8 +12,9 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from recipe import PRESETS, chosen_tasks, split_tasks
-from stages import SeedRun, keep_config
+from files import keep_config
+from quick.recipe import PRESETS, chosen_tasks, split_tasks
+from quick.stages import SeedRun
 
 TINY = replace(PRESETS["smoke"], tasks=("cartpole-swingup",), save_every=1, readings=0, rounds=3)
 

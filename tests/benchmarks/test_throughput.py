@@ -16,10 +16,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import machine
 import throughput
-from stepping import VARIANTS, Plan, Reading, bare_physics, steps_of, suite_of
-from stepping_report import report
-
 from pwm_sdk import make_gym
+from speed.stepping import VARIANTS, Plan, Reading, bare_physics, steps_of, suite_of
+from speed.stepping_report import report
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("pendulum-swingup", "cup-spin", "mw-reach")

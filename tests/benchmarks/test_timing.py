@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-import bench as bench_module
-import timing
-from bench import Bench, Variant
-from costs import Cost, summary
-from rows import Group, Quartiles, Row, write_csv
-from timing import Meter, added_bytes, gain, interleaved, operations, quartiles, repeated
+from speed import bench as bench_module
+from speed import timing
+from speed.bench import Bench, Variant
+from speed.costs import Cost, summary
+from speed.rows import Group, Quartiles, Row, write_csv
+from speed.timing import Meter, added_bytes, gain, interleaved, operations, quartiles, repeated
 
 CPU = torch.device("cpu")
 GROUP = Group("g", "Title", "Text.", count="starts", baseline="old")

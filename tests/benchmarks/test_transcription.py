@@ -9,9 +9,13 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from transcription import PublishedActor, PublishedCritic, PublishedUpdate, PublishedWorldModel
-
 from pwm_sdk import PWM, Critic, FirstOrderActor, PWMConfig, ReturnDeviation, WorldModel, keys
+from speed.transcription import (
+    PublishedActor,
+    PublishedCritic,
+    PublishedUpdate,
+    PublishedWorldModel,
+)
 
 OBSERVATIONS, ACTIONS, TASK = 7, 3, 2
 UPDATES = 3

@@ -9,12 +9,10 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-import sampling
-import updates
-from bench import Bench
-from updates import ACTOR, BASELINE, CRITIC, OURS, WHOLE, Agent
-
 from pwm_sdk import MT80, model_size
+from speed import sampling, updates
+from speed.bench import Bench
+from speed.updates import ACTOR, BASELINE, CRITIC, OURS, WHOLE, Agent
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,230 @@
+"""Learns policies, each of a task and a seed, as one population in a frozen world model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from files import write_json
+from pwm_sdk import (
+    MT30,
+    MT80,
+    Critic,
+    FirstOrderActor,
+    Population,
+    Prefetcher,
+    PWMConfig,
+    ReplayBuffer,
+    TaskSet,
+    WorldModel,
+    evaluate_members,
+    init_orthogonal,
+    init_uniform,
+    make_gym,
+    train_offline,
+    write_atomic,
+)
+from quick.final import score_of
+
+TASK_SETS = {"mt30": MT30, "mt80": MT80}
+HORIZON = 16  # of policies and of the windows that train the model
+ENVIRONMENTS = 32  # that are open at once in an evaluation
+
+
+@dataclass(frozen=True)
+class OfflinePreset:
+    """Everything that a run of the published protocol depends on, apart from its seeds.
+
+    Attributes:
+        suite: "mt80" or "mt30", the tasks of data and model.
+        tasks: names of the tasks to learn.
+        pretrain: train the world model from the data; otherwise it is opened from a file.
+        size: of the world model to train, in millions of TD-MPC2's parameters.
+        pretrain_steps: updates of the world model.
+        pretrain_batch: windows of each.
+        steps: updates of a policy.
+        batch_size: imagined starts of each.
+        readings: evaluations on the way, besides the last.
+        episodes: episodes of an evaluation.
+        save_every: updates between two saved states.
+    """
+
+    suite: str = "mt80"
+    tasks: tuple[str, ...] = ()
+    pretrain: bool = False
+    size: int = 48
+    pretrain_steps: int = 10_000_000
+    pretrain_batch: int = 1024
+    steps: int = 10_000
+    batch_size: int = 512
+    readings: int = 4
+    episodes: int = 10
+    save_every: int = 500
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One of the policies to learn."""
+
+    task: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where policies are learned and kept.
+
+    Attributes:
+        folder: of the run; a policy has `seed<S>/<task>` in it.
+        store: folder of the data.
+        checkpoint: file of the world model.
+        device: of the networks.
+        threads: of torch in this process; None: as many as there are.
+        workers: processes of this one's evaluations; 0: none besides.
+    """
+
+    folder: Path
+    store: Path
+    checkpoint: Path
+    device: str
+    threads: int | None
+    workers: int = 0
+
+    def file(self, policy: Policy, name: str) -> Path:
+        """Return the path of one of a policy's files."""
+        return self.folder / f"seed{policy.seed}" / policy.task / name
+
+
+def load_model(path: Path, tasks: TaskSet) -> WorldModel:
+    """Open a world model of `tasks`: our own file, TD-MPC2's or PWM's."""
+    return WorldModel.from_checkpoint(path, tasks=tasks)
+
+
+def make_learners(model: WorldModel, policies: Sequence[Policy], device: str = "cpu") -> Population:
+    """Return policies of the published widths; the first weights of each depend on its seed."""
+    actors, critics = [], []
+    for policy in policies:
+        torch.manual_seed(policy.seed)
+        actors.append(init_uniform(FirstOrderActor(model.latent_dim, model.action_dim)))
+        critics.append(init_orthogonal(Critic(model.latent_dim)))
+    actor, critic = FirstOrderActor.stack(actors).to(device), Critic.stack(critics).to(device)
+    seeds = [policy.seed for policy in policies]
+    return Population(model, actor, critic, PWMConfig.published(horizon=HORIZON), seeds=seeds)
+
+
+def updates_done(policy: Policy, place: Place) -> int:
+    """Return how many updates of a policy are saved."""
+    file = place.file(policy, "state.pt")
+    if not file.exists():
+        return 0
+    return torch.load(file, weights_only=True, mmap=True, map_location="cpu")["updates"]
+
+
+def learn(policies: Sequence[Policy], preset: OfflinePreset, place: Place, news: Any) -> None:
+    """Learn what is not learned yet of some policies with equally many updates done."""
+    if place.threads is not None:
+        torch.set_num_threads(place.threads)
+    Extraction(policies, preset, place, news).run()
+
+
+class Extraction:
+    """Policies that are learned at once, each kept and scored on its own.
+
+    Args:
+        policies: of equally many updates.
+        preset: what to run.
+        place: where.
+        news: takes the number of updates done since the last message.
+    """
+
+    def __init__(
+        self, policies: Sequence[Policy], preset: OfflinePreset, place: Place, news: Any
+    ) -> None:
+        self.policies, self.preset, self.place, self.news = list(policies), preset, place, news
+        known = TASK_SETS[preset.suite]
+        self.tasks = [known[policy.task] for policy in policies]
+        self.model = load_model(place.checkpoint, known).to(place.device).requires_grad_(False)
+        self.learners = make_learners(self.model, policies, place.device)
+        replay = ReplayBuffer.from_dataset(
+            place.store,
+            tasks=sorted({task.index for task in self.tasks}),
+            slice_len=HORIZON + 1,
+        )
+        # Noise and starts of a policy must not come from one and the same stream.
+        seeds = [10_000 + policy.seed for policy in policies]
+        starts = replay.starts([t.index for t in self.tasks], preset.batch_size, seeds)
+        self.starts = Prefetcher(starts, place.device)
+        self.curves = [self._load_curve(policy) for policy in policies]
+        self.last: Mapping[str, torch.Tensor] = {}
+        self._resume()
+
+    def run(self) -> None:
+        """Train to the end, evaluate every policy and keep it."""
+        preset, every = self.preset, max(1, self.preset.steps // (self.preset.readings + 1))
+        begin = time.perf_counter()
+
+        def on_step(step: int, metrics: Mapping[str, torch.Tensor]) -> None:
+            self.last = metrics
+            self.news.put(len(self.policies))
+            if step % preset.save_every == 0 or step == preset.steps:
+                self._save()
+            if step % every == 0 and step < preset.steps:
+                self._read(step, time.perf_counter() - begin)
+
+        with self.starts:
+            train_offline(self.learners, self.starts, preset.steps, on_step=on_step)
+        scores = self._read(preset.steps, time.perf_counter() - begin)
+        for i, policy in enumerate(self.policies):
+            self.learners.actor.member(i).save(self.place.file(policy, "actor.safetensors"))
+            self.learners.critic.member(i).save(self.place.file(policy, "critic.safetensors"))
+            row = {"seed": policy.seed, "task": policy.task, "method": "pwm", **scores[i]}
+            row["score"] = score_of(self.tasks[i], scores[i])
+            row["imagined"] = float(self.last["return"][i]) if self.last else float("nan")
+            write_json(self.place.file(policy, "scores.json"), row)
+
+    def _read(self, step: int, seconds: float) -> list[dict[str, float]]:
+        """Evaluate all policies in environments of their own; a point of each one's curve."""
+        scores: list[dict[str, float]] = []
+        for low in range(0, len(self.policies), ENVIRONMENTS):
+            part = range(len(self.policies))[low : low + ENVIRONMENTS]
+            kind = {"padded": True, "tasks": TASK_SETS[self.preset.suite]}
+            envs = [
+                partial(make_gym, self.tasks[i], seed=42 + self.policies[i].seed, **kind)
+                for i in part
+            ]
+            actor, workers = self.learners.actor.keep(part), self.place.workers
+            episodes = self.preset.episodes
+            scores += evaluate_members(envs, self.model, actor, episodes, workers=workers)
+        for policy, curve, own in zip(self.policies, self.curves, scores, strict=True):
+            point = {"updates": step, "seconds": seconds, "tasks": {policy.task: own}}
+            curve[:] = [*(old for old in curve if old["updates"] < step), point]
+            table = {"curve": curve, "seconds": {"train": seconds}}
+            write_json(self.place.file(policy, "curve.json"), table)
+        return scores
+
+    def _save(self) -> None:
+        """Keep everything that learning changes, a file for each policy."""
+        streams = self.starts.generator.get_state()
+        for i, policy in enumerate(self.policies):
+            state = {**self.learners.member_state(i), "starts": streams[i]}
+            file = self.place.file(policy, "state.pt")
+            write_atomic(file, lambda part, state=state: torch.save(state, part))
+
+    def _resume(self) -> None:
+        files = [self.place.file(policy, "state.pt") for policy in self.policies]
+        if files[0].exists():
+            states = [torch.load(file, weights_only=True, map_location="cpu") for file in files]
+            self.starts.generator.set_state(torch.stack([s.pop("starts") for s in states]))
+            self.learners.load_members(states)
+
+    def _load_curve(self, policy: Policy) -> list[dict[str, Any]]:
+        file = self.place.file(policy, "curve.json")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return json.loads(file.read_text())["curve"] if file.exists() else []

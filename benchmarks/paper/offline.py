@@ -1,0 +1,149 @@
+"""The published protocol: from fixed data and one world model to one policy per task and seed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import queue
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from files import keep_config
+from machine import cores, settle
+from paper.extraction import HORIZON, TASK_SETS, OfflinePreset, Place, Policy, learn, load_model
+from paper.inputs import check_inputs, open_data
+from paper.sharing import share_out
+from pwm_sdk import (
+    TDMPC2,
+    PolicyPrior,
+    QEnsemble,
+    ReplayBuffer,
+    TDMPC2Config,
+    WorldModel,
+    model_size,
+    train_offline,
+)
+
+
+def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
+    """Run what the command line asks for; rows of the table."""
+    pretrain = arguments.preset == "published-pretrain"
+    chosen = check_inputs(arguments, TASK_SETS[arguments.suite])
+    names = ("size", "pretrain_steps", "pretrain_batch", "steps", "batch_size", "episodes")
+    preset = OfflinePreset(
+        suite=arguments.suite,
+        tasks=tuple(task.name for task in chosen),
+        pretrain=pretrain,
+        **{name: getattr(arguments, name) for name in names},
+    )
+    keep_config(folder, {"preset": dataclasses.asdict(preset)})
+    settle()
+    return run_offline(
+        preset,
+        folder,
+        data=arguments.data,
+        checkpoint=arguments.checkpoint,
+        seeds=arguments.seeds,
+        jobs=arguments.jobs or (cores() if arguments.device == "cpu" else 1),
+        population=arguments.population,
+        device=arguments.device,
+    )
+
+
+def run_offline(
+    preset: OfflinePreset,
+    folder: Path,
+    *,
+    data: Path,
+    checkpoint: Path | None,
+    seeds: int,
+    jobs: int,
+    population: int | None,
+    device: str,
+) -> list[dict[str, Any]]:
+    """Convert the data, get the world model, learn every task with every seed; rows of the table.
+
+    Each part leaves a file and is skipped where its file is there.
+    """
+    tasks = TASK_SETS[preset.suite]
+    chosen = [tasks[name] for name in preset.tasks]
+    store = open_data(data, folder / "data", tasks, chosen, HORIZON + 1)
+    if preset.pretrain:
+        checkpoint = pretrain(preset, store, folder, device)
+    if checkpoint is None:
+        raise SystemExit("--checkpoint must name a file of a world model, got none")
+    model = load_model(checkpoint, tasks)  # a wrong file ends here, before any process starts
+    policies = [Policy(name, seed) for seed in range(seeds) for name in preset.tasks]
+    spare = cores() // jobs  # a single one steps environments as fast as their policies' process
+    place = Place(
+        folder, store, checkpoint, device, None if jobs == 1 else 1, spare if spare > 1 else 0
+    )
+    groups = share_out(policies, preset, place, model, jobs, population)
+    context = multiprocessing.get_context("spawn")
+    bar = tqdm(total=len(policies) * preset.steps, desc="policies", unit="update")
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(jobs, mp_context=context) as executor,
+        bar,
+    ):
+        news = manager.Queue()
+        work = [executor.submit(learn, group, preset, place, news) for group in groups]
+        while not all(job.done() for job in work) or not news.empty():
+            _show(bar, news)
+            for job in work:
+                if job.done():
+                    job.result()  # an error ends the run here
+    return [json.loads(place.file(policy, "scores.json").read_text()) for policy in policies]
+
+
+def _show(bar: Any, news: Any) -> None:
+    with contextlib.suppress(queue.Empty):
+        bar.update(news.get(timeout=0.5))
+
+
+def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> Path:
+    """Train a world model, with its own values and policy prior, as PWM's was (rho 0.99)."""
+    file = folder / "model.safetensors"
+    if file.exists():
+        return file
+    torch.manual_seed(0)
+    tasks = TASK_SETS[preset.suite]
+    model = WorldModel.from_size(preset.size, tasks).to(device)
+    heads = model_size(preset.size, tasks).ensemble
+    q = QEnsemble.for_model(model, ensemble=heads).to(device)
+    prior = PolicyPrior.for_model(model).to(device)
+    config = TDMPC2Config.pwm_pretraining(gamma=[task.discount for task in tasks])
+    algorithm = TDMPC2(model, q, prior, config)
+    replay = ReplayBuffer.from_dataset(
+        store,
+        slice_len=HORIZON + 1,
+        batch_size=preset.pretrain_batch,
+        device=device,
+        seed=0,
+    )
+    with tqdm(total=preset.pretrain_steps, desc="world model", unit="update") as bar:
+
+        def on_step(done: int, metrics: Any) -> None:
+            bar.update(done - bar.n)
+            if done % 100 == 0:
+                bar.set_postfix_str(f"loss {float(metrics['total_loss']):.3f}", refresh=False)
+
+        train_offline(
+            algorithm,
+            replay,
+            preset.pretrain_steps,
+            floor=1.0,
+            path=folder / "pretraining.pt",
+            save_every=preset.save_every,
+            on_step=on_step,
+        )
+    q.save(folder / "q_ensemble.safetensors")
+    prior.save(folder / "policy_prior.safetensors")
+    model.save(file)
+    return file

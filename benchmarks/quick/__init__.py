@@ -1,0 +1,1 @@
+"""The quick preset: eight tasks from no data, in rounds of {improve, collect}."""

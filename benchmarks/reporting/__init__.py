@@ -1,0 +1,1 @@
+"""What reports are made of: scores, aggregates, tables, plots and published figures."""

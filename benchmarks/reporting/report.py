@@ -1,0 +1,127 @@
+"""The report of a finished run: its text, its tables and its plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from files import write_json
+from machine import describe
+from pwm_sdk import write_atomic
+from reporting.aggregates import Row, tasks_of
+from reporting.notes import SCORES, SEEDS, aggregate_note, fill, incomplete, published_note
+from reporting.plots import Curves, plot_bars, plot_curves, plot_profile
+from reporting.published import Published
+from reporting.scores import check_rows, load_rows, save_rows
+from reporting.tables import (
+    aggregate_table,
+    published_table,
+    score_table,
+    seconds_table,
+    seed_table,
+)
+
+
+def write_report(
+    folder: Path,
+    rows: Sequence[Row],
+    *,
+    minutes: float,
+    command: str,
+    benchmark: str = "MT80",
+) -> str:
+    """Write scores.csv, run.json, the plots and report.md into `folder`; return the text.
+
+    Args:
+        folder: the run's folder.
+        rows: one per seed, task and method, with "seed", "task", "method" and numbers: "return",
+            "return_min", "success_any", "success_last", "score", "gap", "ms_per_action",
+            "episodes"; a row may lack any of the numbers.
+        minutes: duration of the run.
+        command: what started it.
+        benchmark: "MT30" or "MT80": the published model to compare with.
+
+    Raises:
+        ValueError: for rows as in `check_rows`, or another benchmark.
+    """
+    check_rows(rows)
+    save_rows(folder, rows)
+    about = {"minutes": minutes, "command": command, "machine": describe(), "benchmark": benchmark}
+    write_json(folder / "run.json", about)
+    return _write(folder, rows, about)
+
+
+def rebuild(folder: Path, benchmark: str | None = None) -> str:
+    """Build report.md and the plots again from the files of a finished run; return the text.
+
+    Args:
+        folder: the run's folder.
+        benchmark: "MT30" or "MT80"; None: as in the run's last report.
+
+    Raises:
+        ValueError: where `folder` holds no finished run, or its scores.csv is damaged.
+    """
+    rows = load_rows(folder)
+    path = folder / "run.json"
+    about = json.loads(path.read_text()) if path.exists() else {}
+    if benchmark:
+        about["benchmark"] = benchmark
+    return _write(folder, rows, about)
+
+
+def _write(folder: Path, rows: Sequence[Row], about: dict[str, Any]) -> str:
+    published = Published(about.get("benchmark", "MT80"))
+    drawn = {
+        "bars": plot_bars(folder, rows, published),
+        "profile": plot_profile(folder, rows, published),
+        "curves": plot_curves(folder, _curves(folder)),
+    }
+    text = report_text(folder, rows, about, published)
+    text += "".join(f"\n![{name}]({name}.png)\n" for name, done in drawn.items() if done)
+    write_atomic(folder / "report.md", lambda part: part.write_text(text))
+    return text
+
+
+def report_text(
+    folder: Path, rows: Sequence[Row], about: dict[str, Any], published: Published
+) -> str:
+    """Return the report as Markdown, section by section."""
+    tasks, seeds = tasks_of(rows), sorted({row["seed"] for row in rows})
+    episodes = sorted({int(row["episodes"]) for row in rows if "episodes" in row})
+    title = [
+        f"{len(tasks)} task{'s' * (len(tasks) > 1)}",
+        f"{len(seeds)} seed{'s' * (len(seeds) > 1)}",
+    ]
+    title += [f"{' or '.join(map(str, episodes))} episodes each"] * bool(episodes)
+    parts = [f"# {folder.name}: {', '.join(title)}"]
+    if about.get("command"):
+        minutes = f"{about['minutes']:.1f} minutes (of its last call)"
+        parts.append(f"`{about['command']}`, {minutes}, {about['machine']}.")
+    parts += [fill(SCORES), score_table(rows, published), *incomplete(rows, tasks, seeds)]
+    beside = published_table(rows, published)
+    if beside:
+        parts += ["## Beside the published numbers", beside, published_note(tasks, published)]
+    parts += ["## Aggregates", aggregate_table(rows, published), aggregate_note(published)]
+    parts += ["## Seeds", SEEDS, seed_table(rows)]
+    spent = {path.parent: json.loads(path.read_text())["seconds"] for path in _curve_files(folder)}
+    if spent:
+        parts += ["Seconds per stage:", seconds_table(spent)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _curve_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("seed*/*/curve.json"))
+
+
+def _curves(folder: Path) -> Curves:
+    """Collect the readings of all processes: task -> seed -> (minutes, return)."""
+    lines: Curves = {}
+    for path in _curve_files(folder):
+        seed = int(path.parent.parent.name.removeprefix("seed"))
+        for point in json.loads(path.read_text())["curve"]:
+            for task, summary in point["tasks"].items():
+                line = lines.setdefault(task, {}).setdefault(seed, [])
+                line.append((point["seconds"] / 60.0, summary["return"]))
+    return lines

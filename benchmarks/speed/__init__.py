@@ -1,0 +1,1 @@
+"""What throughput.py times: updates, training, actions, sampling and environment steps."""
