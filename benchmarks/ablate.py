@@ -11,10 +11,9 @@ in parts, a few variants or seeds at a time, into the same folder.
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +24,7 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from tqdm import tqdm
 
-from machine import cores, settle
+from machine import cores, process_pool, settle
 from pwm_sdk import write_atomic
 from quick.recipe import PRESETS, Preset, split_tasks
 
@@ -115,9 +114,7 @@ def main() -> None:
     )
     settle()
     pairs = [(name, seed) for seed in range(arguments.seeds) for name in names]
-    with ProcessPoolExecutor(
-        arguments.jobs or cores(), mp_context=multiprocessing.get_context("spawn")
-    ) as executor:
+    with process_pool(arguments.jobs or cores()) as executor:
         runs = {executor.submit(run, preset, *pair, arguments.out): pair for pair in pairs}
         for _ in tqdm(as_completed(runs), total=len(runs), unit="run"):
             pass

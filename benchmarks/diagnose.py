@@ -11,11 +11,10 @@ states with the same noise. What is finished is not run again.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from tqdm import tqdm
 
 from files import keep_config, write_json
-from machine import cores, settle
+from machine import cores, process_pool, settle
 from pwm_sdk import (
     EncodedSimulator,
     FirstOrderActor,
@@ -105,9 +104,7 @@ def main() -> None:
     settle()
     keep_config(arguments.out, asdict(arguments.settings))
     pairs = [(task, seed) for seed in range(arguments.seeds) for task in arguments.tasks]
-    with ProcessPoolExecutor(
-        arguments.jobs or cores(), mp_context=multiprocessing.get_context("spawn")
-    ) as executor:
+    with process_pool(arguments.jobs or cores()) as executor:
         jobs = [executor.submit(run, *pair, arguments.settings, arguments.out) for pair in pairs]
         for job in tqdm(as_completed(jobs), total=len(jobs), unit="job"):
             job.result()

@@ -8,10 +8,8 @@ and every variant learns its policies in that model.
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +22,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LinearLR
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from machine import cores, settle
+from machine import cores, process_pool, settle
 from pwm_sdk import (
     MT80,
     Disagreement,
@@ -73,8 +71,7 @@ def main() -> None:
     if not folders:
         raise SystemExit(f"{arguments.run} holds no finished seed of {suite}: run mt80.py first")
     settle()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(cores(), len(folders)), mp_context=context) as executor:
+    with process_pool(min(cores(), len(folders))) as executor:
         parts = list(executor.map(study, folders, [arguments] * len(folders)))
     rows = [row for part in parts for row in part]
     with (arguments.run / "guards.csv").open("w", newline="") as file:

@@ -7,6 +7,8 @@ import os
 import platform
 import re
 import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 
 SETTINGS = {
@@ -35,6 +37,19 @@ def end_with_parent() -> None:
     if parent is not None:
         watch = threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True)
         watch.start()
+
+
+def process_pool(count: int) -> ProcessPoolExecutor:
+    """Return a pool of fresh processes, which read the settings anew and end with this one."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(count, mp_context=context, initializer=end_with_parent)
+
+
+def manager() -> SyncManager:
+    """Return a running process that holds what others share, and ends with this one."""
+    started = SyncManager(ctx=multiprocessing.get_context("spawn"))
+    started.start(end_with_parent)
+    return started
 
 
 def cores() -> int:

@@ -12,7 +12,6 @@ and logs. An interrupted run continues where it stopped when the same command is
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import sys
 import tempfile
 import time
@@ -136,16 +135,13 @@ def _check(arguments: Arguments, rounds: int) -> None:
 def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str, Any]]:
     from tqdm import tqdm
 
-    from machine import cores, settle
+    from machine import cores, manager, process_pool, settle
 
     parts = _parts(preset, cores())
     joined = preset.models == "shared" and len(parts) > 1
     crews = [list(range(len(parts)))] if joined else [[part] for part in range(len(parts))]
     at_once = arguments.jobs * len(parts) if arguments.jobs else cores()
     settle()
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # a fresh process reads the settings of the allocator
     quiet = 0.2 if sys.stderr.isatty() else 60.0
     layout = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}"
     units = [(seed, crew) for seed in range(arguments.seeds) for crew in crews]
@@ -161,10 +157,10 @@ def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str
     ]
     with (
         tempfile.TemporaryDirectory() as meeting,
-        context.Manager() as manager,
-        ProcessPoolExecutor(_workers(at_once, units), mp_context=context) as executor,
+        manager() as shared,
+        process_pool(_workers(at_once, units)) as executor,
     ):
-        news = manager.Queue()
+        news = shared.Queue()
         work = [
             executor.submit(
                 run_part,
@@ -239,10 +235,8 @@ def run_part(
     import torch
     import torch.distributed as dist
 
-    from machine import end_with_parent
     from quick.stages import SeedRun
 
-    end_with_parent()
     torch.set_num_threads(1)
     if meeting is not None:
         dist.init_process_group(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import multiprocessing
 import queue
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from files import keep_config
-from machine import cores, settle
+from machine import cores, manager, process_pool, settle
 from paper.extraction import HORIZON, TASK_SETS, OfflinePreset, Place, Policy, learn, load_model
 from paper.inputs import check_inputs, open_data
 from paper.sharing import share_out
@@ -85,14 +83,9 @@ def run_offline(
         folder, store, checkpoint, device, None if jobs == 1 else 1, spare if spare > 1 else 0
     )
     groups = share_out(policies, preset, place, model, jobs, population)
-    context = multiprocessing.get_context("spawn")
     bar = tqdm(total=len(policies) * preset.steps, desc="policies", unit="update")
-    with (
-        context.Manager() as manager,
-        ProcessPoolExecutor(jobs, mp_context=context) as executor,
-        bar,
-    ):
-        news = manager.Queue()
+    with manager() as shared, process_pool(jobs) as executor, bar:
+        news = shared.Queue()
         work = [executor.submit(learn, group, preset, place, news) for group in groups]
         while not all(job.done() for job in work) or not news.empty():
             _show(bar, news)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from machine import end_with_parent
 from pwm_sdk import MT80, make_env, make_gym
 
 VARIANTS = ("bare", "gym", "torchrl", "workers")
@@ -175,6 +176,7 @@ def _timed(call: Callable[[], object]) -> float:
 
 
 def _join(meeting: Any) -> None:
+    end_with_parent()
     global _meeting
     _meeting = meeting
 
