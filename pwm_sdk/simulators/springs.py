@@ -90,9 +90,7 @@ class Springs(NamedTuple):
 
 class _Advance(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, state: Tensor, length: Tensor, springs: Springs
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, state: Tensor, length: Tensor, springs: Springs) -> tuple[Tensor, Tensor]:
         ctx.springs, ctx.kept = springs, []
         need = any(ctx.needs_input_grad)
         state, travelled = state.clone(), torch.zeros_like(length[:, :1])
