@@ -19,8 +19,8 @@ class MassSpring:
     .. math:: f = \sum_{springs} (k (l - l_0 (1 + stroke \cdot a)) + c \dot l) e
               + N (e_y - \mu \tanh(v_x / v_0) e_x) - m g e_y
 
-    with the ground's push `N = k_g s softplus(-y / s)`. All of it is smooth. The reward is the mean
-    forward speed of the centre over the step, in m/s.
+    with the ground's push `N = k_g s softplus(-y / s)`. All of it is smooth; gradients are exact,
+    of first order only. The reward is the mean forward speed of the centre over the step, in m/s.
 
     A state `[.., D]` holds x of all masses relative to their centre, y, and the two velocities, so
     it is its own observation and D = O = 4 * masses. Devices and dtypes follow the states.

@@ -1,7 +1,7 @@
 """Masses, springs and ground over one agent step, with the adjoint written out.
 
-An agent step is some hundred small products and sums. Differentiated as one, it needs a third of
-the time that autograd takes operation by operation.
+An agent step is some hundred small operations. Differentiated as one it needs six tenths of the
+time that autograd takes operation by operation.
 """
 
 from __future__ import annotations
