@@ -14,7 +14,7 @@ from pwm_sdk.algorithms.critic_fit import CriticFit
 from pwm_sdk.algorithms.shac_config import SHACConfig
 from pwm_sdk.algorithms.streams import Streams
 from pwm_sdk.functional.losses import saturated_share
-from pwm_sdk.functional.returns import restarted_return
+from pwm_sdk.functional.returns import lambda_returns, restarted_return
 from pwm_sdk.objectives.policy import actor_loss, lambda_targets
 from pwm_sdk.optim import frozen, optimize, scale_learning_rates, soft_update
 from pwm_sdk.protocols import features
@@ -112,14 +112,7 @@ class SHAC:
         with frozen(self.model, self.target):
             trajectory = self._window()
             after: Any = trajectory[keys.NEXT]
-            returns = restarted_return(
-                after[keys.REWARD],
-                self.target(after[keys.LATENT]),
-                config.gamma,
-                after[keys.TERMINATED],
-                after[keys.TRUNCATED],
-            )
-            returns = returns / config.horizon
+            returns = self._returns(after) / config.horizon
             loss = actor_loss(
                 trajectory,
                 self.target,
@@ -197,6 +190,16 @@ class SHAC:
         if isinstance(self.normalizer, nn.Module):
             parts["normalizer"] = self.normalizer
         return parts
+
+    def _returns(self, after: Any) -> Tensor:
+        """What the actor climbs, `[B, 1]`, of what followed in a window."""
+        config = self.config
+        value = self.target(after[keys.LATENT])
+        given = after[keys.REWARD], value, config.gamma
+        ends = after[keys.TERMINATED], after[keys.TRUNCATED]
+        if config.actor_lam is None:
+            return restarted_return(*given, *ends)
+        return lambda_returns(*given, config.actor_lam, *ends).mean(-2)
 
     def _window(self) -> TensorDict:
         """Run the environments for H steps and mark where episodes were cut."""

@@ -14,6 +14,8 @@ class SHACConfig:
         horizon: H, steps of a window.
         gamma: discount per step.
         lam: lambda of the critic's targets.
+        actor_lam: None: the actor climbs the window's return, as published. A number: the mean
+            over its steps of their lambda-returns, with the gradient through every value.
         actor_lr: Adam's rate for the actor.
         critic_lr: Adam's rate for the critic.
         betas: Adam's betas, for both.
@@ -32,6 +34,7 @@ class SHACConfig:
     horizon: int = 32
     gamma: float = 0.99
     lam: float = 0.95
+    actor_lam: float | None = None
     actor_lr: float = 2e-3
     critic_lr: float = 2e-3
     betas: tuple[float, float] = (0.7, 0.95)

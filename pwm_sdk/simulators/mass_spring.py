@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GRAVITY = 9.81  # m/s^2
+from pwm_sdk.simulators.springs import Springs
 
 
 class MassSpring:
@@ -19,8 +19,8 @@ class MassSpring:
     .. math:: f = \sum_{springs} (k (l - l_0 (1 + stroke \cdot a)) + c \dot l) e
               + N (e_y - \mu \tanh(v_x / v_0) e_x) - m g e_y
 
-    with the ground's push `N = k_g s softplus(-y / s)`. All of it is smooth. The reward is the mean
-    forward speed of the centre over the step, in m/s.
+    with the ground's push `N = k_g s softplus(-y / s)`. All of it is smooth; gradients are exact,
+    of first order only. The reward is the mean forward speed of the centre over the step, in m/s.
 
     A state `[.., D]` holds x of all masses relative to their centre, y, and the two velocities, so
     it is its own observation and D = O = 4 * masses. Devices and dtypes follow the states.
@@ -83,7 +83,7 @@ class MassSpring:
         )
         ends = F.one_hot(self.springs, self.masses).double()
         self._joins = (ends[:, 1] - ends[:, 0]).T.contiguous()  # [masses, A]
-        self._moved: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
+        self._moved: dict[tuple[torch.dtype, torch.device], tuple[Springs, Tensor]] = {}
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the observation `[.., O]`, which is the state."""
@@ -117,41 +117,37 @@ class MassSpring:
         Raises:
             ValueError: for a state that does not stay finite.
         """
-        joins, rest = self._constants(latent)
+        springs, rest = self._constants(latent)
         length = rest * (1.0 + self.stroke * action.to(latent.dtype).clamp(-1.0, 1.0))
-        place, speed = latent.unflatten(-1, (2, 2, self.masses)).unbind(-3)
-        part = self.timestep / self.substeps
-        travelled = torch.zeros_like(latent[..., :1])
-        for _ in range(self.substeps):
-            speed = speed + part / self.mass * self._force(place, speed, joins, length)
-            place = place + part * speed
-            travelled = travelled + part * speed[..., 0, :].mean(-1, keepdim=True)
-        following = self._pack(place, speed)
+        state = latent.reshape(-1, 2, 2, self.masses)
+        lead = latent.shape[:-1]
+        state, travelled = springs.advance(state, length.expand(*lead, -1).flatten(0, -2))
+        following = self._pack(*state.view(*lead, 2, 2, self.masses).unbind(-3))
         if not bool(torch.isfinite(following.detach()).all()):
             raise ValueError("latent must stay finite, got a state that turned NaN or infinite")
-        return following, travelled / self.timestep
-
-    def _force(self, place: Tensor, speed: Tensor, joins: Tensor, length: Tensor) -> Tensor:
-        """Forces `[.., 2, masses]`, N."""
-        along, rate = place @ joins, speed @ joins
-        now = (along.square().sum(-2, keepdim=True) + 1e-12).sqrt()
-        along = along / now
-        tension = self.stiffness * (now - length.unsqueeze(-2))
-        tension = tension + self.damping * (rate * along).sum(-2, keepdim=True)
-        force = (tension * along) @ joins.mT.neg()
-        push = self.ground * self.softness * F.softplus(-place[..., 1, :] / self.softness)
-        grip = -self.friction * push * torch.tanh(speed[..., 0, :] / self.creep)
-        return force + torch.stack((grip, push - self.mass * GRAVITY), -2)
+        return following, travelled.view(*lead, 1) / self.timestep
 
     def _pack(self, place: Tensor, speed: Tensor) -> Tensor:
         x, y = place.unbind(-2)
         centred = torch.stack((x - x.mean(-1, keepdim=True), y), -2)
         return torch.stack((centred, speed), -3).flatten(-3)
 
-    def _constants(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _constants(self, like: Tensor) -> tuple[Springs, Tensor]:
         key = like.dtype, like.device
         if key not in self._moved:
-            self._moved[key] = self._joins.to(like), self._rest.to(like)
+            springs = Springs(
+                self._joins.to(like),
+                self.mass,
+                self.stiffness,
+                self.damping,
+                self.friction,
+                self.ground,
+                self.softness,
+                self.creep,
+                self.timestep / self.substeps,
+                self.substeps,
+            )
+            self._moved[key] = springs, self._rest.to(like)
         return self._moved[key]
 
 

@@ -163,16 +163,21 @@ def test_values_stand_behind_cuts_but_not_behind_terminations(ends: bool) -> Non
     assert bool(after["truncated"][0, -1])
 
 
-def test_returns_are_those_of_the_pieces_by_hand() -> None:
-    shac = assemble(Counter(episode_length=2), SHACConfig(environments=1, horizon=4, gamma=0.5))
+# Rewards are -1, 0 | -2, -1; the value is 8 everywhere, gamma and lambda are 1/2.
+# The window: -1 + 0 / 2 + 8 / 4 = 1 and -2 - 1 / 2 + 8 / 4 = -1/2.
+# Lambda-returns: behind a cut 0 + 8 / 2 = 4 and -1 + 8 / 2 = 3, and one step before
+# -1 + (8 + 4) / 4 = 2 and -2 + (8 + 3) / 4 = 3/4; their mean is 2.4375.
+@pytest.mark.parametrize(("lam", "expected"), [(None, 0.5), (0.5, 2.4375)])
+def test_returns_are_those_of_the_pieces_by_hand(lam: float | None, expected: float) -> None:
+    config = SHACConfig(environments=1, horizon=4, gamma=0.5, actor_lam=lam)
+    shac = assemble(Counter(episode_length=2), config)
     with torch.no_grad():
         for part in (*shac.actor.parameters(), *shac.target.parameters()):
             part.zero_()
         shac.actor.log_std.fill_(-20.0)
         shac.actor.min_std = 1e-9
         shac.target.net.head.bias.fill_(8.0)
-    # -1 + 0 / 2 + 8 / 4 = 1 and -2 - 1 / 2 + 8 / 4 = -1/2, over 4 steps.
-    assert float(shac.update()["return"]) == pytest.approx(0.5 / 4, abs=1e-5)
+    assert float(shac.update()["return"]) == pytest.approx(expected / 4, abs=1e-5)
 
 
 def test_no_gradient_crosses_a_reset() -> None:
