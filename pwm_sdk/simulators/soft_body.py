@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class SoftBody:
         mass: of each particle, kg.
         stiffness: mu, Pa.
         volume_stiffness: lambda, Pa.
-        damping: Pa s.
+        damping: of every edge of a tetrahedron, N s/m.
         stroke: largest change of a rest volume, in (0, 1).
         friction: mu_g; the slope k_f is such that it is reached at 0.1 m/s under the body's weight.
         ground: k_g, N/m.
@@ -67,7 +68,7 @@ class SoftBody:
         mass: float = 0.1,
         stiffness: float = 1e4,
         volume_stiffness: float = 1e4,
-        damping: float = 30.0,
+        damping: float = 0.5,
         stroke: float = 0.3,
         friction: float = 0.8,
         ground: float = 2000.0,
@@ -84,8 +85,8 @@ class SoftBody:
         self.spacing, self.mass, self.stroke = spacing, mass, stroke
         self.friction, self.ground = friction, ground
         self.timestep, self.substeps, self.episode_length = timestep, substeps, episode_length
-        lame = {"k_mu": stiffness, "k_lambda": volume_stiffness, "k_damp": damping}
-        self._body = _block(cells, spacing, density=mass / spacing**3, **lame)
+        lame = {"k_mu": stiffness, "k_lambda": volume_stiffness}
+        self._body = _block(cells, spacing, damping, density=mass / spacing**3, **lame)
         self.particles, self.action_dim = len(self._body.particle_q), self._body.tet_count
         self.latent_dim = self.observation_dim = 6 * self.particles
         self._grid = _centred(torch.from_numpy(np.array(self._body.particle_q, np.float32)))
@@ -166,8 +167,14 @@ class SoftBody:
         return model
 
 
-def _block(cells: tuple[int, int, int], spacing: float, **material: float) -> Any:
-    """A newton builder that holds one body, its lowest particles at a height of 0."""
+def _block(
+    cells: tuple[int, int, int], spacing: float, damping: float, **material: float
+) -> Any:
+    """A newton builder that holds one body, its lowest particles at a height of 0.
+
+    Springs without stiffness damp it along the edges: newton's damping of a tetrahedron depends on
+    how fast it moves as a whole.
+    """
     builder = engine().ModelBuilder()
     import warp as wp
 
@@ -178,9 +185,13 @@ def _block(cells: tuple[int, int, int], spacing: float, **material: float) -> An
         **dict(zip(("dim_x", "dim_y", "dim_z"), cells, strict=True)),
         **dict.fromkeys(("cell_x", "cell_y", "cell_z"), spacing),
         **material,
+        k_damp=0.0,
         add_surface_mesh_edges=False,
         particle_radius=0.0,
     )
+    edges = {tuple(sorted(pair)) for tet in builder.tet_indices for pair in combinations(tet, 2)}
+    for first, second in sorted(edges):
+        builder.add_spring(first, second, ke=0.0, kd=damping, control=0.0)
     return builder
 
 
