@@ -79,6 +79,7 @@ from .protocols import ValueFunction as ValueFunction
 from .rollout import LatentRollout as LatentRollout
 from .simulators.mass_spring import MassSpring as MassSpring
 from .simulators.mujoco import MuJoCoModel as MuJoCoModel
+from .simulators.soft_body import SoftBody as SoftBody
 from .simulators.suite import make_simulator as make_simulator
 from .tasks import MT30 as MT30
 from .tasks import MT80 as MT80

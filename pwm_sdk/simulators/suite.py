@@ -12,13 +12,14 @@ from pwm_sdk.simulators.domains import cartpole, dog, hopper, humanoid, quadrupe
 from pwm_sdk.simulators.domains import muscles as muscles
 from pwm_sdk.simulators.domains import swimmer as swimmer
 from pwm_sdk.simulators.mass_spring import MassSpring
+from pwm_sdk.simulators.soft_body import SoftBody
 
 _TASKS = {
     f"{body.__name__.rpartition('.')[2]}-{goal}": partial(body.task, goal)
     for body in (cartpole, hopper, walker, quadruped, humanoid, dog)
     for goal in body.GOALS
 }
-_NAMES = (*_TASKS, "muscle-humanoid", "mass-spring", "swimmer-N")
+_NAMES = (*_TASKS, "muscle-humanoid", "mass-spring", "soft-body", "swimmer-N")
 _FLAT = ("cartpole-balance-sparse", "cartpole-swingup-sparse", "reacher-easy", "reacher-hard",
          "pendulum-swingup", "cup-catch", "finger-spin", "finger-turn-easy",
          "finger-turn-hard")  # fmt: skip
@@ -47,6 +48,7 @@ def make_simulator(
     - `swimmer-N`: the suite's chain with N joints, N at least 1; the reward is its speed ahead, in
       links per second.
     - `mass-spring` (159): `MassSpring()`.
+    - `soft-body` (160): `SoftBody()`.
 
     Rewards of `hopper-stand` and `hopper-hop` count only above a height of 0.6 m, which is a step
     with no gradient.
@@ -59,10 +61,12 @@ def make_simulator(
 
     Raises:
         ValueError: for an unknown task, one whose reward has no gradient, or one of Meta-World.
-        ImportError: if mujoco or dm_control is not installed.
+        ImportError: if mujoco, dm_control or newton is not installed but needed.
     """
     if name == "mass-spring":
         return MassSpring()
+    if name == "soft-body":
+        return SoftBody()
     if name == "muscle-humanoid":
         return muscles.task().build(threads, dtype)
     domain, _, count = name.partition("-")
