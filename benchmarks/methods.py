@@ -32,6 +32,7 @@ __all__ = ["METHODS", "find_method", "load_plugins", "method", "methods_model_ba
 SHAC_TASKS: dict[str, dict[str, Any]] = {
     "cartpole": {"horizon": 32, "actor_lr": 2e-3, "critic_lr": 2e-3, "cotangent_clip": None},
     "mass-spring": {"actor_lr": 2e-3, "critic_lr": 2e-3},
+    "soft-body": {"actor_lr": 2e-3, "critic_lr": 2e-3},
     "walker": {"environments": 16},  # fewer where the physics cost more
     "quadruped": {"environments": 8},
     "humanoid": {"environments": 8},
