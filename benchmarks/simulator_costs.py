@@ -2,6 +2,7 @@
 
     python benchmarks/simulator_costs.py                            # all single tasks
     python benchmarks/simulator_costs.py --tasks dog-run swimmer-38
+    python benchmarks/simulator_costs.py --tasks soft-body          # with the extra newton
 
 Milliseconds of processor time per row and agent step; the gradient is that of the reward and the
 next state by the action and the state.
@@ -20,7 +21,7 @@ import torch
 import tyro
 
 import machine
-from pwm_sdk import SINGLE_TASKS, Task, make_simulator
+from pwm_sdk import SINGLE_TASKS, make_simulator
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Arguments:
     """Time steps of simulators with and without their gradient."""
 
     tasks: tuple[str, ...] = ()
-    """Tasks by name; all single tasks if none is given."""
+    """Names of `make_simulator`; all single tasks if none is given."""
     rows: int = 4
     """Rows of the batch."""
     rounds: int = 3
@@ -41,23 +42,24 @@ def main() -> None:
     if min(arguments.rows, arguments.rounds) < 1:
         raise SystemExit("--rows and --rounds must be at least 1")
     try:
-        tasks = [SINGLE_TASKS[name] for name in arguments.tasks or SINGLE_TASKS.names]
-    except ValueError as error:
+        simulators = {
+            name: make_simulator(name, threads=1) for name in arguments.tasks or SINGLE_TASKS.names
+        }
+    except (ImportError, ValueError) as error:
         raise SystemExit(f"--tasks: {error}") from None
     torch.set_num_threads(1)
     print(f"{machine.processor()}, one thread, {machine.load()}, torch {torch.__version__}\n")
     print("| task | actions | step, ms | with gradient, ms | ratio | steps/s with gradient |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for task in tasks:
-        print(row(task, arguments.rows, arguments.rounds))
+    for name, simulator in simulators.items():
+        print(row(name, simulator, arguments.rows, arguments.rounds))
         sys.stdout.flush()
 
 
-def row(task: Task, rows: int, rounds: int) -> str:
-    """Measure a task; return its row of the table."""
-    simulator = make_simulator(task.name, threads=1)
+def row(name: str, simulator: Any, rows: int, rounds: int) -> str:
+    """Measure a simulator; return its row of the table."""
     state = simulator.reset(rows, torch.Generator().manual_seed(0))
-    action = torch.zeros(rows, task.action_dim)
+    action = torch.zeros(rows, simulator.action_dim)
     with torch.no_grad():  # get into motion
         for _ in range(3):
             state = simulator.step(state, action)[0]
@@ -73,7 +75,7 @@ def row(task: Task, rows: int, rounds: int) -> str:
 
     plain, whole = _times(step, differentiate, rounds=rounds)
     plain, whole = 1000.0 * plain / rows, 1000.0 * whole / rows
-    cells = task.name, f"{task.action_dim}", f"{plain:.2f}", f"{whole:.1f}"
+    cells = name, f"{simulator.action_dim}", f"{plain:.2f}", f"{whole:.1f}"
     return f"| {' | '.join(cells)} | {whole / plain:.0f} | {1000.0 / whole:.0f} |"
 
 

@@ -268,7 +268,7 @@ _OTHERS = (
     *(_dm_control(index, entry) for index, entry in enumerate(_entries(_DM_CONTROL_SINGLE), 80)),
     *(_simulated(index, entry) for index, entry in enumerate(_entries(_SIMULATED), 100)),
 )
-_SOFT_BODY = _simulated(111, "soft-body 486 160 120 600")  # needs the extra newton
+_SOFT_BODY = _simulated(111, "soft-body 486 160 120 200")  # needs the extra newton
 BUILT_IN = TaskSet((*MT80, *_OTHERS, _SOFT_BODY))
 """Every task that `make_env` knows by name."""
 

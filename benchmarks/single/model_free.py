@@ -40,6 +40,7 @@ SHAC_TASKS: dict[str, dict[str, Any]] = {
         "std": 0.1,
         "min_std": 0.03,
     },
+    "soft-body": {"actor_lr": 2e-3, "critic_lr": 2e-3},
     "walker": {"environments": 16},  # fewer where the physics cost more
     "quadruped": {"environments": 8},
     "humanoid": {"environments": 8},

@@ -19,8 +19,8 @@ class SoftBody:
     r"""A batch of soft blocks whose every tetrahedron is a muscle; a `SimulatorModel`.
 
     Cells on a grid are cut into five tetrahedra each, of a Neo-Hookean material with the Lame
-    parameters mu and lambda. An action changes the volume at which a tetrahedron is at rest by up
-    to `stroke` of itself: 1 swells it, -1 shrinks it. The ground pushes with
+    parameters mu and lambda. An action moves the volume that a tetrahedron aims at by up to
+    `stroke` of its own: 1 swells it, -1 shrinks it. The ground pushes with
 
     .. math:: N = k_g \max(-z, 0), \quad
               f = -\frac{v_t}{|v_t|} \min(k_f |v_t|, \mu_g N)
@@ -41,7 +41,7 @@ class SoftBody:
         stiffness: mu, Pa.
         volume_stiffness: lambda, Pa.
         damping: of every edge of a tetrahedron, N s/m.
-        stroke: largest change of a rest volume, in (0, 1).
+        stroke: largest change of the volume aimed at, as a share, in (0, 1).
         friction: mu_g; the slope k_f is such that it is reached at 0.1 m/s under the body's weight.
         ground: k_g, N/m.
         timestep: s per agent step.
@@ -109,8 +109,8 @@ class SoftBody:
         device = "cpu" if generator is None else generator.device
         shape = (count, 2, self.particles, 3)
         noise = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
-        place, speed = (noise * noise.new_tensor((0.02 * self.spacing, 0.01)).view(2, 1, 1)).unbind(1)
-        state = torch.stack((_centred(self._grid.to(device) + place), speed), 1).flatten(1)
+        place = _centred(self._grid.to(device) + 0.02 * self.spacing * noise[:, 0])
+        state = torch.stack((place, 0.01 * noise[:, 1]), 1).flatten(1)
         return state.to(torch.get_default_dtype())
 
     def step(
@@ -152,11 +152,10 @@ class SoftBody:
         return self._batches[key]
 
     def _model(self, count: int, device: torch.device) -> Any:
-        import warp as wp
-
+        newton, wp = engine()
         grip = self.friction * GRAVITY * self.mass * self.particles / self._bottom / self.creep
         material = {"ke": self.ground, "kd": 0.0, "kf": grip, "mu": self.friction}
-        builder = engine().ModelBuilder()
+        builder = newton.ModelBuilder()
         builder.replicate(self._body, count)
         builder.add_ground_plane(cfg=builder.ShapeConfig(**material))
         model = builder.finalize(device=wp.device_from_torch(device))
@@ -167,17 +166,14 @@ class SoftBody:
         return model
 
 
-def _block(
-    cells: tuple[int, int, int], spacing: float, damping: float, **material: float
-) -> Any:
+def _block(cells: tuple[int, int, int], spacing: float, damping: float, **material: float) -> Any:
     """A newton builder that holds one body, its lowest particles at a height of 0.
 
     Springs without stiffness damp it along the edges: newton's damping of a tetrahedron depends on
     how fast it moves as a whole.
     """
-    builder = engine().ModelBuilder()
-    import warp as wp
-
+    newton, wp = engine()
+    builder = newton.ModelBuilder()
     builder.add_soft_grid(
         pos=wp.vec3(),
         rot=wp.quat_identity(),
@@ -206,7 +202,7 @@ def _on_ground(model: Any) -> Any:
     The solver leaves out those whose particle is above the ground.
     """
     count = model.particle_count
-    contacts = engine().Contacts(0, count, device=model.device)
+    contacts = engine()[0].Contacts(0, count, device=model.device)
     contacts.soft_contact_count.fill_(count)
     contacts.soft_contact_particle.assign(np.arange(count, dtype=np.int32))
     contacts.soft_contact_shape.fill_(0)

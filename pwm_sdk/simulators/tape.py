@@ -1,4 +1,4 @@
-"""The substeps of a batch of newton bodies as one torch operation, differentiated by warp's tape."""
+"""The substeps of newton bodies as one torch operation, differentiated by warp's tape."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def engine() -> Any:
-    """Import newton.
+def engine() -> tuple[Any, Any]:
+    """Import newton and warp, on which it runs.
 
     Raises:
         ImportError: if it is not installed.
     """
     try:
-        import newton
+        import newton  # pyright: ignore[reportMissingImports]
+        import warp  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError('newton must be installed: pip install "pwm-sdk[newton]"') from error
-    return newton
+    return newton, warp
 
 
 class Substeps:
@@ -37,14 +38,14 @@ class Substeps:
     """
 
     def __init__(self, model: Any, contacts: Any, count: int, part: float) -> None:
-        import warp as wp
+        newton, wp = engine()
 
         def shared(value: Tensor, slope: Tensor, dtype: Any) -> Any:
             return wp.from_torch(value, dtype, requires_grad=True, grad=wp.from_torch(slope, dtype))
 
         self._warp, self._contacts, self._part = wp, contacts, part
         self._device = torch.device(wp.device_to_torch(model.device))
-        self._solver = engine().solvers.SolverSemiImplicit(model, enable_tri_contact=False)
+        self._solver = newton.solvers.SolverSemiImplicit(model, enable_tri_contact=False)
         # positions, velocities and forces of each substep
         shape = count + 1, 3, model.particle_count, 3
         self._values = torch.zeros(shape, dtype=torch.float32, device=self._device)
