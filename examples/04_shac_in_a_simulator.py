@@ -23,6 +23,7 @@ SETTINGS = {
     "cartpole-swingup": {"horizon": 32, "actor_lr": 2e-3, "critic_lr": 2e-3},
     "hopper-forward": {"horizon": 16, "actor_lr": 1e-3, "critic_lr": 1e-3, "cotangent_clip": 10.0},
     "mass-spring": {"horizon": 16, "cotangent_clip": 10.0},
+    "soft-body": {"horizon": 16, "actor_lr": 2e-3, "critic_lr": 2e-3, "cotangent_clip": 10.0},
 }
 task = sys.argv[1] if len(sys.argv) > 1 else "cartpole-swingup"
 budget = float(sys.argv[2]) if len(sys.argv) > 2 else 4.0
@@ -31,9 +32,9 @@ seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
 torch.set_num_threads(1)
 torch.manual_seed(seed)
 simulator = make_simulator(task, threads=1)
-if task != "mass-spring":
+if hasattr(simulator, "bridge"):
     simulator.bridge.centred = False  # half the cost, enough for learning
-size, hidden = simulator.observation_dim, (64, 64) if task != "mass-spring" else (128, 128)
+size, hidden = simulator.observation_dim, (64, 64) if simulator.action_dim < 100 else (128, 128)
 actor = FirstOrderActor(
     size, simulator.action_dim, hidden, activation="elu", std=0.5, min_std=0.1, output_gain=0.1
 )
