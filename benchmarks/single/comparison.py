@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import EngFormatter
 
 from machine import describe
 from pwm_sdk import write_atomic
@@ -234,10 +235,13 @@ def _draw(axis: Any, mine: Sequence[dict[str, Any]], column: str, unit: float, c
 
 
 def _spread_out(axis: Any) -> None:
-    """Make the x axis logarithmic, from 0 on, where the shortest curve would not be seen."""
+    """Begin the x axis at 0; make it logarithmic where the shortest curve would not be seen."""
     ends = [x[-1] for x in (line.get_xdata() for line in axis.lines) if len(x) == POINTS]
     if ends and max(ends) > 20.0 * min(ends):
-        axis.set_xscale("symlog", linthresh=min(ends) / 4.0)
+        axis.set_xscale("symlog", linthresh=10.0 ** np.floor(np.log10(min(ends) / 4.0)))
+    elif ends and max(ends) >= 1000.0:
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 20k
+    axis.set_xlim(left=0.0)
 
 
 def common_grid(

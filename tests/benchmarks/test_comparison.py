@@ -98,6 +98,7 @@ def test_random_actions_are_a_level_line_on_both_axes(tmp_path: Path, monkeypatc
         assert len(axis.lines) == 3
     # PPO ends at 20 steps and PWM at 900, but PPO at 2 minutes and PWM at 1.
     assert [axis.get_xscale() for axis in figure.axes] == ["symlog", "linear"]
+    assert [axis.get_xlim()[0] for axis in figure.axes] == [0.0, 0.0]
 
 
 def test_pwm_comes_first_and_random_last() -> None:
