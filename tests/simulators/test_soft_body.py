@@ -207,6 +207,7 @@ def test_gradients_agree_with_central_differences(
             assert error < tolerance, which
 
 
+@pytest.mark.slow
 def test_a_policy_learns_to_crawl(small: SoftBody) -> None:
     """SHAC from random weights: 30 updates of 16 bodies and 8 steps."""
     torch.manual_seed(0)
