@@ -70,23 +70,30 @@ def rows_of(results: Sequence[dict[str, Any]], baseline: str) -> list[Row]:
     """Return one row per job: its last reading, its costs and, where it is defined, its score.
 
     The score is the return divided by the baseline's best return on the task, over its seeds and
-    readings; it is left out where the baseline has no return above zero.
+    readings; it is left out where the baseline learned nothing: where no return is above zero and
+    above those of random actions.
     """
-    best: dict[str, float] = {}
-    for result in results:
-        if result["method"] == baseline:
-            top = max(point["return"] for point in result["curve"])
-            best[result["task"]] = max(top, best.get(result["task"], 0.0))
+    best, chance = (_largest(results, method) for method in (baseline, "random"))
     rows = []
     for result in results:
         row = {name: value for name, value in result.items() if name != "curve"}
         row["minutes"], row["cpu_minutes"] = (
             row.pop(name) / 60.0 for name in ("seconds", "cpu_seconds")
         )
-        if best.get(row["task"], 0.0) > 0.0:
+        if best.get(row["task"], 0.0) > max(0.0, chance.get(row["task"], 0.0)):
             row["score"] = row["return"] / best[row["task"]]
         rows.append(row)
     return rows
+
+
+def _largest(results: Sequence[dict[str, Any]], method: str) -> dict[str, float]:
+    """Return the largest reading of a method's seeds on each task that it was run on."""
+    best: dict[str, float] = {}
+    for result in results:
+        if result["method"] == method:
+            top = max(point["return"] for point in result["curve"])
+            best[result["task"]] = max(top, best.get(result["task"], top))
+    return best
 
 
 def comparison_text(name: str, rows: Sequence[Row], about: dict[str, Any]) -> str:

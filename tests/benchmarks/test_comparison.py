@@ -56,6 +56,13 @@ def test_no_scores_where_the_baseline_earns_nothing() -> None:
     assert "| PWM | 1 | - | - | 0.03 | 0.03 |" in text
 
 
+def test_no_scores_where_the_baseline_never_beats_random_actions() -> None:
+    learned = result("ppo", "a", 0, 1.0, 9.0)
+    for lucky, scores in ((8.0, [1.0, 8.0 / 9.0]), (9.0, [None, None])):
+        rows = rows_of([learned, result("random", "a", 0, lucky)], "ppo")
+        assert [row.get("score") for row in rows] == pytest.approx(scores)
+
+
 def test_tables_by_hand() -> None:
     text = comparison_text("run", rows_of(RESULTS, "ppo"), ABOUT)
     assert "# run: 2 methods, 2 tasks, 2 seeds" in text
