@@ -16,6 +16,7 @@ from pwm_sdk.algorithms.execution import Captured, Execution, prepare
 from pwm_sdk.algorithms.published import ReturnDeviation, published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.algorithms.starts import discount_of, real_actions, starts_of
+from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.returns import alive_steps
@@ -98,6 +99,8 @@ class PWM:
         )
         self.target = critic if config.target_tau is None else _fixed_copy(critic)
         self.average = actor if config.average_tau is None else _fixed_copy(actor)
+        value = self.target.forward
+        self._bootstrap: Any = compiled(value) if execution.compile else self.target
         fused: dict[str, Any] = {"betas": config.betas, "fused": True}
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
@@ -264,7 +267,7 @@ class PWM:
             name=ACTOR,
         )
         with self.execution.products(self.device):
-            targets = lambda_targets(trajectory, self.target, self.gamma, config.lam)
+            targets = lambda_targets(trajectory, self._bootstrap, self.gamma, config.lam)
         alive = None
         if getattr(self.imagined, "episodic", True):  # False: no imagined episode ends
             alive = alive_steps(trajectory[keys.NEXT, keys.TERMINATED], targets.dtype)
