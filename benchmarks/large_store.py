@@ -57,7 +57,8 @@ def main() -> None:
     print(f"{len(replay):,} rows, {size / 2**30:.1f} GiB. {count} batches of 512 windows")
     print(f"of 17 rows and as many of starts: up to {touched / 2**30:.0f} GiB of pages read.")
     print(f"Resident before: {before[0]:.0f} MiB of files, {before[1]:.0f} of everything else.")
-    print(f"Resident at most: {most[0]:.0f} MiB of files, {most[1]:.0f} of everything else.")
+    print(f"Resident at most: {most[0]:.0f} MiB of files, {most[1]:.0f} of everything else;")
+    print(f"at any moment since the start: {status('VmHWM'):.0f} MiB.")
 
 
 def make_small(path: Path) -> None:
@@ -90,10 +91,13 @@ def enlarge(path: Path, times: int) -> int:
 
 def resident() -> tuple[float, float]:
     """MiB of files, libraries included, and of everything else, in this process's memory; Linux."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in status)
-    files, rest = (int(fields[name].split()[0]) / 1024 for name in ("RssFile", "RssAnon"))
-    return files, rest
+    return status("RssFile"), status("RssAnon")
+
+
+def status(field: str) -> float:
+    """MiB that Linux tells of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 if __name__ == "__main__":

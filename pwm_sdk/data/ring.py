@@ -79,9 +79,9 @@ class Ring:
             ValueError: If an episode is shorter than a window.
         """
         self.check_room(episodes[:, 1])
+        self._files = files
         self._use(rows)
         self._sampler.append(*episodes.T)
-        self._files = files
 
     def clear(self) -> None:
         """Forget all rows."""
@@ -90,31 +90,25 @@ class Ring:
 
     def sample(self, count: int) -> TensorDict:
         """Return `count` rows that the sampler chose."""
-        rows = self._buffer.sample(count)
-        self._trim()
-        return rows
+        return self._buffer.sample(count)
 
     def gather(self, index: Tensor, names: Sequence[str]) -> TensorDict:
         """Return some entries of the rows at `index` [..] int64, as TensorDict [..]."""
-        rows = self._storage.gather(index, names)
-        self._trim()
-        return rows
+        return self._storage.gather(index, names)
 
     def episodes(self, table: Tensor) -> Iterator[TensorDict]:
         """Yield the episodes [T+1] of `table`, start, length and task of each, [episodes, 3]."""
         for block in table.split(_BLOCK):  # as Python numbers, millions of them take a lot of room
-            self._trim()
+            if self._files is not None:
+                self._files.trim()
             for start, length, _ in block.tolist():
                 rows = self.rows[start : start + length]
                 over = length - len(rows)
                 yield torch.cat([rows, self.rows[:over]]) if over else rows
 
-    def _trim(self) -> None:
-        """Let go of what was read from files if it has become too much."""
-        if self._files is not None:
-            self._files.trim()
-
     def _use(self, rows: TensorDict) -> None:
         """Keep the episodes in `rows`."""
-        self.rows, self._storage = rows, RowStorage(rows, device=rows.device or "cpu")
+        trim = None if self._files is None else self._files.trim
+        self.rows = rows
+        self._storage = RowStorage(rows, device=rows.device or "cpu", after=trim)
         self._buffer = TorchRLReplayBuffer(storage=self._storage, sampler=self._sampler)

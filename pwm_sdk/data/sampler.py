@@ -193,7 +193,7 @@ class _Tables:
 
     def __init__(self, episodes: Tensor, slice_len: int, weights: Mapping[int, float]) -> None:
         order = episodes[:, 2].argsort(stable=True)
-        start, length, task = episodes[order].T.contiguous()
+        start, length, task = (column[order] for column in episodes.T)
         tasks, held = task.unique_consecutive(return_counts=True)
         last = held.cumsum(0) - 1
         first = last + 1 - held
