@@ -20,7 +20,8 @@ class Execution:
     """How `PWM` runs its update; none of it changes what is computed, beyond rounding.
 
     Attributes:
-        compile: compile one step of the rollout and one loss of the critic; needs a C++ compiler.
+        compile: compile one step of the rollout, the values of the targets and one loss of the
+            critic; needs a C++ compiler.
         precision: "bf16" runs the products of matrices in bfloat16. LayerNorm, activations,
             returns and the optimizer stay in float32.
         cuda_graphs: capture the actor's pass and the critic's step and replay them, which frees the

@@ -120,7 +120,7 @@ def lambda_targets(
     Source: PWM eq. 6. Differs: the published multi-task path uses one-step targets.
     """
     after: Any = trajectory[keys.NEXT]
-    value = critic(after[keys.LATENT])
+    value = critic(after[keys.LATENT].detach())  # a compiled one warns of others
     return lambda_returns(
         after[keys.REWARD], value, gamma, lam, after[keys.TERMINATED], after[keys.TRUNCATED]
     ).detach()
