@@ -139,7 +139,7 @@ def comparison_text(name: str, rows: Sequence[Row], about: dict[str, Any]) -> st
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number > 1)}"
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def order(rows: Sequence[Row]) -> list[str]:
