@@ -22,6 +22,7 @@ import tyro
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
+import machine
 from pwm_sdk import MT80, ReplayBuffer, from_tdmpc2_chunks, make_episode, to_tdmpc2_chunks
 
 EPISODES, ROWS = 20, 101  # of the dataset that is enlarged
@@ -58,7 +59,7 @@ def main() -> None:
     print(f"of 17 rows and as many of starts: up to {touched / 2**30:.0f} GiB of pages read.")
     print(f"Resident before: {before[0]:.0f} MiB of files, {before[1]:.0f} of everything else.")
     print(f"Resident at most: {most[0]:.0f} MiB of files, {most[1]:.0f} of everything else;")
-    print(f"at any moment since the start: {status('VmHWM'):.0f} MiB.")
+    print(f"at any moment since the start: {_mib('VmHWM'):.0f} MiB.")
 
 
 def make_small(path: Path) -> None:
@@ -91,13 +92,14 @@ def enlarge(path: Path, times: int) -> int:
 
 def resident() -> tuple[float, float]:
     """MiB of files, libraries included, and of everything else, in this process's memory; Linux."""
-    return status("RssFile"), status("RssAnon")
+    return _mib("RssFile"), _mib("RssAnon")
 
 
-def status(field: str) -> float:
-    """MiB that Linux tells of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
+def _mib(field: str) -> float:
+    held = machine.memory(field)
+    if held is None:
+        raise SystemExit("resident memory is measured on Linux only")
+    return held / 2**20
 
 
 if __name__ == "__main__":

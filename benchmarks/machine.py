@@ -52,6 +52,15 @@ def manager() -> SyncManager:
     return started
 
 
+def memory(field: str) -> int | None:
+    """Bytes that Linux tells of this process, such as VmHWM or RssAnon; None on other systems."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return 1024 * int(fields[field].split()[0])
+
+
 def cores() -> int:
     """Number of cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

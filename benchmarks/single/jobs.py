@@ -16,6 +16,7 @@ import torch
 from tensordict import TensorDictBase
 
 from files import write_json
+from machine import memory
 from pwm_sdk import (
     EnvPool,
     ObservationBehaviour,
@@ -243,12 +244,9 @@ def _episode(rows: Any, replay: ReplayBuffer) -> TensorDictBase:
 
 def _peak_memory() -> float:
     """Largest resident memory of this process in MB, and with a GPU what was allocated there."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count the parent's memory of before the process began
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        held = 1024.0 * int(fields["VmHWM"].split()[0])
-    else:  # bytes on macOS
-        held = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    held = memory("VmHWM")
+    if held is None:  # bytes on macOS; on Linux it would count what the parent held before
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if torch.cuda.is_available():
         held += torch.cuda.max_memory_allocated()
     return held / 1e6

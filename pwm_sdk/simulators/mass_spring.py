@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pwm_sdk.simulators.own_state import OwnState, check_finite
 from pwm_sdk.simulators.springs import Springs
 
 
-class MassSpring:
+class MassSpring(OwnState):
     r"""A batch of planar lattices whose springs are muscles; a `SimulatorModel`.
 
     Masses on a grid are joined by springs along rows, columns and both diagonals, and every spring
@@ -85,14 +86,6 @@ class MassSpring:
         self._joins = (ends[:, 1] - ends[:, 0]).T.contiguous()  # [masses, A]
         self._moved: dict[tuple[torch.dtype, torch.device], tuple[Springs, Tensor]] = {}
 
-    def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
-        """Return the observation `[.., O]`, which is the state."""
-        return observation
-
-    def features(self, latent: Tensor) -> Tensor:
-        """Return the state `[.., D]`, which is the observation."""
-        return latent
-
     def reset(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw bodies at rest on the ground, positions off by 2% of the spacing: `[count, D]`."""
         shape = (count, 2, self.masses)
@@ -123,8 +116,7 @@ class MassSpring:
         lead = latent.shape[:-1]
         state, travelled = springs.advance(state, length.expand(*lead, -1).flatten(0, -2))
         following = self._pack(*state.view(*lead, 2, 2, self.masses).unbind(-3))
-        if not bool(torch.isfinite(following.detach()).all()):
-            raise ValueError("latent must stay finite, got a state that turned NaN or infinite")
+        check_finite(following)
         return following, travelled.view(*lead, 1) / self.timestep
 
     def _pack(self, place: Tensor, speed: Tensor) -> Tensor:

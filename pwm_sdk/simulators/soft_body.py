@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pwm_sdk.simulators.own_state import OwnState, check_finite
 from pwm_sdk.simulators.tape import Substeps, engine
 
 GRAVITY = 9.81  # m/s^2, as newton has it
 _KEPT = 8  # batch sizes that stay built
 
 
-class SoftBody:
+class SoftBody(OwnState):
     r"""A batch of soft blocks whose every tetrahedron is a muscle; a `SimulatorModel`.
 
     Cells on a grid are cut into five tetrahedra each, of a Neo-Hookean material with the Lame
@@ -93,14 +94,6 @@ class SoftBody:
         self._bottom = (cells[0] + 1) * (cells[1] + 1)
         self._batches: dict[tuple[int, torch.device], Substeps] = {}
 
-    def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
-        """Return the observation `[.., O]`, which is the state."""
-        return observation
-
-    def features(self, latent: Tensor) -> Tensor:
-        """Return the state `[.., D]`, which is the observation."""
-        return latent
-
     def reset(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw bodies on the ground, positions off by 2% of the spacing: `[count, D]`.
 
@@ -133,8 +126,7 @@ class SoftBody:
         state = torch.stack((_centred(place), speed)).flatten(1, 2)
         active = -self.stroke * action.float().clamp(-1.0, 1.0).flatten()
         following = self._batch(len(place), latent.device)(state, active)
-        if not bool(torch.isfinite(following.detach()).all()):
-            raise ValueError("latent must stay finite, got a state that turned NaN or infinite")
+        check_finite(following)
         place, speed = following.view(2, -1, self.particles, 3)
         reward = place[..., 0].mean(-1, keepdim=True) / self.timestep
         following = torch.stack((_centred(place), speed), 1).view(latent.shape)
