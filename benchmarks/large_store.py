@@ -30,10 +30,10 @@ EPISODES, ROWS = 20, 101  # of the dataset that is enlarged
 
 @dataclass(frozen=True)
 class Arguments:
-    """Draw windows and starts from a large mapped dataset; print how much memory that takes."""
+    """Draw windows and starts from a large dataset; print how much memory that takes."""
 
-    rows: int = 111_300_000
-    """Rows of MT80's size, 193 bytes each; rounded up to copies of the first 2020."""
+    rows: int = 107_400_000
+    """Rows of MT80's size, 200 bytes each; rounded up to copies of the first 2020."""
     batches: int = 1000
     """Batches of each kind."""
 
@@ -53,10 +53,10 @@ def main() -> None:
             for sample in (replay.sample, starts.sample):
                 sample()
                 most = max(most, resident(), key=sum)
-    touched = arguments.batches * 512 * 10 * 4096  # a window lies in two pages of 5 entries
+    touched = arguments.batches * 512 * 17 * size / len(replay)
     count = arguments.batches
     print(f"{len(replay):,} rows, {size / 2**30:.1f} GiB. {count} batches of 512 windows")
-    print(f"of 17 rows and as many of starts: up to {touched / 2**30:.0f} GiB of pages read.")
+    print(f"of 17 rows, {touched / 2**30:.1f} GiB in all, and as many of starts.")
     print(f"Resident before: {before[0]:.0f} MiB of files, {before[1]:.0f} of everything else.")
     print(f"Resident at most: {most[0]:.0f} MiB of files, {most[1]:.0f} of everything else;")
     print(f"at any moment since the start: {_mib('VmHWM'):.0f} MiB.")
@@ -82,11 +82,9 @@ def enlarge(path: Path, times: int) -> int:
     index = load_file(path / "episodes.safetensors")
     save_file({name: value.repeat(times) for name, value in index.items()},
               path / "episodes.safetensors")  # fmt: skip
-    size = 0
-    for name in about["entries"]:
-        file = path / f"{name}.bin"
-        size += times * file.stat().st_size
-        os.truncate(file, times * file.stat().st_size)
+    file = path / "rows.bin"
+    size = times * file.stat().st_size
+    os.truncate(file, size)
     return size
 
 

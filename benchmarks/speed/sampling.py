@@ -1,4 +1,4 @@
-"""The group `sampling`: batches from mapped datasets of ever more rows."""
+"""The group `sampling`: batches from datasets on the disk, of ever more rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,17 +18,16 @@ from speed.timing import repeated
 
 GROUP = Group(
     "sampling",
-    "Sampling from a mapped dataset",
+    "Sampling from a dataset on the disk",
     "Folders of `from_tdmpc2_chunks`, opened by `ReplayBuffer.from_dataset`; just written, and so "
-    "in the system's\ncache. MB: part of the mapped files that is in the process's memory in the "
-    "end.",
+    "in the system's\ncache.",
     count="windows or starts",
     baseline="smallest",
 )
 WINDOWS, STARTS = "windows of 17 rows", "starts"
 BATCH, SLICE = 512, 17
 TASK = MT80["pendulum-swingup"]
-EPISODE, ROW_BYTES = TASK.episode_length + 1, 29  # float32 [3], [1] and [1], int64, bool
+EPISODE, ROW_BYTES = TASK.episode_length + 1, 32  # int64, float32 [3], [1] and [1], bool
 
 
 def rows_of_sampling(bench: Bench, counts: Sequence[int]) -> list[Row]:
@@ -50,8 +48,7 @@ def rows_of_sampling(bench: Bench, counts: Sequence[int]) -> list[Row]:
                 read = repeated(what, call, bench.seconds)
                 variants.append(Variant(f"{len(replay):,} rows", read))
             rows += bench.measure(GROUP, 0, BATCH, variants)
-        held = [resident(folder) for folder in folders]
-        return [replace(row, megabytes=mb) for row, mb in zip(rows, 2 * held, strict=True)]
+        return rows
 
 
 def starts(replay: ReplayBuffer) -> TensorDict:
@@ -83,18 +80,3 @@ def _chunk(episodes: int) -> TensorDict:
         "task": torch.full(shape, TASK.index, dtype=torch.int32),
     }
     return TensorDict(entries, batch_size=shape)
-
-
-def resident(folder: Path) -> float | None:
-    """Megabytes of the folder's files in this process's memory; None where Linux is not at hand."""
-    maps = Path("/proc/self/smaps")
-    if not maps.exists():
-        return None
-    kilobytes, inside = 0, False
-    for line in maps.read_text().splitlines():
-        first, *rest = line.split()
-        if not first.endswith(":"):  # a mapping begins: addresses, ..., and its file
-            inside = bool(rest) and rest[-1].startswith(f"{folder}{os.sep}")
-        elif inside and first == "Rss:":
-            kilobytes += int(rest[0])
-    return kilobytes / 1e3

@@ -22,7 +22,7 @@ from pwm_sdk.keys import ACTION, OBSERVATION, REWARD, TASK, TERMINATED
 __all__ = ["from_tdmpc2_chunks", "to_tdmpc2_chunks"]
 
 _NAMES = {OBSERVATION: "obs", ACTION: "action", REWARD: "reward", TASK: "task"}
-_BLOCK_ROWS = 1 << 20  # about 200 MB of MT80's rows
+_BLOCK_ROWS = 1 << 19  # about 100 MB of MT80's rows
 
 
 def from_tdmpc2_chunks(

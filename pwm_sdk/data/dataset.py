@@ -1,4 +1,4 @@
-"""A dataset folder: rows of many episodes, one file an entry, mapped when they are read."""
+"""A dataset folder: rows of many episodes in one file, read from it when they are used."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -15,30 +16,28 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pwm_sdk.checkpoints.atomic import sync, write_atomic
+from pwm_sdk.data.disk import DiskStorage, record_type, to_records
 from pwm_sdk.data.episode import ROW_KEYS, of_tasks
-from pwm_sdk.data.mapping import MappedFiles
 from pwm_sdk.data.store import MANIFEST, read_manifest
 from pwm_sdk.keys import TASK
 
 __all__ = ["DATASET", "Dataset", "DatasetWriter", "open_dataset"]
 
-DATASET, _VERSION = "pwm_sdk.dataset", 1
-_INDEX = "episodes.safetensors"
-_DTYPES = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
+DATASET, _VERSION = "pwm_sdk.dataset", 2
+_ROWS, _INDEX = "rows.bin", "episodes.safetensors"
+_DTYPES = ("float32", "int64", "bool")
 
 
 class Dataset(NamedTuple):
     """What `open_dataset` finds.
 
     Attributes:
-        rows: TensorDict [N] of mapped tensors, episodes one behind the other.
+        rows: N rows on the disk, episodes one behind the other.
         episodes: first row, number of rows and task of each episode, [episodes, 3] int64.
-        files: where the rows are.
     """
 
-    rows: TensorDict
+    rows: DiskStorage
     episodes: Tensor
-    files: MappedFiles
 
 
 class DatasetWriter:
@@ -58,7 +57,7 @@ class DatasetWriter:
         if (self.path / MANIFEST).exists():
             raise ValueError(f"out must be a folder without data, got {str(path)!r}")
         self.path.mkdir(parents=True, exist_ok=True)
-        self._files: dict[str, Any] = {}
+        self._file = (self.path / _ROWS).open("wb")
         self._layout: dict[str, dict[str, Any]] = {}
         self._lengths: list[Tensor] = []
         self._tasks: list[Tensor] = []
@@ -83,10 +82,7 @@ class DatasetWriter:
         if self._layout and layout != self._layout:
             raise ValueError(f"rows must be laid out as {self._layout}, got {layout}")
         self._layout = layout
-        for name, value in rows.items():
-            if name not in self._files:
-                self._files[name] = (self.path / f"{name}.bin").open("wb")
-            self._files[name].write(memoryview(value.contiguous().numpy().data).cast("B"))
+        self._file.write(to_records(rows, record_type(layout)).view(np.uint8).data)
         self._lengths.append(length)
         self._tasks.append(rows[TASK][length.cumsum(0) - length])
 
@@ -94,22 +90,19 @@ class DatasetWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
-        for file in self._files.values():
-            file.close()
+        self._file.close()
         try:
             if kind is None:
                 self._finish()
         finally:
             if not (self.path / MANIFEST).exists():
-                for name in self._files:
-                    (self.path / f"{name}.bin").unlink()
+                (self.path / _ROWS).unlink()
 
     def _finish(self) -> None:
         """Make everything last, then name it."""
-        if not self._files:
+        if not self._lengths:
             raise ValueError("dataset must hold at least one episode, got none")
-        for name in self._files:
-            sync(self.path / f"{name}.bin")
+        sync(self.path / _ROWS)
         index = {"length": torch.cat(self._lengths), TASK: torch.cat(self._tasks)}
         write_atomic(self.path / _INDEX, lambda part: save_file(index, part))
         about = {
@@ -123,30 +116,26 @@ class DatasetWriter:
         write_atomic(self.path / MANIFEST, lambda part: part.write_text(text))
 
 
-def open_dataset(
-    path: str | os.PathLike[str], tasks: Sequence[int] | None = None, *, random: bool = True
-) -> Dataset:
-    """Open what `DatasetWriter` wrote; rows are read from the disk when they are used.
+def open_dataset(path: str | os.PathLike[str], tasks: Sequence[int] | None = None) -> Dataset:
+    """Open what `DatasetWriter` wrote.
 
     Args:
         path: the folder.
         tasks: indices of the tasks whose episodes are listed; None lists all.
-        random: rows will be read in random order, so reading ahead is of no use.
 
     Raises:
         FileNotFoundError: If there is no such folder, or it is not complete.
-        ValueError: If it holds another format, a newer version, or a file of the wrong size, or if
-            a task has no episode in it.
+        ValueError: If it holds another format or version, or a file of the wrong size, or if a task
+            has no episode in it.
     """
     about = read_manifest(path, format=DATASET, version=_VERSION)
+    if about["version"] < _VERSION:
+        raise ValueError(
+            f"path must hold {DATASET!r} version {_VERSION}, got version {about['version']} in "
+            f"{str(path)!r}: convert its chunks again"
+        )
     folder, count = Path(path), int(about["rows"])
-    if sorted(about["entries"]) != sorted(ROW_KEYS):
-        raise ValueError(f"entries must be {ROW_KEYS}, got {sorted(about['entries'])} in {folder}")
-    files = MappedFiles()
-    rows = {
-        name: _mapped(files, folder / f"{name}.bin", count, entry, random)
-        for name, entry in about["entries"].items()
-    }
+    rows = DiskStorage(folder / _ROWS, _record_type(about["entries"], folder), count)
     try:
         index = load_file(folder / _INDEX)
     except (OSError, SafetensorError) as error:
@@ -157,22 +146,17 @@ def open_dataset(
     episodes = torch.stack([length.cumsum(0) - length, length, task], dim=1)
     if tasks is not None:
         episodes = episodes[of_tasks(task, tasks)]
-    return Dataset(TensorDict(rows, batch_size=[count]), episodes, files)
+    return Dataset(rows, episodes)
 
 
-def _mapped(
-    files: MappedFiles, path: Path, rows: int, entry: dict[str, Any], random: bool
-) -> Tensor:
-    """Map a file of the size and kind that the manifest says."""
-    if entry["dtype"] not in _DTYPES:
-        raise ValueError(f"dtype of {path.name} must be one of {list(_DTYPES)}, got {entry}")
-    dtype = _DTYPES[entry["dtype"]]
-    shape = (rows, *entry["shape"])
-    expected = torch.Size(shape).numel() * dtype.itemsize
-    found = path.stat().st_size if path.exists() else 0
-    if found != expected or not expected:
-        raise ValueError(f"{path.name} must have {expected} bytes, got {found} in {path.parent}")
-    return files.map(path, dtype, shape, random)
+def _record_type(entries: dict[str, dict[str, Any]], folder: Path) -> np.dtype:
+    """Return the layout of a record that the manifest describes."""
+    if sorted(entries) != sorted(ROW_KEYS):
+        raise ValueError(f"entries must be {ROW_KEYS}, got {sorted(entries)} in {folder}")
+    for name, entry in entries.items():
+        if entry["dtype"] not in _DTYPES:
+            raise ValueError(f"dtype of {name} must be one of {_DTYPES}, got {entry} in {folder}")
+    return record_type(entries)
 
 
 def _counts(task: Tensor) -> dict[str, int]:

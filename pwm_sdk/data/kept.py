@@ -20,7 +20,7 @@ from pwm_sdk.data.store import describe, read_folder, write_folder
 __all__ = ["KeptEpisodes"]
 
 _FORMAT, _VERSION = "pwm_sdk.replay", 1
-_BLOCK = 4096  # episodes that are copied at once
+_BLOCK = 1024  # episodes that are copied at once
 
 
 class KeptEpisodes:
@@ -106,7 +106,7 @@ class KeptEpisodes:
         slice_len: int = 17,
         batch_size: int = 512,
         device: str | torch.device = "cpu",
-        mapped: bool = True,
+        copy: bool = False,
         **settings: Any,
     ) -> Self:
         """Open a folder written by `save` or `from_tdmpc2_chunks` as a replay of its own.
@@ -117,26 +117,28 @@ class KeptEpisodes:
             slice_len: rows of a window.
             batch_size: windows of a batch.
             device: where batches come out, and where the rows are kept if they are copied.
-            mapped: leave the rows of `from_tdmpc2_chunks` on the disk, where each batch reads its
-                own; no episodes can be added then. False copies the rows of these tasks to
-                `device`. What `save` wrote is always copied.
+            copy: keep the rows of these tasks on `device`. False leaves what `from_tdmpc2_chunks`
+                wrote on the disk, where each batch reads its own rows; no episodes can be added
+                then. What `save` wrote is always copied.
             **settings: further arguments of `ReplayBuffer`; `capacity` is the number of rows kept
                 unless it is given.
 
         Raises:
             FileNotFoundError: If there is no such folder.
             ValueError: If a task has no episode in it, an episode is shorter than `slice_len`, the
-                folder holds something else, or mapped rows are given a `capacity`.
+                folder holds something else, or rows left on the disk are given a `capacity`.
         """
         kept = None if tasks is None else [task_index(task) for task in tasks]
         settings = {"slice_len": slice_len, "batch_size": batch_size, "device": device, **settings}
         if describe(path).get("format") == DATASET:
-            found = open_dataset(path, kept, random=mapped)
-            if mapped and "capacity" in settings:
-                raise ValueError(f"capacity must be left out, got {settings['capacity']} mapped")
-            source = cls(**{**settings, "capacity": len(found.rows)})
-            source._ring.map(*found)
-            return source if mapped else cls._copy(source, settings)
+            rows, episodes = open_dataset(path, kept)
+            if not copy and "capacity" in settings:
+                raise ValueError(
+                    f"capacity must be left out without copy=True, got {settings['capacity']}"
+                )
+            source = cls(**{**settings, "capacity": len(rows)})
+            source._ring.read(rows, episodes)
+            return cls._copy(source, settings) if copy else source
         state, _ = read_folder(path, format=_FORMAT, version=_VERSION)
         if kept is not None:
             state.update(select_tasks(state, kept))
@@ -146,7 +148,7 @@ class KeptEpisodes:
 
     @classmethod
     def _copy(cls, source: KeptEpisodes, settings: dict[str, Any]) -> Self:
-        """Copy the episodes of a mapped replay into one of its own."""
+        """Copy the episodes of a replay into one of its own."""
         replay = cls(**{"capacity": len(source), **settings})
         episodes = source._sampler.episodes
         replay._ring.check_room(episodes[:, 1])

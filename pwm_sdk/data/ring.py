@@ -9,8 +9,8 @@ from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import ReplayBuffer as TorchRLReplayBuffer
 
+from pwm_sdk.data.disk import DiskStorage
 from pwm_sdk.data.episode import check_lengths
-from pwm_sdk.data.mapping import MappedFiles
 from pwm_sdk.data.sampler import EpisodeSampler
 from pwm_sdk.data.storage import RowStorage
 from pwm_sdk.keys import ACTION, OBSERVATION, TASK
@@ -21,20 +21,18 @@ _BLOCK = 4096
 
 
 class Ring:
-    """Rows of episodes, written by whole episodes; or rows kept elsewhere, which it only reads.
+    """Rows of episodes, written by whole episodes; or rows on the disk, which it only reads.
 
     Args:
         sampler: knows which episode lies where; its `capacity` is the number of rows.
         device: of the rows.
-
-    Attributes:
-        rows: TensorDict [capacity], empty until the first episode.
     """
+
+    _storage: RowStorage | DiskStorage
 
     def __init__(self, sampler: EpisodeSampler, device: torch.device) -> None:
         self._sampler, self._device = sampler, device
-        self._files: MappedFiles | None = None
-        self.rows: TensorDict = TensorDict()
+        self._rows: TensorDict | None = None
 
     def check_room(self, lengths: Tensor) -> None:
         """Check that episodes of these lengths [episodes] can be kept.
@@ -42,8 +40,8 @@ class Ring:
         Raises:
             ValueError: If they cannot.
         """
-        if self._files is not None:
-            raise ValueError("replay must own its rows to take in episodes, got mapped ones")
+        if isinstance(getattr(self, "_storage", None), DiskStorage):
+            raise ValueError("replay must own its rows to take in episodes, got rows on the disk")
         check_lengths(lengths, self._sampler.slice_len, self._sampler.capacity)
 
     def write(self, rows: TensorDict, lengths: Tensor) -> None:
@@ -53,11 +51,12 @@ class Ring:
             ValueError: If observations or actions differ in size from those kept.
         """
         sampler, capacity = self._sampler, self._sampler.capacity
-        if self.rows.is_empty():
+        if self._rows is None:
             ring = {k: v.new_empty(capacity, *v.shape[1:]) for k, v in rows.items()}
-            self._use(TensorDict(ring, batch_size=[capacity], device=self._device))
+            self._rows = TensorDict(ring, batch_size=[capacity], device=self._device)
+            self._use(RowStorage(self._rows, device=self._device))
         for key in (OBSERVATION, ACTION):
-            size, stored = rows.get(key).shape[1], self.rows.get(key).shape[1]
+            size, stored = rows.get(key).shape[1], self._rows.get(key).shape[1]
             if size != stored:
                 raise ValueError(f"{key} must have {stored} entries a row, got {size}")
         while sampler.num_rows + len(rows) > capacity:
@@ -67,25 +66,23 @@ class Ring:
         tasks = rows[TASK][begins.to(self._device)].cpu()
         sampler.append((start + begins) % capacity, lengths, tasks)
 
-    def map(self, rows: TensorDict, episodes: Tensor, files: MappedFiles) -> None:
-        """Read rows [capacity] that are kept elsewhere.
+    def read(self, storage: DiskStorage, episodes: Tensor) -> None:
+        """Read rows [capacity] that are on the disk.
 
         Args:
-            rows: the rows, on the CPU.
+            storage: reads them.
             episodes: first row, number of rows and task of each episode, [episodes, 3] int64.
-            files: where they are kept.
 
         Raises:
             ValueError: If an episode is shorter than a window.
         """
         self.check_room(episodes[:, 1])
-        self._files = files
-        self._use(rows)
+        self._use(storage)
         self._sampler.append(*episodes.T)
 
     def clear(self) -> None:
         """Forget all rows."""
-        self.rows = TensorDict()
+        self._rows = None
         self._sampler.clear()
 
     def sample(self, count: int) -> TensorDict:
@@ -99,16 +96,14 @@ class Ring:
     def episodes(self, table: Tensor) -> Iterator[TensorDict]:
         """Yield the episodes [T+1] of `table`, start, length and task of each, [episodes, 3]."""
         for block in table.split(_BLOCK):  # as Python numbers, millions of them take a lot of room
-            if self._files is not None:
-                self._files.trim()
             for start, length, _ in block.tolist():
-                rows = self.rows[start : start + length]
-                over = length - len(rows)
-                yield torch.cat([rows, self.rows[:over]]) if over else rows
+                over = start + length - self._sampler.capacity
+                rows = self._storage.between(start, start + length - max(0, over))
+                yield torch.cat([rows, self._storage.between(0, over)]) if over > 0 else rows
 
-    def _use(self, rows: TensorDict) -> None:
-        """Keep the episodes in `rows`."""
-        trim = None if self._files is None else self._files.trim
-        self.rows = rows
-        self._storage = RowStorage(rows, device=rows.device or "cpu", after=trim)
-        self._buffer = TorchRLReplayBuffer(storage=self._storage, sampler=self._sampler)
+    def _use(self, storage: RowStorage | DiskStorage) -> None:
+        """Keep the episodes in `storage`."""
+        self._storage = storage
+        self._buffer = TorchRLReplayBuffer(
+            storage=storage, sampler=self._sampler, collate_fn=lambda rows: rows
+        )

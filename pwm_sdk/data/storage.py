@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tensordict import TensorDict
@@ -18,16 +18,12 @@ class RowStorage(TensorStorage):
     Args:
         storage: TensorDict [N] of tensors, on `device`; written in place.
         device: of the rows.
-        after: called after each entry that was read.
     """
 
     _storage: TensorDict
 
-    def __init__(
-        self, storage: TensorDict, *, device: Any, after: Callable[[], object] | None = None
-    ) -> None:
+    def __init__(self, storage: TensorDict, *, device: Any) -> None:
         super().__init__(storage, device=device)
-        self._after = after
 
     def get(self, index: int | Sequence[int] | slice | Tensor) -> Any:
         """Return the rows [B] at `index` [B] int64, on any device; other indices as TorchRL."""
@@ -42,6 +38,8 @@ class RowStorage(TensorStorage):
         for name in names:
             entry = self._storage.get(name)
             found[name] = entry.index_select(0, rows).view(*index.shape, *entry.shape[1:])
-            if self._after is not None:
-                self._after()
         return TensorDict(found, batch_size=index.shape, device=self._storage.device)
+
+    def between(self, begin: int, end: int) -> TensorDict:
+        """Return a view of the rows from `begin` to before `end`."""
+        return self._storage[begin:end]

@@ -145,7 +145,7 @@ def test_blocks_smaller_than_a_chunk_change_nothing(tmp_path: Path, monkeypatch)
     whole = from_tdmpc2_chunks(files, tmp_path / "whole", TASKS)
     monkeypatch.setattr("pwm_sdk.data.chunks._BLOCK_ROWS", 10)  # two episodes
     pieces = from_tdmpc2_chunks(files, tmp_path / "pieces", TASKS)
-    for name in ("observation.bin", "action.bin", "reward.bin", "task.bin", "manifest.json"):
+    for name in ("rows.bin", "episodes.safetensors", "manifest.json"):
         assert (whole / name).read_bytes() == (pieces / name).read_bytes()
     torch.save({**chunk(0), "task": torch.full((1, 5), 9)}, files[1])
     with pytest.raises(ValueError, match=r"got 9 in episode 0 of .*chunk_1"):

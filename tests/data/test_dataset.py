@@ -1,4 +1,4 @@
-"""A dataset folder: complete or not there, mapped or copied, and small in memory."""
+"""A dataset folder: complete or not there, read in place or copied, and small in memory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tensordict import TensorDict
 
 from pwm_sdk import ReplayBuffer, make_episode
 from pwm_sdk.data.dataset import DatasetWriter, open_dataset
+from pwm_sdk.data.disk import record_type
 
 ENTRIES = {"observation": (39,), "action": (6,), "reward": (1,), "terminated": (1,), "task": ()}
 TYPES = {"terminated": "bool", "task": "int64"}
@@ -33,7 +34,8 @@ def written(folder: Path) -> Path:
 
 
 def test_blocks_come_back_as_episodes(tmp_path: Path) -> None:
-    rows, episodes, _ = open_dataset(written(tmp_path))
+    stored, episodes = open_dataset(written(tmp_path))
+    rows = stored.between(0, 25)
     assert episodes.tolist() == [[0, 10, 3], [10, 5, 1], [15, 10, 3]]
     assert rows["observation"].flatten().tolist() == [*range(10), *range(20, 25), *range(40, 50)]
     assert rows["task"].dtype == torch.int64
@@ -42,10 +44,10 @@ def test_blocks_come_back_as_episodes(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
-@pytest.mark.parametrize("mapped", [True, False])
-def test_a_replay_samples_the_tasks_asked_for(tmp_path: Path, mapped: bool) -> None:
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_replay_samples_the_tasks_asked_for(tmp_path: Path, copy: bool) -> None:
     folder = written(tmp_path)
-    replay = ReplayBuffer.from_dataset(folder, [3], 4, 2, mapped=mapped, seed=0, recent=0.5)
+    replay = ReplayBuffer.from_dataset(folder, [3], 4, 2, copy=copy, seed=0, recent=0.5)
     assert (len(replay), replay.tasks, replay.num_episodes()) == (20, [3], 2)
     batch = replay.sample(500)
     observation = batch["observation"][..., 0]
@@ -60,40 +62,39 @@ def test_a_replay_samples_the_tasks_asked_for(tmp_path: Path, mapped: bool) -> N
     assert [e["observation"][0].item() for e in replay.episodes(3)] == [0, 40]
 
 
-def test_mapped_and_copied_rows_give_the_same_batches(tmp_path: Path) -> None:
+def test_rows_on_the_disk_and_copied_ones_give_the_same_batches(tmp_path: Path) -> None:
     folder = written(tmp_path)
     left, right = (
-        ReplayBuffer.from_dataset(folder, None, 4, 2, mapped=mapped, seed=1)
-        for mapped in (True, False)
+        ReplayBuffer.from_dataset(folder, None, 4, 2, copy=copy, seed=1) for copy in (True, False)
     )
     for _ in range(3):
         one, other = left.sample(), right.sample()
         assert all(torch.equal(one[name], other[name]) for name in one.keys())  # noqa: SIM118
 
 
-def test_mapped_rows_take_in_nothing_and_copied_ones_do(tmp_path: Path) -> None:
+def test_rows_on_the_disk_take_in_nothing_and_copied_ones_do(tmp_path: Path) -> None:
     folder = written(tmp_path)
-    mapped = ReplayBuffer.from_dataset(folder, None, 4, 2)
+    stored = ReplayBuffer.from_dataset(folder, None, 4, 2)
     with pytest.raises(ValueError, match="replay must own its rows to take in episodes"):
-        mapped.add(numbered(0, 5, 0))
+        stored.add(numbered(0, 5, 0))
     with pytest.raises(ValueError, match="replay must own its rows"):
-        mapped.load_state_dict(mapped.state_dict())
-    with pytest.raises(ValueError, match="capacity must be left out, got 30"):
+        stored.load_state_dict(stored.state_dict())
+    with pytest.raises(ValueError, match="capacity must be left out without copy=True, got 30"):
         ReplayBuffer.from_dataset(folder, None, 4, 2, capacity=30)
-    copied = ReplayBuffer.from_dataset(folder, None, 4, 2, mapped=False, capacity=30)
+    copied = ReplayBuffer.from_dataset(folder, None, 4, 2, copy=True, capacity=30)
     copied.add(numbered(100, 5, 0))
     assert copied.num_episodes() == 4
     with pytest.raises(ValueError, match="capacity must hold 25 rows, got 20"):
-        ReplayBuffer.from_dataset(folder, None, 4, 2, mapped=False, capacity=20)
+        ReplayBuffer.from_dataset(folder, None, 4, 2, copy=True, capacity=20)
 
 
-def test_writing_into_mapped_rows_changes_no_file(tmp_path: Path) -> None:
+def test_writing_into_episodes_changes_no_file(tmp_path: Path) -> None:
     replay = ReplayBuffer.from_dataset(written(tmp_path), None, 4, 2)
     replay.episodes()[0]["observation"][:] = 7.0
-    assert open_dataset(tmp_path).rows["observation"][0].item() == 0.0
+    assert open_dataset(tmp_path).rows.between(0, 1)["observation"].item() == 0.0
 
 
-def test_a_mapped_replay_can_be_saved_as_its_own(tmp_path: Path) -> None:
+def test_a_replay_of_a_dataset_can_be_saved_as_its_own(tmp_path: Path) -> None:
     ReplayBuffer.from_dataset(written(tmp_path / "a"), [1], 4, 2).save(tmp_path / "b")
     assert len(ReplayBuffer.from_dataset(tmp_path / "b", None, 4, 2)) == 5
     with pytest.raises(ValueError, match="must not hold another kind of data"):
@@ -135,16 +136,16 @@ def damage(folder: Path, kind: str) -> None:
     manifest = folder / "manifest.json"
     about = json.loads(manifest.read_text())
     if kind == "cut":
-        os.truncate(folder / "action.bin", 10)
+        os.truncate(folder / "rows.bin", 10)
     elif kind == "gone":
-        (folder / "reward.bin").unlink()
+        (folder / "rows.bin").unlink()
     elif kind == "index cut":
         os.truncate(folder / "episodes.safetensors", 10)
     elif kind == "index":
         index = {"length": torch.tensor([24]), "task": torch.tensor([0])}
         save_file(index, folder / "episodes.safetensors")
-    elif kind == "version":
-        manifest.write_text(json.dumps({**about, "version": 99}))
+    elif kind in ("1", "99"):
+        manifest.write_text(json.dumps({**about, "version": int(kind)}))
     elif kind == "dtype":
         about["entries"]["task"]["dtype"] = "load"
         manifest.write_text(json.dumps(about))
@@ -156,12 +157,13 @@ def damage(folder: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("cut", r"action\.bin must have 100 bytes, got 10 "),
-        ("gone", r"reward\.bin must have 100 bytes, got 0 "),
+        ("cut", r"rows\.bin must have 600 bytes, got 10 "),
+        ("gone", r"rows\.bin must have 600 bytes, got 0 "),
         ("index cut", r"undamaged episodes\.safetensors"),
         ("index", r"episodes\.safetensors must describe 25 rows, got 24"),
-        ("version", "version <= 1, got 'pwm_sdk.dataset' version 99"),
-        ("dtype", r"dtype of task\.bin must be one of"),
+        ("1", "version 2, got version 1 in .*: convert its chunks again"),
+        ("99", "version <= 2, got 'pwm_sdk.dataset' version 99"),
+        ("dtype", "dtype of task must be one of"),
         ("entry", "entries must be"),
     ],
 )
@@ -191,14 +193,11 @@ def test_gigabytes_are_sampled_in_little_memory(tmp_path: Path) -> None:
         name: {"dtype": TYPES.get(name, "float32"), "shape": list(shape)}
         for name, shape in ENTRIES.items()
     }
-    sizes = {"float32": 4, "int64": 8, "bool": 1}
-    for name, entry in entries.items():
-        with (tmp_path / f"{name}.bin").open("wb") as file:
-            width = sizes[entry["dtype"]] * torch.Size(entry["shape"]).numel()
-            file.truncate(width * episodes * length)
+    with (tmp_path / "rows.bin").open("wb") as file:
+        file.truncate(record_type(entries).itemsize * episodes * length)
     index = {"length": torch.full((episodes,), length), "task": torch.arange(episodes) % 80}
     save_file(index, tmp_path / "episodes.safetensors")
-    about = {"format": "pwm_sdk.dataset", "version": 1, "rows": episodes * length}
+    about = {"format": "pwm_sdk.dataset", "version": 2, "rows": episodes * length}
     (tmp_path / "manifest.json").write_text(json.dumps({**about, "entries": entries}))
     before = own_memory()
     replay = ReplayBuffer.from_dataset(tmp_path, range(80), 17, 128)

@@ -1,0 +1,132 @@
+"""A TorchRL storage of rows that stay on the disk, packed as records of one file."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torchrl.data.replay_buffers.storages import Storage
+
+__all__ = ["DiskStorage", "record_type", "to_records"]
+
+
+class DiskStorage(Storage):
+    """Rows that are read from a file whenever they are asked for, and never written.
+
+    Rows that follow one another, such as those of a window, are one read. Nothing stays in the
+    process's memory; the system may keep what was read as its cache of the file. Reads carry
+    their own position, so threads and forked processes can share a storage.
+
+    Args:
+        path: the file, records one behind the other.
+        record: what a record holds, as of `record_type`.
+        count: number of records.
+
+    Raises:
+        ValueError: If the file is missing or of another size.
+    """
+
+    def __init__(self, path: Path, record: np.dtype, count: int) -> None:
+        expected, size = count * record.itemsize, path.stat().st_size if path.exists() else 0
+        if size != expected or not size:
+            raise ValueError(f"{path.name} must have {expected} bytes, got {size} in {path.parent}")
+        super().__init__(count)
+        self.path, self.record = path, record
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        if hasattr(os, "posix_fadvise"):  # windows lie anywhere: reading ahead is of no use
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def gather(self, index: Tensor, names: Sequence[str]) -> TensorDict:
+        """Return some entries of the rows at `index` [..] int64, on any device, as TensorDict [..].
+
+        Raises:
+            IndexError: If a row is not in the file.
+            OSError: If the file has become shorter.
+        """
+        records = self._read(index.flatten().cpu())
+        found = {
+            name: torch.from_numpy(np.ascontiguousarray(records[name])).unflatten(0, index.shape)
+            for name in names
+        }
+        return TensorDict(found, batch_size=index.shape)
+
+    def between(self, begin: int, end: int) -> TensorDict:
+        """Return a copy of the rows from `begin` to before `end`."""
+        return self.gather(torch.arange(begin, end), list(self.record.names or ()))
+
+    def get(self, index: Any) -> TensorDict:
+        """Return the rows at `index` [B] int64."""
+        return self.gather(index, list(self.record.names or ()))
+
+    def _read(self, rows: Tensor) -> np.ndarray:
+        """Read records [N] at `rows` [N], run by run of rows that follow one another."""
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.max_size:
+            raise IndexError(f"index must be in [0, {self.max_size}), got {rows}")
+        records, size = np.empty(len(rows), self.record), self.record.itemsize
+        room = records.view(np.uint8).data
+        begins = torch.cat([torch.zeros(1).long(), (rows.diff() != 1).nonzero().flatten() + 1])
+        ends = torch.cat([begins[1:], torch.tensor([len(rows)])])
+        places = torch.stack([rows[begins[: len(rows)]], begins[: len(rows)], ends[: len(rows)]])
+        for first, begin, end in (places.T * size).tolist():
+            self._fill(room[begin:end], first)
+        return records
+
+    def _fill(self, room: memoryview, place: int) -> None:
+        """Read into `room` what stands from byte `place` on; one call rarely does not suffice."""
+        done = 0
+        while done < len(room):
+            count = os.preadv(self._file, [room[done:]], place + done)
+            if not count:
+                raise OSError(f"{self.path} must have {self.max_size} records, but ends before")
+            done += count
+
+    def set(self, cursor: Any, data: Any, *, set_cursor: bool = True) -> None:
+        """Refuse: the file is only read."""
+        raise NotImplementedError("rows on the disk are only read")
+
+    def __len__(self) -> int:
+        return self.max_size
+
+    def __reduce__(self) -> Any:
+        return DiskStorage, (
+            self.path,
+            self.record,
+            self.max_size,
+        )  # another process opens the file itself
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: the rows are on the disk."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load nothing."""
+
+    def _empty(self) -> None:
+        """Forget nothing."""
+
+
+def record_type(entries: Mapping[str, Mapping[str, Any]]) -> np.dtype:
+    """Return the layout of records as NumPy lays out a C struct, the widest entries first.
+
+    Args:
+        entries: dtype (`"float32"`, ...) and shape of each entry of a row, by name.
+    """
+    fields = [(name, np.dtype(entry["dtype"]), entry["shape"]) for name, entry in entries.items()]
+    fields.sort(key=lambda field: (-field[1].itemsize, field[0]))
+    return np.dtype([(name, dtype, tuple(shape)) for name, dtype, shape in fields], align=True)
+
+
+def to_records(rows: TensorDict, record: np.dtype) -> np.ndarray:
+    """Pack rows [N] on the CPU as records [N]."""
+    records = np.zeros(len(rows), record)
+    for name in record.names or ():
+        records[name] = rows.get(name).numpy()
+    return records
