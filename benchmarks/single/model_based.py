@@ -187,6 +187,7 @@ def _world_model(job: Job, preset: Preset) -> tuple[WorldModel, torch.optim.Opti
         encoder_hidden=(preset.hidden,),
         num_bins=0,
         activation="silu",
+        simnorm_size=0,
         standardize=True,
         episodic=job.task.terminates,
     )
