@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 131072  # longer, and the buffers fall out of the cache; shorter, and calls cost more
+SMALL = 8192  # up to here, one slow kernel is faster than many fast ones
 
 
 def mish(x: Tensor) -> Tensor:
@@ -17,8 +18,9 @@ def mish(x: Tensor) -> Tensor:
     .. math:: x \tanh(\ln(1 + e^x)) = x u / (2 - u), \quad u = \sigma(x) (2 - \sigma(x))
 
     Equal to `torch.nn.functional.mish` up to rounding, which it is on a GPU, where that is one
-    kernel. On a CPU, in float32, the slope is computed on the way forward, so that the way back is
-    one product. Compiled, in other dtypes or under `torch.func` it is the formula alone.
+    kernel, and for a few numbers. For many on a CPU, in float32, the slope is computed on the way
+    forward, so that the way back is one product. Compiled, in other dtypes or under `torch.func` it
+    is the formula alone.
 
     Args:
         x: `[..]`.
@@ -32,6 +34,8 @@ def mish(x: Tensor) -> Tensor:
         sigmoid = x.sigmoid()
         double = sigmoid * (2.0 - sigmoid)
         return x * (double / (2.0 - double))
+    if x.numel() <= SMALL:
+        return F.mish(x)
     if not (x.requires_grad and torch.is_grad_enabled()):
         return _forward(x, slope=False)[0]
     result: Any = _Mish.apply(x)
