@@ -68,14 +68,16 @@ class DiskStorage(Storage):
 
     def _read(self, rows: Tensor) -> np.ndarray:
         """Read records [N] at `rows` [N], run by run of rows that follow one another."""
-        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.max_size:
-            raise IndexError(f"index must be in [0, {self.max_size}), got {rows}")
         records, size = np.empty(len(rows), self.record), self.record.itemsize
+        if not len(rows):
+            return records
+        if not 0 <= int(rows.min()) <= int(rows.max()) < self.max_size:
+            raise IndexError(f"index must be in [0, {self.max_size}), got {rows}")
         room = records.view(np.uint8).data
-        begins = torch.cat([torch.zeros(1).long(), (rows.diff() != 1).nonzero().flatten() + 1])
+        begins = torch.cat([torch.tensor([0]), (rows.diff() != 1).nonzero().flatten() + 1])
         ends = torch.cat([begins[1:], torch.tensor([len(rows)])])
-        places = torch.stack([rows[begins[: len(rows)]], begins[: len(rows)], ends[: len(rows)]])
-        for first, begin, end in (places.T * size).tolist():
+        runs = torch.stack([rows[begins], begins, ends], dim=1) * size
+        for first, begin, end in runs.tolist():
             self._fill(room[begin:end], first)
         return records
 
