@@ -59,15 +59,15 @@ STUDIES: dict[str, dict[str, Callable[[Preset], Preset]]] = {
         "no-decay": _rounds(decay_share=0.0),
         "no-average": lambda preset: replace(_pwm(average_tau=None)(preset), select_episodes=0),
     },
-    # The recipe has SiLU and LayerNorm; the published program has Mish, LayerNorm and SimNorm.
+    # The recipe has SiLU, LayerNorm and SimNorm; the published program has Mish for SiLU.
     "regularization": {
         "recipe": lambda preset: preset,
         "mish": _model(activation="mish"),
         "relu": _model(activation="relu"),
-        "simnorm": _model(simnorm_size=8),
-        "mish, simnorm": _model(activation="mish", simnorm_size=8),
-        "relu, simnorm": _model(activation="relu", simnorm_size=8),
-        "spectral-norm": _model(spectral_norm=True),
+        "no-simnorm": _model(simnorm_size=0),
+        "mish, no-simnorm": _model(activation="mish", simnorm_size=0),
+        "relu, no-simnorm": _model(activation="relu", simnorm_size=0),
+        "spectral-norm": _model(simnorm_size=0, spectral_norm=True),
         "batch-x0.25": _batch(0.25),
         "batch-x0.5": _batch(0.5),
         "batch-x2": _batch(2.0),

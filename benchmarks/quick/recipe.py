@@ -228,8 +228,7 @@ def build(
 def make_model(preset: Preset, device: str = "cpu") -> tuple[WorldModel, torch.optim.Optimizer]:
     sizes = [task.action_dim for task in MT80]
     width = (preset.hidden, preset.hidden)
-    # Without SimNorm it takes fewer updates to the same returns (docs/experiments.md).
-    options: dict[str, Any] = {"activation": "silu", "simnorm_size": 0} | preset.world_model
+    options: dict[str, Any] = {"activation": "silu"} | preset.world_model
     model = WorldModel(
         MT80.observation_dim,
         MT80.action_dim,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from single.jobs import Job
 
 STARTS = 32  # imagined starts per update of PWM
+UPDATES = 100  # and its updates per round: one task has the round's new data to itself
 SEED_STEPS = 1_000  # random steps before TD-MPC2 and DreamerV3 learn
 EVERY = 4  # steps per update of DreamerV3: each step is replayed 16 * 16 / 4 = 64 times
 DREAMER: dict[str, Any] = {"belief": 128, "categoricals": 8, "classes": 8}  # half of the defaults
@@ -168,7 +169,7 @@ def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
         optimizer,
         [Learner(agent, [0], starts=STARTS)],
         replay,
-        preset.rounds_config,
+        preset.rounds_config if job.tiny else replace(preset.rounds_config, updates=UPDATES),
         reward_scale=[job.task.reward_scale or 1.0],
         lengths=[plan.length],
         episodes=[plan.episodes],
@@ -187,7 +188,6 @@ def _world_model(job: Job, preset: Preset) -> tuple[WorldModel, torch.optim.Opti
         encoder_hidden=(preset.hidden,),
         num_bins=0,
         activation="silu",
-        simnorm_size=0,
         standardize=True,
         episodic=job.task.terminates,
     )

@@ -62,10 +62,9 @@ def test_variants_of_the_world_model_reach_it() -> None:
     }
     assert type(built["recipe"].dynamics[0].act) is nn.SiLU
     assert type(built["mish"].dynamics[0].act).__name__ == "Mish"
-    assert type(built["recipe"].dynamics[-1].act) is nn.Identity
-    assert type(built["simnorm"].dynamics[-1].act).__name__ == "SimNorm"
-    assert type(built["relu, simnorm"].dynamics[-1].act).__name__ == "SimNorm"
-    assert type(built["relu, simnorm"].encoder[0].act) is nn.ReLU
+    assert type(built["recipe"].dynamics[-1].act).__name__ == "SimNorm"
+    assert type(built["relu, no-simnorm"].dynamics[-1].act) is nn.Identity
+    assert type(built["relu, no-simnorm"].encoder[0].act) is nn.ReLU
     weight = built["spectral-norm"].dynamics[-1].weight
     assert float(torch.linalg.matrix_norm(weight.detach(), 2)) == pytest.approx(1.0, rel=0.05)
     walker = MT80["walker-stand"]
