@@ -57,7 +57,6 @@ class DatasetWriter:
         if (self.path / MANIFEST).exists():
             raise ValueError(f"out must be a folder without data, got {str(path)!r}")
         self.path.mkdir(parents=True, exist_ok=True)
-        self._file = (self.path / _ROWS).open("wb")
         self._layout: dict[str, dict[str, Any]] = {}
         self._lengths: list[Tensor] = []
         self._tasks: list[Tensor] = []
@@ -87,6 +86,7 @@ class DatasetWriter:
         self._tasks.append(rows[TASK][length.cumsum(0) - length])
 
     def __enter__(self) -> Self:
+        self._file = (self.path / _ROWS).open("wb")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:

@@ -82,13 +82,14 @@ class DiskStorage(Storage):
         return records
 
     def _fill(self, room: memoryview, place: int) -> None:
-        """Read into `room` what stands from byte `place` on; one call rarely does not suffice."""
+        """Read into `room` what stands from byte `place` on, as a rule in one call."""
         done = 0
         while done < len(room):
-            count = os.preadv(self._file, [room[done:]], place + done)
-            if not count:
+            found = os.pread(self._file, len(room) - done, place + done)
+            if not found:
                 raise OSError(f"{self.path} must have {self.max_size} records, but ends before")
-            done += count
+            room[done : done + len(found)] = found
+            done += len(found)
 
     def set(self, cursor: Any, data: Any, *, set_cursor: bool = True) -> None:
         """Refuse: the file is only read."""
@@ -97,12 +98,8 @@ class DiskStorage(Storage):
     def __len__(self) -> int:
         return self.max_size
 
-    def __reduce__(self) -> Any:
-        return DiskStorage, (
-            self.path,
-            self.record,
-            self.max_size,
-        )  # another process opens the file itself
+    def __reduce__(self) -> Any:  # another process opens the file itself
+        return DiskStorage, (self.path, self.record, self.max_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the rows are on the disk."""

@@ -60,10 +60,9 @@ def test_rows_come_back_in_any_order(tmp_path: Path, index: list) -> None:
 
 
 def test_a_run_of_rows_is_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage, places = stored(tmp_path), []
-    read = os.preadv
+    storage, places, read = stored(tmp_path), [], os.pread
     monkeypatch.setattr(
-        os, "preadv", lambda file, rooms, place: places.append(place) or read(file, rooms, place)
+        os, "pread", lambda file, size, place: places.append(place) or read(file, size, place)
     )
     storage.gather(torch.tensor([[2, 3, 4], [7, 8, 9], [0, 1, 2]]), ["task"])
     assert places == [2 * 24, 7 * 24, 0]
@@ -72,8 +71,8 @@ def test_a_run_of_rows_is_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_read_that_stops_half_way_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage, read = stored(tmp_path), os.preadv
-    monkeypatch.setattr(os, "preadv", lambda file, rooms, place: read(file, [rooms[0][:7]], place))
+    storage, read = stored(tmp_path), os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, place: read(file, min(size, 7), place))
     assert same(storage.between(2, 9), rows(10)[2:9])
 
 
