@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from single.jobs import Job
 
 STARTS = 32  # imagined starts per update of PWM
-UPDATES = 100  # and its updates per round: one task has the round's new data to itself
 SEED_STEPS = 1_000  # random steps before TD-MPC2 and DreamerV3 learn
 EVERY = 4  # steps per update of DreamerV3: each step is replayed 16 * 16 / 4 = 64 times
 DREAMER: dict[str, Any] = {"belief": 128, "categoricals": 8, "classes": 8}  # half of the defaults
@@ -169,7 +168,7 @@ def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
         optimizer,
         [Learner(agent, [0], starts=STARTS)],
         replay,
-        preset.rounds_config if job.tiny else replace(preset.rounds_config, updates=UPDATES),
+        preset.rounds_config,
         reward_scale=[job.task.reward_scale or 1.0],
         lengths=[plan.length],
         episodes=[plan.episodes],
