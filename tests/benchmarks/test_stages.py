@@ -1,4 +1,4 @@
-"""A seed's stages: an interrupted run goes on, a budget ends one."""
+"""A seed's stages: each suite has its own model, an interrupted run goes on, a budget ends one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from files import keep_config
-from quick.recipe import PRESETS, chosen_tasks, split_tasks
+from quick.recipe import PRESETS, build, chosen_tasks, split_tasks
 from quick.stages import SeedRun
 
 TINY = replace(PRESETS["smoke"], tasks=("cartpole-swingup",), save_every=1, readings=0, rounds=3)
@@ -91,3 +91,21 @@ def test_a_shared_model_takes_one_process_where_cores_are_few() -> None:
     preset = replace(PRESETS["quick"], models="shared")
     assert [len(tasks) for tasks in split_tasks(preset, 1)] == [8]
     assert [len(tasks) for tasks in split_tasks(preset, 2)] == [5, 3]
+
+
+@pytest.mark.parametrize(
+    ("models", "cores", "part", "updates", "last"),
+    [
+        ("suite", 2, 0, 6, "Identity"),
+        ("suite", 2, 1, 10, "SimNorm"),
+        ("shared", 2, 0, 10, "SimNorm"),
+        ("shared", 1, 0, 10, "SimNorm"),
+    ],
+)
+def test_suites_have_their_own_models_and_updates(
+    models: Any, cores: int, part: int, updates: int, last: str
+) -> None:
+    preset = replace(PRESETS["smoke"], models=models)
+    loop = build(preset, seed=0, cores=cores, part=part)
+    assert loop.config.updates == updates
+    assert type(loop.model.dynamics[-1].act).__name__ == last
