@@ -43,7 +43,7 @@ TASKS = {
 }
 METHODS = ("pwm", "shac", "tdmpc2", "sac", "ppo", "dreamerv3", "random")
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"minutes": 1.5, "readings": 6},
+    "quick": {"minutes": 1.25, "readings": 5, "reading_episodes": 2, "final_episodes": 6},
     "comparison": {"minutes": 1.0, "readings": 5, "reading_episodes": 2, "final_episodes": 6},
     "paper": {"steps": 1_000_000, "readings": 20},
     "smoke": {
@@ -64,7 +64,7 @@ class Arguments:
     """
 
     preset: Literal["quick", "comparison", "paper", "smoke"] = "quick"
-    """Budget of a job. quick: 90 seconds on 2 tasks. comparison: a minute on 4 tasks of 1 to 159
+    """Budget of a job. quick: 75 seconds on 2 tasks. comparison: a minute on 4 tasks of 1 to 159
     actions. paper: a million steps on 5 tasks. smoke: a few hundred steps on a task."""
     methods: tuple[str, ...] = METHODS
     """Which methods, by name."""
