@@ -57,7 +57,6 @@ DMCONTROL = TaskPlan(gamma=0.99, rows=48, length=250, episodes=2, seed_episodes=
 WALKER = TaskPlan(gamma=0.97, rows=72, length=50, episodes=10, seed_episodes=50)
 CHEETAH = TaskPlan(gamma=0.97, rows=48, length=250, episodes=2, seed_episodes=10)
 
-
 # The mean of all lambda-returns, a penalty on saturation, a slower actor and a target critic keep
 # the policies of falling bodies from freezing early (docs/experiments.md).
 QUICK_PWM = PWMConfig(

@@ -93,7 +93,7 @@ class DiskStorage(Storage):
 
     def set(self, cursor: Any, data: Any, *, set_cursor: bool = True) -> None:
         """Refuse: the file is only read."""
-        raise NotImplementedError("rows on the disk are only read")
+        raise RuntimeError("rows on the disk are only read, got rows to write")
 
     def __len__(self) -> int:
         return self.max_size

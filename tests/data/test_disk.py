@@ -91,7 +91,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     for row in (-1, 10):
         with pytest.raises(IndexError, match=r"index must be in \[0, 10\)"):
             storage.get(torch.tensor([row]))
-    with pytest.raises(NotImplementedError, match="only read"):
+    with pytest.raises(RuntimeError, match="only read"):
         storage.set(0, rows(1))
     with pytest.raises(ValueError, match=r"rows\.bin must have 264 bytes, got 240 in"):
         DiskStorage(tmp_path / "rows.bin", record_type(ENTRIES), 11)
