@@ -36,7 +36,7 @@ class Arguments:
     preset: Literal["quick", "smoke", "published", "published-pretrain"] = "quick"
     """What to run.
 
-    quick: eight real tasks from no data, about ten minutes a seed on two cores. smoke:
+    quick: eight real tasks from no data, under a quarter of an hour a seed on two cores. smoke:
     the same, tiny. published: the paper's policies from its data and world model.
     published-pretrain: the world model as well, from the data.
     """

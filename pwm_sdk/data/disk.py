@@ -60,7 +60,7 @@ class DiskStorage(Storage):
 
     def between(self, begin: int, end: int) -> TensorDict:
         """Return a copy of the rows from `begin` to before `end`."""
-        return self.gather(torch.arange(begin, end), list(self.record.names or ()))
+        return self.get(torch.arange(begin, end))
 
     def get(self, index: Any) -> TensorDict:
         """Return the rows at `index` [B] int64."""
