@@ -32,7 +32,7 @@ INTERNAL = {
     "data": {"generators", "keys", "checkpoints"},
     "envs": {"keys", "protocols", "tasks", "simulators"},
     "simulators": {"functional", "keys", "protocols"},  # functional: shapes of rewards
-    "testing": {"keys", "protocols", "models"},
+    "testing": {"functional", "keys", "protocols", "models"},
     "diagnostics": {"functional", "keys", "protocols", "rollout"},
     # functional: for metrics such as the share of saturated actions
     "algorithms": {
