@@ -195,7 +195,11 @@ def published_table(path: Path = PUBLISHED) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     notes = [f"- {f['variant']}, {f['task']} (`{f['source']}`): {f['note']}." for f in figures
              if f["note"]]  # fmt: skip
-    return "\n".join([*lines, "\nDoubts, marked with *:\n", *notes]) + "\n"
+    inferred = (
+        "\nThe published recipe has Mish, ours SiLU. Most files of relu and mish name the "
+        "activation only; that they are without SimNorm is inferred."
+    )
+    return "\n".join([*lines, inferred, "\nDoubts, marked with *:\n", *notes]) + "\n"
 
 
 def _published_cell(figure: Mapping[str, str]) -> str:

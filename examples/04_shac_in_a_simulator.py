@@ -20,11 +20,12 @@ from pwm_sdk import (
 )
 
 SETTINGS = {
-    "cartpole-swingup": {"horizon": 32, "actor_lr": 2e-3, "critic_lr": 2e-3},
-    "hopper-forward": {"horizon": 16, "actor_lr": 1e-3, "critic_lr": 1e-3, "cotangent_clip": 10.0},
-    "mass-spring": {"horizon": 16, "cotangent_clip": 10.0},
-    "soft-body": {"horizon": 16, "actor_lr": 2e-3, "critic_lr": 2e-3, "cotangent_clip": 10.0},
-}
+    "hopper-forward": {"environments": 16, "horizon": 16, "actor_lr": 1e-3, "critic_lr": 1e-3,
+                       "actor_lam": 0.5, "cotangent_clip": 50.0},
+    "mass-spring": {"horizon": 16, "actor_lr": 8e-3, "actor_lam": 0.9, "saturation": 0.1,
+                    "cotangent_clip": 300.0},
+    "soft-body": {"horizon": 16, "cotangent_clip": 10.0},
+}  # fmt: skip
 task = sys.argv[1] if len(sys.argv) > 1 else "cartpole-swingup"
 budget = float(sys.argv[2]) if len(sys.argv) > 2 else 4.0
 seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
@@ -35,11 +36,12 @@ simulator = make_simulator(task, threads=1)
 if hasattr(simulator, "bridge"):
     simulator.bridge.centred = False  # half the cost, enough for learning
 size, hidden = simulator.observation_dim, (64, 64) if simulator.action_dim < 100 else (128, 128)
+std, min_std = (0.1, 0.03) if task == "mass-spring" else (0.5, 0.1)  # many muscles: little noise
 actor = FirstOrderActor(
-    size, simulator.action_dim, hidden, activation="elu", std=0.5, min_std=0.1, output_gain=0.1
+    size, simulator.action_dim, hidden, activation="elu", std=std, min_std=min_std, output_gain=0.1
 )
 critic = Critic(size, hidden, ensemble=1, activation="elu", scale=10.0)
-config = SHACConfig(environments=32, critic_epochs=4, **SETTINGS.get(task, {}))
+config = SHACConfig(**{"environments": 32, "critic_epochs": 4, **SETTINGS.get(task, {})})
 normalizer, generator = RunningMeanStd((size,)), torch.Generator().manual_seed(seed)
 shac = SHAC(simulator, actor, critic, config, normalizer=normalizer, generator=generator)
 

@@ -77,6 +77,7 @@ def test_published_figures_are_labelled_and_their_doubts_told() -> None:
     assert text.startswith("Published by PWM's authors, not measured here")
     row = next(line for line in text.splitlines() if line.startswith("| spectral-norm"))
     assert row.split(" | ")[1:] == ["5793 +- 469 (3)", "-", "-", "- |"]
+    assert "without SimNorm is inferred" in text
     assert "5535 +- 882 (5)*" in text and "suspect" in text.split("Doubts")[1]
     with PUBLISHED.open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 18
