@@ -46,7 +46,7 @@ class Arguments:
     observations: tuple[int, ...] = (1, 16, 128)
     """Observations that actions are chosen for at once."""
     rows: tuple[int, ...] = (200_000, 2_000_000, 20_000_000)
-    """Rows of the datasets to sample from; they take 32 bytes each in the temporary folder."""
+    """Rows of the datasets to sample from; they take 190 bytes each in the temporary folder."""
     rounds: int = 5
     """Readings of each variant, interleaved; the tables have medians and quartiles."""
     limit: float = 5.0

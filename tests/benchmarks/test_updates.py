@@ -91,7 +91,8 @@ def test_datasets_are_as_long_as_they_should_be_and_leave_nothing(tmp_path: Path
     replay = sampling.dataset(tmp_path / "small", smallest=1000, count=5000)
     assert len(replay) == 5010  # five times two episodes
     assert replay.sample().shape == (512,)
-    assert sampling.starts(replay).shape == (1, 512)
+    starts = replay.starts(sampling.TASK.index, sampling.BATCH, seeds=0)
+    assert starts.sample()["observation"].shape == (512, sampling.TASK.observation_dim)
     assert [file.name for file in (tmp_path / "small").iterdir()] == ["rows"]
 
 
