@@ -89,7 +89,7 @@ def test_operations_and_losses_of_an_update() -> None:
 
 def test_datasets_are_as_long_as_they_should_be_and_leave_nothing(tmp_path: Path) -> None:
     replay = sampling.dataset(tmp_path / "small", smallest=1000, count=5000)
-    assert len(replay) == 5010  # five times two episodes
+    assert len(replay) == 5050  # five times ten episodes
     assert replay.sample().shape == (512,)
     starts = replay.starts(sampling.TASK.index, sampling.BATCH, seeds=0)
     assert starts.sample()["observation"].shape == (512, sampling.TASK.observation_dim)
