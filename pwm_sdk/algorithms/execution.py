@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -58,15 +58,15 @@ class Execution:
             return contextlib.nullcontext()
         return torch.autocast(device.type, dtype=torch.bfloat16)
 
-    def captures(self, device: torch.device) -> bool:
-        """Tell whether graphs are wanted and possible; warn if they are wanted only."""
-        possible = device.type == "cuda"
-        if self.cuda_graphs and not possible:
-            warnings.warn(
-                f"cuda_graphs=True needs a GPU, got parameters on {device.type}: running without",
-                stacklevel=3,
-            )
-        return self.cuda_graphs and possible
+    def on(self, device: torch.device) -> Execution:
+        """Return what of it is possible on `device`; warn if graphs are wanted and are not."""
+        if not self.cuda_graphs or device.type == "cuda":
+            return self
+        warnings.warn(
+            f"cuda_graphs=True needs a GPU, got parameters on {device.type}: running without",
+            stacklevel=3,
+        )
+        return replace(self, cuda_graphs=False)
 
 
 class Captured:

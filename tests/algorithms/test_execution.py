@@ -87,7 +87,7 @@ def test_every_variant_is_the_eager_update(
     monkeypatch, execution: Execution, population: int | None, tolerance: float
 ) -> None:
     # Without a GPU a captured pass is the pass itself, behind the same door.
-    monkeypatch.setattr(Execution, "captures", lambda self, device: self.cuda_graphs)
+    monkeypatch.setattr(Execution, "on", lambda self, device: self)
     monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
     expected = outcome(assemble(population))
     actual = outcome(assemble(population, execution))
@@ -143,7 +143,7 @@ def test_what_is_not_finite_is_not_stepped_and_told_later(published: bool) -> No
 
 def test_the_numbers_of_a_captured_step_keep_their_place(monkeypatch) -> None:
     """A graph replays addresses: rates, flags and the scale must be written, not replaced."""
-    monkeypatch.setattr(Execution, "captures", lambda self, device: self.cuda_graphs)
+    monkeypatch.setattr(Execution, "on", lambda self, device: self)
     monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
     pwm = assemble(None, Execution(cuda_graphs=True, check_every=1000), PWMConfig.published())
     pwm.update(starts(None))
@@ -167,7 +167,7 @@ def test_a_state_moves_between_executions(monkeypatch) -> None:
     eager.update(starts(None))
     eager.set_learning_rates(0.5)
     with monkeypatch.context() as patch:
-        patch.setattr(Execution, "captures", lambda self, device: self.cuda_graphs)
+        patch.setattr(Execution, "on", lambda self, device: self)
         patch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
         other = assemble(None, Execution(cuda_graphs=True))
         other.load_state_dict(copy.deepcopy(eager.state_dict()))
