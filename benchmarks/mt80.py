@@ -74,8 +74,8 @@ class Arguments:
     """Published presets: updates of each policy."""
     batch_size: int = 512
     """Published presets: imagined starts of each update."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Published presets: of the matrix products in updates of policies.
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Published presets: of the matrix products in updates of policies; tf32 needs a GPU.
 
     A run that is continued must keep it: it is among the settings in config.json.
     """

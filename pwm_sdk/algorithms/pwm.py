@@ -146,7 +146,7 @@ class PWM:
             raise ValueError("batch must hold actions for a behaviour guard, got none")
         if hasattr(self.actor, "clamp_std_"):
             self.actor.clamp_std_()
-        with frozen(self.model, self.critic):
+        with self.execution.tf32(self.device), frozen(self.model, self.critic):
             with torch.no_grad(), self.execution.products(self.device):
                 latent = full(self.model.encode(observation, task))
             noise = self.rollout.draw_noise(latent) if self.execution.cuda_graphs else None
