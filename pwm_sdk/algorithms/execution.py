@@ -30,7 +30,7 @@ class Execution:
             host; one graph per shape of batch. Without a GPU: one warning, and no graphs.
         check_every: updates between two readings of whether losses and gradients were finite; a
             step that is not finite is never taken. None: 1 on a CPU, 100 where a reading waits for
-            the device.
+            the device. Captured graphs are never read inside, with 1 behind each update.
 
     Raises:
         ValueError: for another precision, or a `check_every` below 1.

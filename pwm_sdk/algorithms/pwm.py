@@ -106,7 +106,8 @@ class PWM:
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
         self.generator, self.updates = generator, 0
-        self.finite = FiniteWatch(WATCHED, execution.reads_every(device), device)
+        every, captured = execution.reads_every(device), execution.cuda_graphs
+        self.finite = FiniteWatch(WATCHED, every, device, captured=captured)
         self.fit_critic = CriticFit(
             critic,
             self.critic_optimizer,

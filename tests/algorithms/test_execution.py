@@ -183,6 +183,26 @@ def test_an_update_does_not_wait_for_its_device(monkeypatch, config: PWMConfig) 
             float(metrics["value_loss"])
 
 
+def test_nothing_is_read_inside_of_a_graph_even_if_every_update_is(monkeypatch) -> None:
+    def captured(function):
+        def run(*arguments):
+            with NoWaiting():
+                return function(*arguments)
+
+        return run
+
+    monkeypatch.setattr(Execution, "on", lambda self, device: self)
+    monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", captured)
+    pwm, bad = assemble(None, Execution(cuda_graphs=True, check_every=1)), starts(None)
+    before = copy.deepcopy(pwm.actor.state_dict())
+    bad["observation"][:] = torch.nan
+    with pytest.raises(ValueError, match=r"imagined returns and the actor's .* must be finite"):
+        pwm.update(bad)  # told by the update itself
+    torch.testing.assert_close(pwm.actor.state_dict(), before)
+    pwm.update(starts(None))
+    assert not torch.equal(pwm.actor.net.head.weight, before["net.head.weight"])
+
+
 @pytest.mark.parametrize("published", [False, True])
 def test_what_is_not_finite_is_not_stepped_and_told_later(published: bool) -> None:
     config = PWMConfig.published(horizon=3) if published else CONFIG
