@@ -10,6 +10,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from pwm_sdk.algorithms.execution import Captured, Execution
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
@@ -76,6 +77,8 @@ def difference(actual: Tensor, expected: Tensor) -> float:
         (Execution(check_every=2), 2, 1e-6),
         (Execution(cuda_graphs=True), None, 1e-6),
         (Execution(cuda_graphs=True), 2, 1e-6),
+        (Execution(precision="tf32"), None, 0.0),  # of which a CPU has nothing
+        (Execution(precision="tf32"), 2, 0.0),
         (Execution(precision="bf16"), None, 0.05),
         (Execution(precision="bf16"), 2, 0.05),
         pytest.param(Execution(compile=True), 2, 1e-5, marks=pytest.mark.slow),
@@ -87,7 +90,7 @@ def test_every_variant_is_the_eager_update(
     monkeypatch, execution: Execution, population: int | None, tolerance: float
 ) -> None:
     # Without a GPU a captured pass is the pass itself, behind the same door.
-    monkeypatch.setattr(Execution, "captures", lambda self, device: self.cuda_graphs)
+    monkeypatch.setattr(Execution, "on", lambda self, device: self)
     monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
     expected = outcome(assemble(population))
     actual = outcome(assemble(population, execution))
@@ -95,6 +98,61 @@ def test_every_variant_is_the_eager_update(
     wrong = {name: difference(actual[name], expected[name]) for name in expected}
 
     assert {name: error for name, error in wrong.items() if not error <= tolerance} == {}
+
+
+class Products(TorchDispatchMode):
+    """Notes whether tf32 was allowed at each product of matrices, forward and backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowed: list[bool] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function._overloadpacket in flop_registry:
+            self.allowed.append(torch.backends.cuda.matmul.allow_tf32)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_tf32_is_allowed_for_the_products_of_an_update_and_no_others(
+    monkeypatch, precision: str
+) -> None:
+    scope = Execution.tf32  # a GPU's setting can be made without one
+    monkeypatch.setattr(Execution, "tf32", lambda self, _: scope(self, torch.device("cuda")))
+    pwm = assemble(None, Execution(precision=precision))
+    with Products() as products:
+        pwm.update(starts(None))
+    assert len(products.allowed) > 50
+    assert set(products.allowed) == {precision == "tf32"}
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_the_setting_of_tf32_is_put_back() -> None:
+    gpu, execution = torch.device("cuda"), Execution(precision="tf32")
+
+    def settings() -> tuple[str, str, bool]:
+        products = torch.backends.cuda.matmul
+        precise = torch.get_float32_matmul_precision()
+        return precise, products.fp32_precision, products.allow_tf32
+
+    before = settings()
+    assert not before[2]
+    with pytest.raises(KeyError), execution.tf32(gpu):
+        assert settings() == ("high", "tf32", True)
+        with execution.tf32(gpu):  # inside of itself it changes nothing
+            pass
+        assert settings() == ("high", "tf32", True)
+        raise KeyError
+    assert settings() == before
+    with execution.tf32(torch.device("cpu")), Execution().tf32(gpu):
+        assert settings() == before
+    try:
+        torch.set_float32_matmul_precision("medium")  # what a user set stays
+        with execution.tf32(gpu):
+            assert settings() == ("medium", "tf32", True)
+        assert settings() == ("medium", "tf32", True)
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 class NoWaiting(TorchDispatchMode):
@@ -125,6 +183,26 @@ def test_an_update_does_not_wait_for_its_device(monkeypatch, config: PWMConfig) 
             float(metrics["value_loss"])
 
 
+def test_nothing_is_read_inside_of_a_graph_even_if_every_update_is(monkeypatch) -> None:
+    def captured(function):
+        def run(*arguments):
+            with NoWaiting():
+                return function(*arguments)
+
+        return run
+
+    monkeypatch.setattr(Execution, "on", lambda self, device: self)
+    monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", captured)
+    pwm, bad = assemble(None, Execution(cuda_graphs=True, check_every=1)), starts(None)
+    before = copy.deepcopy(pwm.actor.state_dict())
+    bad["observation"][:] = torch.nan
+    with pytest.raises(ValueError, match=r"imagined returns and the actor's .* must be finite"):
+        pwm.update(bad)  # told by the update itself
+    torch.testing.assert_close(pwm.actor.state_dict(), before)
+    pwm.update(starts(None))
+    assert not torch.equal(pwm.actor.net.head.weight, before["net.head.weight"])
+
+
 @pytest.mark.parametrize("published", [False, True])
 def test_what_is_not_finite_is_not_stepped_and_told_later(published: bool) -> None:
     config = PWMConfig.published(horizon=3) if published else CONFIG
@@ -143,7 +221,7 @@ def test_what_is_not_finite_is_not_stepped_and_told_later(published: bool) -> No
 
 def test_the_numbers_of_a_captured_step_keep_their_place(monkeypatch) -> None:
     """A graph replays addresses: rates, flags and the scale must be written, not replaced."""
-    monkeypatch.setattr(Execution, "captures", lambda self, device: self.cuda_graphs)
+    monkeypatch.setattr(Execution, "on", lambda self, device: self)
     monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
     pwm = assemble(None, Execution(cuda_graphs=True, check_every=1000), PWMConfig.published())
     pwm.update(starts(None))
@@ -167,7 +245,7 @@ def test_a_state_moves_between_executions(monkeypatch) -> None:
     eager.update(starts(None))
     eager.set_learning_rates(0.5)
     with monkeypatch.context() as patch:
-        patch.setattr(Execution, "captures", lambda self, device: self.cuda_graphs)
+        patch.setattr(Execution, "on", lambda self, device: self)
         patch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
         other = assemble(None, Execution(cuda_graphs=True))
         other.load_state_dict(copy.deepcopy(eager.state_dict()))
