@@ -89,32 +89,39 @@ class FiniteWatch:
 
     Args:
         names: of what is watched.
-        every: 1: `note` reads at once and raises. Larger: nothing waits for the device until
-            `read` is called, once in so many updates.
+        every: updates between two calls of `read`. 1: `note` reads at once and raises.
         device: of the numbers.
+        captured: `note` leaves all reading to `read`, as in a CUDA graph nothing may wait for the
+            device.
 
     Raises:
         ValueError: for `every` below 1.
     """
 
     def __init__(
-        self, names: Sequence[str], every: int = 1, device: torch.device | str = "cpu"
+        self,
+        names: Sequence[str],
+        every: int = 1,
+        device: torch.device | str = "cpu",
+        *,
+        captured: bool = False,
     ) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
         self.names, self.every = list(names), every
+        self._at_once = every == 1 and not captured
         self._seen = torch.zeros(len(self.names), device=device)
 
     @torch.no_grad()
     def note(self, name: str, *values: Tensor) -> Tensor | None:
-        """Take in tensors; returns None, or with `every > 1` a scalar 1 where they are not finite.
+        """Take in tensors; returns a scalar 1 where they are not finite, or None if it reads.
 
         Raises:
-            ValueError: with `every = 1`, if a number is NaN or infinite.
+            ValueError: where it reads at once, if a number is NaN or infinite.
         """
         total: Any = sum(v.detach() if v.dim() == 0 else v.detach().sum() for v in values)
         probe = 0.0 * total
-        if self.every == 1:
+        if self._at_once:
             if bool(probe.isnan()):
                 raise ValueError(f"{name} must be finite, got NaN or infinity")
             return None

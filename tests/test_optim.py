@@ -227,6 +227,14 @@ def test_a_watch_of_every_number_reads_at_once() -> None:
         optimize(weight.sum(), optimizer, watch=FiniteWatch(["loss"], every=2))
 
 
+def test_a_captured_watch_of_every_number_leaves_reading_to_the_caller() -> None:
+    watch = FiniteWatch(["loss"], captured=True)
+    assert float(watch.note("loss", torch.ones(3))) == 0.0
+    assert float(watch.note("loss", torch.tensor(math.inf))) == 1.0
+    with pytest.raises(ValueError, match="loss must be finite"):
+        watch.read()
+
+
 def test_buffers_are_kept_unless_all_is_well() -> None:
     module = nn.BatchNorm1d(1)
     for bad, expected in ((torch.ones(()), 0.0), (torch.zeros(()), 5.0), (None, 5.0)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pwm_sdk import (
     MT30,
     MT80,
     Critic,
+    Execution,
     FirstOrderActor,
     Population,
     Prefetcher,
@@ -88,6 +89,7 @@ class Place:
         device: of the networks.
         threads: of torch in this process; None: as many as there are.
         workers: processes of this one's evaluations; 0: none besides.
+        execution: how updates are run.
     """
 
     folder: Path
@@ -96,6 +98,7 @@ class Place:
     device: str
     threads: int | None
     workers: int = 0
+    execution: Execution = field(default_factory=Execution)
 
     def file(self, policy: Policy, name: str) -> Path:
         """Return the path of one of a policy's files."""
@@ -107,7 +110,12 @@ def load_model(path: Path, tasks: TaskSet) -> WorldModel:
     return WorldModel.from_checkpoint(path, tasks=tasks)
 
 
-def make_learners(model: WorldModel, policies: Sequence[Policy], device: str = "cpu") -> Population:
+def make_learners(
+    model: WorldModel,
+    policies: Sequence[Policy],
+    device: str = "cpu",
+    execution: Execution | None = None,
+) -> Population:
     """Return policies of the published widths; the first weights of each depend on its seed."""
     actors, critics = [], []
     for policy in policies:
@@ -116,7 +124,8 @@ def make_learners(model: WorldModel, policies: Sequence[Policy], device: str = "
         critics.append(init_orthogonal(Critic(model.latent_dim)))
     actor, critic = FirstOrderActor.stack(actors).to(device), Critic.stack(critics).to(device)
     seeds = [policy.seed for policy in policies]
-    return Population(model, actor, critic, PWMConfig.published(horizon=HORIZON), seeds=seeds)
+    config = PWMConfig.published(horizon=HORIZON)
+    return Population(model, actor, critic, config, seeds=seeds, execution=execution)
 
 
 def updates_done(policy: Policy, place: Place) -> int:
@@ -151,7 +160,7 @@ class Extraction:
         known = TASK_SETS[preset.suite]
         self.tasks = [known[policy.task] for policy in policies]
         self.model = load_model(place.checkpoint, known).to(place.device).requires_grad_(False)
-        self.learners = make_learners(self.model, policies, place.device)
+        self.learners = make_learners(self.model, policies, place.device, place.execution)
         replay = ReplayBuffer.from_dataset(
             place.store,
             tasks=sorted({task.index for task in self.tasks}),
@@ -162,7 +171,7 @@ class Extraction:
         starts = replay.starts([t.index for t in self.tasks], preset.batch_size, seeds)
         self.starts = Prefetcher(starts, place.device)
         self.curves = [self._load_curve(policy) for policy in policies]
-        self.last: Mapping[str, torch.Tensor] = {}
+        self.imagined = torch.zeros(len(policies))  # returns in the last update
         self._resume()
 
     def run(self) -> None:
@@ -171,7 +180,7 @@ class Extraction:
         begin = time.perf_counter()
 
         def on_step(step: int, metrics: Mapping[str, torch.Tensor]) -> None:
-            self.last = metrics
+            self.imagined = metrics["return"]
             self.news.put(len(self.policies))
             if step % preset.save_every == 0 or step == preset.steps:
                 self._save()
@@ -186,7 +195,7 @@ class Extraction:
             self.learners.critic.member(i).save(self.place.file(policy, "critic.safetensors"))
             row = {"seed": policy.seed, "task": policy.task, "method": "pwm", **scores[i]}
             row["score"] = score_of(self.tasks[i], scores[i])
-            row["imagined"] = float(self.last["return"][i]) if self.last else float("nan")
+            row["imagined"] = float(self.imagined[i])
             write_json(self.place.file(policy, "scores.json"), row)
 
     def _read(self, step: int, seconds: float) -> list[dict[str, float]]:
@@ -213,7 +222,8 @@ class Extraction:
         """Keep everything that learning changes, a file for each policy."""
         streams = self.starts.generator.get_state()
         for i, policy in enumerate(self.policies):
-            state = {**self.learners.member_state(i), "starts": streams[i]}
+            own = {"starts": streams[i], "imagined": self.imagined[i]}
+            state = {**self.learners.member_state(i), **own}
             file = self.place.file(policy, "state.pt")
             write_atomic(file, lambda part, state=state: torch.save(state, part))
 
@@ -222,6 +232,7 @@ class Extraction:
         if files[0].exists():
             states = [torch.load(file, weights_only=True, map_location="cpu") for file in files]
             self.starts.generator.set_state(torch.stack([s.pop("starts") for s in states]))
+            self.imagined = torch.stack([s.pop("imagined") for s in states])
             self.learners.load_members(states)
 
     def _load_curve(self, policy: Policy) -> list[dict[str, Any]]:

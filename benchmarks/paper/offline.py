@@ -19,6 +19,7 @@ from paper.inputs import check_inputs, open_data
 from paper.sharing import share_out
 from pwm_sdk import (
     TDMPC2,
+    Execution,
     PolicyPrior,
     QEnsemble,
     ReplayBuffer,
@@ -40,7 +41,10 @@ def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
         pretrain=pretrain,
         **{name: getattr(arguments, name) for name in names},
     )
-    keep_config(folder, {"preset": dataclasses.asdict(preset)})
+    ways = {name: getattr(arguments, name) for name in ("precision", "compile", "cuda_graphs")}
+    execution = Execution(**ways).on(torch.device(arguments.device))
+    # The other two change numbers by rounding only, as does another device.
+    keep_config(folder, {"preset": dataclasses.asdict(preset), "precision": execution.precision})
     settle()
     return run_offline(
         preset,
@@ -51,6 +55,7 @@ def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
         jobs=arguments.jobs or (cores() if arguments.device == "cpu" else 1),
         population=arguments.population,
         device=arguments.device,
+        execution=execution,
     )
 
 
@@ -64,6 +69,7 @@ def run_offline(
     jobs: int,
     population: int | None,
     device: str,
+    execution: Execution,
 ) -> list[dict[str, Any]]:
     """Convert the data, get the world model, learn every task with every seed; rows of the table.
 
@@ -80,7 +86,13 @@ def run_offline(
     policies = [Policy(name, seed) for seed in range(seeds) for name in preset.tasks]
     spare = cores() // jobs  # a single one steps environments as fast as their policies' process
     place = Place(
-        folder, store, checkpoint, device, None if jobs == 1 else 1, spare if spare > 1 else 0
+        folder,
+        store,
+        checkpoint,
+        device,
+        threads=None if jobs == 1 else 1,
+        workers=spare if spare > 1 else 0,
+        execution=execution,
     )
     groups = share_out(policies, preset, place, model, jobs, population)
     bar = tqdm(total=len(policies) * preset.steps, desc="policies", unit="update")

@@ -58,6 +58,7 @@ class PWM:
         execution: how updates are run: compiled, in bf16, as CUDA graphs; None: eager, in fp32.
 
     Attributes:
+        execution: what of it is possible on the actor's device.
         target: the critic that bootstraps.
         average: the averaged actor, or the actor itself.
 
@@ -83,8 +84,8 @@ class PWM:
                 f"critic must have the actor's population {self.population}, "
                 f"got {critic.population}"
             )
-        self.execution = execution = execution or Execution()
         self.device = device = next(actor.parameters()).device
+        self.execution = execution = (execution or Execution()).on(device)
         self.gamma: float | Tensor = discount_of(config.gamma, self.population, device)
         if return_scale is None and config.normalize_returns:
             self.return_scale = ReturnDeviation(self.population).to(device)
@@ -105,8 +106,8 @@ class PWM:
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
         self.generator, self.updates = generator, 0
-        self.finite = FiniteWatch(WATCHED, execution.reads_every(device), device)
-        self._captured = execution.captures(device)
+        every, captured = execution.reads_every(device), execution.cuda_graphs
+        self.finite = FiniteWatch(WATCHED, every, device, captured=captured)
         self.fit_critic = CriticFit(
             critic,
             self.critic_optimizer,
@@ -146,10 +147,10 @@ class PWM:
             raise ValueError("batch must hold actions for a behaviour guard, got none")
         if hasattr(self.actor, "clamp_std_"):
             self.actor.clamp_std_()
-        with frozen(self.model, self.critic):
+        with self.execution.tf32(self.device), frozen(self.model, self.critic):
             with torch.no_grad(), self.execution.products(self.device):
                 latent = full(self.model.encode(observation, task))
-            noise = self.rollout.draw_noise(latent) if self._captured else None
+            noise = self.rollout.draw_noise(latent) if self.execution.cuda_graphs else None
             passed: Any = self._actor_pass(latent, task, noise, action)
             real = real_actions(self.imagined, self.actor, task)
         states, targets, alive, loc, returns, actor_norm = passed
@@ -228,10 +229,10 @@ class PWM:
 
     def _prepare(self) -> None:
         """Make both passes ready to run; a captured one is captured again."""
-        prepare(self.actor_optimizer, self._captured)
-        self.fit_critic.prepare(self._captured)
-        imagine: Any = self._improve_actor
-        self._actor_pass = Captured(imagine) if self._captured else imagine
+        captured, imagine = self.execution.cuda_graphs, self._improve_actor
+        prepare(self.actor_optimizer, captured)
+        self.fit_critic.prepare(captured)
+        self._actor_pass: Any = Captured(imagine) if captured else imagine
 
     def _improve_actor(
         self, latent: Tensor, task: Tensor | None, noise: Tensor | None, action: Tensor | None

@@ -10,13 +10,21 @@ import pytest
 import torch
 from small_updates import CONFIG, MEMBERS, PUBLISHED, Kind, assemble, difference, outcome, starts
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+from waits import NoCopying, NoReading
 
 from pwm_sdk.algorithms.execution import Captured, Execution
 from pwm_sdk.algorithms.pwm import PWMConfig
 
-EAGER = [Execution(check_every=2), Execution(cuda_graphs=True), Execution(precision="bf16")]
+EAGER = [
+    Execution(check_every=2),
+    Execution(cuda_graphs=True),
+    Execution(precision="tf32"),  # of which a CPU has nothing
+    Execution(precision="bf16"),
+]
 COMPILED, COMPILED_BF16 = Execution(compile=True), Execution(compile=True, precision="bf16")
-TOLERANCE = {"fp32": 1e-6, "compiled": 1e-5, "bf16": 0.05}  # of every tensor
+TOLERANCE = {"fp32": 1e-6, "tf32": 0.0, "compiled": 1e-5, "bf16": 0.05}  # of every tensor
 STRAY = 0.2  # of a network's step in bf16: Adam's first steps follow the signs of small gradients
 
 VARIANTS = [
@@ -45,7 +53,7 @@ def test_every_variant_is_the_eager_update(
     In bf16 parameters that start at zero are compared as part of their network's step only.
     """
     # Without a GPU a captured pass is the pass itself, behind the same door.
-    monkeypatch.setattr(Execution, "captures", lambda self, device: self.cuda_graphs)
+    monkeypatch.setattr(Execution, "on", lambda self, device: self)
     monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
     config, half = {"ours": CONFIG, "theirs": PUBLISHED}[settings], execution.precision == "bf16"
     size = {"updates": 1, "count": 256} if half else {"updates": 2, "count": 32}
@@ -58,13 +66,88 @@ def test_every_variant_is_the_eager_update(
     }
     expected, actual = outcome(first, **size), outcome(own, **size)
     assert set(actual) == set(expected)
-    tolerance = TOLERANCE["bf16" if half else "compiled" if execution.compile else "fp32"]
+    tolerance = TOLERANCE["compiled" if execution.compile and not half else execution.precision]
     wrong = {}
     for name in set(expected) - zero:
         error = difference(actual[name], expected[name])
         if not error <= (STRAY if half and name.startswith("step") else tolerance):
             wrong[name] = error
     assert wrong == {}
+
+
+class Products(TorchDispatchMode):
+    """Notes whether tf32 was allowed at each product of matrices, forward and backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowed: list[bool] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function._overloadpacket in flop_registry:
+            self.allowed.append(torch.backends.cuda.matmul.allow_tf32)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_tf32_is_allowed_for_the_products_of_an_update_and_no_others(
+    monkeypatch, precision: str
+) -> None:
+    scope = Execution.tf32  # a GPU's setting can be made without one
+    monkeypatch.setattr(Execution, "tf32", lambda self, _: scope(self, torch.device("cuda")))
+    pwm = assemble(None, Execution(precision=precision))
+    with Products() as products:
+        pwm.update(starts(None))
+    assert len(products.allowed) > 50
+    assert set(products.allowed) == {precision == "tf32"}
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_the_setting_of_tf32_is_put_back() -> None:
+    gpu, execution = torch.device("cuda"), Execution(precision="tf32")
+
+    def settings() -> tuple[str, str, bool]:
+        products = torch.backends.cuda.matmul
+        precise = torch.get_float32_matmul_precision()
+        return precise, products.fp32_precision, products.allow_tf32
+
+    before = settings()
+    assert not before[2]
+    with pytest.raises(KeyError), execution.tf32(gpu):
+        assert settings() == ("high", "tf32", True)
+        with execution.tf32(gpu):  # inside of itself it changes nothing
+            pass
+        assert settings() == ("high", "tf32", True)
+        raise KeyError
+    assert settings() == before
+    with execution.tf32(torch.device("cpu")), Execution().tf32(gpu):
+        assert settings() == before
+    try:
+        torch.set_float32_matmul_precision("medium")  # what a user set stays
+        with execution.tf32(gpu):
+            assert settings() == ("medium", "tf32", True)
+        assert settings() == ("medium", "tf32", True)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_nothing_is_read_inside_of_a_graph_even_if_every_update_is(monkeypatch) -> None:
+    def captured(function):
+        def run(*arguments):
+            with NoCopying(), NoReading():
+                return function(*arguments)
+
+        return run
+
+    monkeypatch.setattr(Execution, "on", lambda self, device: self)
+    monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", captured)
+    pwm, bad = assemble(None, Execution(cuda_graphs=True, check_every=1)), starts(None)
+    before = copy.deepcopy(pwm.actor.state_dict())
+    bad["observation"][:] = torch.nan
+    with pytest.raises(ValueError, match=r"imagined returns and the actor's .* must be finite"):
+        pwm.update(bad)  # told by the update itself
+    torch.testing.assert_close(pwm.actor.state_dict(), before)
+    pwm.update(starts(None))
+    assert not torch.equal(pwm.actor.net.head.weight, before["net.head.weight"])
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -85,7 +168,7 @@ def test_what_is_not_finite_is_not_stepped_and_told_later(published: bool) -> No
 
 def test_the_numbers_of_a_captured_step_keep_their_place(monkeypatch) -> None:
     """A graph replays addresses: rates, flags and the scale must be written, not replaced."""
-    monkeypatch.setattr(Execution, "captures", lambda self, device: self.cuda_graphs)
+    monkeypatch.setattr(Execution, "on", lambda self, device: self)
     monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
     pwm = assemble(None, Execution(cuda_graphs=True, check_every=1000), PWMConfig.published())
     pwm.update(starts(None))
@@ -109,7 +192,7 @@ def test_a_state_moves_between_executions(monkeypatch) -> None:
     eager.update(starts(None))
     eager.set_learning_rates(0.5)
     with monkeypatch.context() as patch:
-        patch.setattr(Execution, "captures", lambda self, device: self.cuda_graphs)
+        patch.setattr(Execution, "on", lambda self, device: self)
         patch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
         other = assemble(None, Execution(cuda_graphs=True))
         other.load_state_dict(copy.deepcopy(eager.state_dict()))

@@ -15,7 +15,7 @@ from vectors import path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from paper import extraction, memory, sharing
 from paper.extraction import Extraction, OfflinePreset, Place, Policy, updates_done
-from pwm_sdk import MT80, FirstOrderActor, WorldModel, from_tdmpc2_chunks
+from pwm_sdk import MT80, Execution, FirstOrderActor, WorldModel, from_tdmpc2_chunks
 
 INSERT, PRESS = "mw-hand-insert", "mw-button-press"
 PRESET = OfflinePreset(
@@ -43,8 +43,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "data", folder / "model.safetensors"
 
 
-def run(folder: Path, source: tuple[Path, Path], policies: list[Policy]) -> Extraction:
-    made = Extraction(policies, PRESET, Place(folder, *source, "cpu", None), queue.Queue())
+def run(
+    folder: Path, source: tuple[Path, Path], policies: list[Policy], **options: object
+) -> Extraction:
+    place = replace(Place(folder, *source, "cpu", None), **options)
+    made = Extraction(policies, PRESET, place, queue.Queue())
     made.run()
     return made
 
@@ -103,6 +106,32 @@ def test_an_interrupted_population_goes_on_to_the_bit_and_in_other_company(
         whole, cut = actor(tmp_path / "whole", policy), actor(tmp_path / "cut", policy)
         torch.testing.assert_close(dict(whole.state_dict()), dict(cut.state_dict()), **CLOSE)
     assert evaluated[0] == [PRESS, INSERT, PRESS]
+
+
+def test_updates_are_executed_as_asked_and_a_run_goes_on_with_others(
+    source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Execution, "on", lambda self, device: self)
+    monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
+    policies = POLICIES[:2]
+    run(tmp_path / "whole", source, policies)
+    monkeypatch.setattr(Extraction, "_read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", source, policies, execution=Execution(cuda_graphs=True))
+    with pytest.raises(KeyboardInterrupt):  # at the end, before the last evaluation
+        run(tmp_path / "cut", source, policies)
+    monkeypatch.setattr(Extraction, "_read", lambda *_: [{"return": 0.0, "success_last": 0.0}] * 2)
+    half = run(tmp_path / "half", source, policies, execution=Execution(precision="bf16"))
+    assert half.learners.execution.precision == "bf16"
+    run(tmp_path / "cut", source, policies)
+    for policy in policies:
+        ours, own, rough = (actor(tmp_path / n, policy) for n in ("whole", "cut", "half"))
+        torch.testing.assert_close(dict(ours.state_dict()), dict(own.state_dict()), **CLOSE)
+        assert not torch.equal(ours.net.head.weight, rough.net.head.weight)
+        assert float((rough.net.head.weight - ours.net.head.weight).detach().abs().max()) < 5e-3
+        imagined = [scores(tmp_path / name, policy)["imagined"] for name in ("whole", "cut")]
+        assert imagined[0] == pytest.approx(imagined[1], rel=1e-3)
+        assert imagined[0] != 0.0
 
 
 def test_groups_are_of_equal_progress_and_about_equal_size() -> None:

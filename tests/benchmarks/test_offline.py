@@ -10,7 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import tyro
 from vectors import path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from mt80 import Arguments
+from paper.offline import run_published
+from pwm_sdk import MT80, WorldModel
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = "mw-button-press"
@@ -56,6 +62,30 @@ def test_from_chunks_to_a_table_and_on_from_its_files(chunks: Path, tmp_path: Pa
     again = json.loads((tmp_path / "published" / f"seed0/{TASK}/scores.json").read_text())
     assert again["return"] == float(row["return"])  # same model, data, seed and updates
     assert "published" in run.stdout.lower()
+
+
+def test_updates_are_run_as_asked_and_a_run_keeps_its_precision(
+    chunks: Path, tmp_path: Path
+) -> None:
+    model = WorldModel(
+        MT80.observation_dim, MT80.action_dim, num_tasks=80, task_dim=8, latent_dim=16,
+        hidden=(16,), encoder_hidden=(16,), action_dims=[task.action_dim for task in MT80],
+    )  # fmt: skip
+    model.save(tmp_path / "model.safetensors")
+    data = ["--data", str(chunks), "--checkpoint", str(tmp_path / "model.safetensors")]
+    small = ["--steps", "2", "--batch-size", "4", "--episodes", "1", "--jobs", "1"]
+    command = ["--preset", "published", *data, "--tasks", TASK, *small, "--out", str(tmp_path)]
+    run = benchmark(tmp_path, *command, "--precision", "bf16", "--cuda-graphs")
+    assert run.returncode == 0, run.stderr
+    assert "1 at once); updates in bf16\n" in run.stderr
+    assert run.stderr.count("cuda_graphs=True needs a GPU, got parameters on cpu") == 1
+    assert TASK in run.stdout
+
+    with pytest.raises(SystemExit, match="holds a run with other settings"):
+        run_published(tyro.cli(Arguments, args=command), tmp_path / "published")
+    again = tyro.cli(Arguments, args=[*command, "--precision", "bf16", "--compile"])
+    (row,) = run_published(again, tmp_path / "published")
+    assert row == json.loads((tmp_path / "published" / f"seed0/{TASK}/scores.json").read_text())
 
 
 def test_what_is_missing_is_named_without_a_traceback(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from speed.stepping_report import report
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("pendulum-swingup", "cup-spin", "mw-reach")
-GROUP_ROWS = {"update": 9, "population": 2, "model": 1, "action": 3, "sampling": 4}
+GROUP_ROWS = {"update": 10, "population": 2, "model": 1, "action": 3, "sampling": 4}
 SUITES = ("dm_control, stock", "dm_control, custom", "Meta-World")
 
 
@@ -56,6 +56,7 @@ def test_every_group_is_printed_and_written(
         "--variants",
         "ours",
         "ours-bf16",
+        "ours-graphs",
     )
     printed = run(monkeypatch, capsys, tmp_path, "--groups", *groups, *sizes, *few)
     for group in groups:
@@ -65,6 +66,9 @@ def test_every_group_is_printed_and_written(
         assert {row["group"] for row in rows_of(tmp_path / f"{group}.csv")} == {group}
     rows = [row for group in groups for row in rows_of(tmp_path / f"{group}.csv")]
     assert [row["group"] for row in rows] == [g for g in groups for _ in range(GROUP_ROWS[g])]
+    graphs = rows.pop(GROUP_ROWS["update"] - 1)
+    assert (graphs["variant"], graphs["ms"], graphs["note"]) == ("ours-graphs", "", "needs a GPU")
+    assert "| ours-graphs | not measured: needs a GPU |" in printed
     assert all(float(row["ms"]) > 0.0 and not row["note"] for row in rows)
     assert all(float(row["of_peak"]) > 0.0 for row in rows if row["group"] != "sampling")
     baseline, eager, *others = (row for row in rows if row["what"] == "update")

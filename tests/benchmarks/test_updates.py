@@ -53,7 +53,9 @@ def test_graphs_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     everywhere = {BASELINE, OURS, "ours-compiled", "ours-bf16", "ours-compiled-bf16"}
     assert updates.agents_of(1, 1, CPU, names).keys() == everywhere
     found = updates.agents_of(1, 1, torch.device("cuda"), names)
-    assert found.keys() - everywhere == {"ours-graphs", "ours-graphs-bf16"}
+    assert found.keys() == {BASELINE, *names}
+    graphs = ("graphs", "graphs-tf32", "graphs-bf16", "graphs-compiled", "graphs-compiled-bf16")
+    assert found.keys() - everywhere == {f"ours-{name}" for name in ("tf32", *graphs)}
 
 
 def test_operations_and_losses_of_an_update() -> None:
