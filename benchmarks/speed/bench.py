@@ -33,6 +33,7 @@ class Variant:
         precision: of its products, as for `Execution`, for the peak beside it.
         megabytes: see `Row`.
         difference: see `Row`.
+        gradient: see `Row`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Variant:
     precision: str = "fp32"
     megabytes: float | None = None
     difference: float | None = None
+    gradient: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Bench:
         """Read all variants in turn, the baseline first, and a large product of their types.
 
         Returns:
-            Rows part by part; memory and difference stand in those of the last part.
+            Rows part by part; memory, difference and gradient stand in those of the last part.
         """
         products = {
             precision: repeated("", large_product(self.device, precision), self.seconds)
@@ -102,6 +104,7 @@ class Bench:
                     peak=peaks[variant.precision] / 1e9 if flop else None,
                     megabytes=variant.megabytes if last else None,
                     difference=variant.difference if last else None,
+                    gradient=variant.gradient if last else None,
                 )
                 rows.append(row)
         return rows

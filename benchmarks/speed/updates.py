@@ -40,7 +40,8 @@ GROUP = Group(
     "One update",
     "The actor pass ends with the actor's step; the critic pass is the targets and 32 steps. MB: "
     "tensors held beyond\nthose before the update. Loss difference: the largest in the first "
-    "update, relative.",
+    "update, relative. Gradient error: of the actor in\nthe first update, the tensor that is "
+    "furthest from ours in fp32, norm of the difference over the norm.",
     count="starts",
     baseline=BASELINE,
 )
@@ -84,12 +85,15 @@ class Agent:
     ) -> None:
         self._update, self._optimizer = update, optimizer
         self.updates, self.first = 0, torch.zeros(len(LOSSES))
+        self.slopes: list[Tensor] = []  # the actor's gradients in the first update, clipped
 
     def __call__(self) -> None:
         """Update once."""
         found = self._update()
         if not self.updates:
             self.first = torch.stack([found[name] for name in LOSSES])
+            parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+            self.slopes = [p.grad.clone() for p in parameters if p.grad is not None]
         self.updates += 1
 
     def read(self, meter: Meter) -> dict[str, float]:
@@ -144,7 +148,7 @@ def _rows(
 
 
 def warmed_up(agents: Mapping[str, Agent], device: torch.device) -> list[Variant]:
-    """Compare the losses of all agents, and count their operations and memory on the way."""
+    """Compare losses and gradients of all agents; count operations and memory on the way."""
     found = []
     eager: Mapping[str, float] = {}
     for name, agent in agents.items():
@@ -164,6 +168,9 @@ def warmed_up(agents: Mapping[str, Agent], device: torch.device) -> list[Variant
                 difference=None if name == BASELINE else difference(agents[BASELINE], agent),
             )
         )
+    for variant in found if OURS in agents else ():
+        if variant.name in VARIANTS.keys() - {OURS}:
+            variant.gradient = gradient_error(agents[OURS], agents[variant.name])
     return found
 
 
@@ -171,6 +178,12 @@ def difference(baseline: Agent, own: Agent) -> float:
     """Largest relative difference of a loss in the first update."""
     expected, found = baseline.first.double(), own.first.double()
     return float(((found - expected) / expected).abs().max())
+
+
+def gradient_error(exact: Agent, own: Agent) -> float:
+    """Largest relative error of a tensor's gradient in the first update."""
+    pairs = zip(own.slopes, exact.slopes, strict=True)
+    return max(float((a - b).norm() / b.norm().clamp_min(1e-12)) for a, b in pairs)
 
 
 def agents_of(

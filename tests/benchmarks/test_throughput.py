@@ -77,6 +77,8 @@ def test_every_group_is_printed_and_written(
     assert float(eager["difference"]) < 1e-5
     assert [row["variant"] for row in others] == ["ours-bf16"]
     assert 1e-4 < float(others[0]["difference"]) < 0.5  # two starts, a small loss
+    assert (baseline["gradient"], eager["gradient"]) == ("", "")
+    assert 1e-4 < float(others[0]["gradient"]) < 0.1
     assert not (tmp_path / "environments.md").exists()
 
 

@@ -46,6 +46,15 @@ def test_losses_of_the_first_update_are_compared() -> None:
     assert updates.difference(first, second) == pytest.approx(0.3)
 
 
+def test_gradients_of_the_first_update_are_compared_tensor_by_tensor() -> None:
+    exact, own = agent([1.0], [1.0]), agent([1.0], [1.0])
+    exact.slopes = [torch.tensor([3.0, 4.0]), torch.tensor([10.0])]
+    own.slopes = [torch.tensor([3.0, 4.5]), torch.tensor([-10.0])]
+    assert updates.gradient_error(exact, own) == pytest.approx(2.0)
+    own.slopes[1] = torch.tensor([10.1])
+    assert updates.gradient_error(exact, own) == pytest.approx(0.1)
+
+
 def test_graphs_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("published_agent", "observations", "transcribed", "our_agent"):
         monkeypatch.setattr(updates, name, lambda *given: given[-1])
