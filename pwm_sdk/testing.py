@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pwm_sdk.functional.gradients import slopes
+
 
 def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = None) -> None:
     """Check that `model` is a differentiable `LatentModel`.
@@ -39,12 +41,12 @@ def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = No
         batch, model.action_dim, dtype=latent.dtype, device=latent.device
     ).requires_grad_()
     following, reward = _step(model, latent, action, task)
-    _reaches("next latent", following, {"action": action, "latent": latent})
-    _reaches("reward", reward, {"latent": latent, "action": action}, any_of=True)
+    slopes("next latent", following, {"action": action, "latent": latent})
+    slopes("reward", reward, {"latent": latent, "action": action}, any_of=True)
     if hasattr(model, "features"):
         seen = model.features(latent)
         _shape("features(latent)", seen, (batch, seen.shape[-1] if seen.dim() else 0))
-        _reaches("features(latent)", seen, {"latent": latent})
+        slopes("features(latent)", seen, {"latent": latent})
     alone, _ = _step(model, latent[:1], action[:1], None if task is None else task[:1])
     if not torch.allclose(alone, following[:1], rtol=1e-4, atol=1e-5):
         raise ValueError(
@@ -74,16 +76,3 @@ def _shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
         )
     if value.is_floating_point() and not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name} must be finite, got {value}")
-
-
-def _reaches(name: str, output: Tensor, inputs: dict[str, Tensor], any_of: bool = False) -> None:
-    if not output.requires_grad:
-        raise ValueError(f"{name} must be differentiable, got a tensor without a graph")
-    gradients = torch.autograd.grad(
-        output.sum(), list(inputs.values()), retain_graph=True, allow_unused=True
-    )
-    missing = [key for key, g in zip(inputs, gradients, strict=True) if g is None]
-    if missing and (not any_of or len(missing) == len(inputs)):
-        raise ValueError(
-            f"{name} must depend differentiably on {' and '.join(missing)}, got no gradient"
-        )

@@ -31,8 +31,9 @@ INTERNAL = {
     "objectives": {"functional", "keys", "protocols"},
     "data": {"generators", "keys", "checkpoints"},
     "envs": {"keys", "protocols", "tasks", "simulators"},
-    "simulators": {"functional", "keys", "protocols"},  # functional: shapes of rewards
-    "testing": {"keys", "protocols", "models"},
+    # functional: shapes of rewards; tasks: which names have no simulator
+    "simulators": {"functional", "keys", "protocols", "tasks"},
+    "testing": {"functional", "keys", "protocols", "models"},
     "diagnostics": {"functional", "keys", "protocols", "rollout"},
     # functional: for metrics such as the share of saturated actions
     "algorithms": {

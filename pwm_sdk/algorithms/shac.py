@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pwm_sdk import keys
 from pwm_sdk.algorithms.critic_fit import CriticFit
+from pwm_sdk.algorithms.probe import probe_slopes
 from pwm_sdk.algorithms.shac_config import SHACConfig
 from pwm_sdk.algorithms.streams import Streams
 from pwm_sdk.functional.losses import saturated_share
@@ -46,7 +47,8 @@ class SHAC:
         steps: agent steps taken so far, in all environments together.
 
     Raises:
-        ValueError: for a model that cannot start episodes, or a population of policies.
+        ValueError: for a model that cannot start episodes, whose step detaches the graph or whose
+            reward is a step (see `probe_slopes`), or a population of policies.
 
     Source: SHAC (arXiv 2204.07137), algorithm 1. Differs: gamma^n before the last value, and an
     optional clip of the cotangent at each step.
@@ -72,6 +74,7 @@ class SHAC:
         self.streams = Streams(
             model, config.environments, normalizer=normalizer, limit=limit, generator=generator
         )
+        probe_slopes(model, self.streams.state)
         self.rollout = LatentRollout(self.streams, actor, config.horizon, generator=generator)
         self.target = copy.deepcopy(critic).requires_grad_(False)
         fused: dict[str, Any] = {"betas": config.betas, "fused": True}

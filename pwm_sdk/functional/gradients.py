@@ -51,6 +51,36 @@ class _Clip(torch.autograd.Function):
         return gradient * (ctx.limit / norm.clamp_min(ctx.limit)), None, None
 
 
+def slopes(
+    name: str, output: Tensor, inputs: dict[str, Tensor], *, any_of: bool = False
+) -> list[Tensor]:
+    """Return the gradients of the sum of `output`, and check that its graph reaches the inputs.
+
+    Args:
+        name: what the error calls `output`.
+        output: any shape.
+        inputs: leaves that require a gradient, by the names that the error calls them.
+        any_of: one reached input is enough.
+
+    Returns:
+        The gradients of the inputs that are reached, in order.
+
+    Raises:
+        ValueError: for an output without a graph, or inputs that it does not reach.
+    """
+    if not output.requires_grad:
+        raise ValueError(f"{name} must be differentiable, got a tensor without a graph")
+    found = torch.autograd.grad(
+        output.sum(), list(inputs.values()), retain_graph=True, allow_unused=True
+    )
+    missing = [key for key, slope in zip(inputs, found, strict=True) if slope is None]
+    if missing and (not any_of or len(missing) == len(inputs)):
+        raise ValueError(
+            f"{name} must depend differentiably on {' and '.join(missing)}, got no gradient"
+        )
+    return [slope for slope in found if slope is not None]
+
+
 class OneBackward:
     """A function that is called step by step and differentiated once, for all its calls together.
 

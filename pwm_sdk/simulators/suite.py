@@ -13,6 +13,7 @@ from pwm_sdk.simulators.domains import muscles as muscles
 from pwm_sdk.simulators.domains import swimmer as swimmer
 from pwm_sdk.simulators.mass_spring import MassSpring
 from pwm_sdk.simulators.soft_body import SoftBody
+from pwm_sdk.tasks import BUILT_IN
 
 _TASKS = {
     f"{body.__name__.rpartition('.')[2]}-{goal}": partial(body.task, goal)
@@ -21,8 +22,9 @@ _TASKS = {
 }
 _NAMES = (*_TASKS, "muscle-humanoid", "mass-spring", "soft-body", "swimmer-N")
 _FLAT = ("cartpole-balance-sparse", "cartpole-swingup-sparse", "reacher-easy", "reacher-hard",
-         "pendulum-swingup", "cup-catch", "finger-spin", "finger-turn-easy",
-         "finger-turn-hard")  # fmt: skip
+         "reacher-three-easy", "reacher-three-hard", "pendulum-swingup", "cup-catch", "finger-spin",
+         "finger-turn-easy", "finger-turn-hard")  # fmt: skip
+_MOCAP = "Meta-World moves its hand by mocap"
 
 
 def make_simulator(
@@ -60,7 +62,8 @@ def make_simulator(
         dtype: of rewards and features, see `MuJoCoModel`.
 
     Raises:
-        ValueError: for an unknown task, one whose reward has no gradient, or one of Meta-World.
+        ValueError: for an unknown task, one whose reward has no gradient, one of Meta-World, or one
+            for which no simulator was written.
         ImportError: if mujoco, dm_control or newton is not installed but needed.
     """
     if name == "mass-spring":
@@ -81,6 +84,10 @@ def _refusal(name: str) -> str:
     if name in _FLAT:
         return f"task must have a differentiable reward, got {name!r}, which is flat"
     if name.startswith("mw-"):
-        return f"task must move by its control, got {name!r}: Meta-World moves its hand by mocap"
+        return f"task must move by its control, got {name!r}: {_MOCAP}"
+    if f"mw-{name}" in BUILT_IN:
+        return f"task must move by its control, got {name!r}, which is 'mw-{name}': {_MOCAP}"
+    if name in BUILT_IN:
+        return f"task must have a simulator, got {name!r}, for which none was written"
     nearest = difflib.get_close_matches(name, _NAMES, n=3, cutoff=0.5) or _NAMES
     return f"task must be a known name, got {name!r}; nearest: {', '.join(nearest)}"

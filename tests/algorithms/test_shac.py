@@ -22,7 +22,7 @@ from pwm_sdk.training.evaluate import evaluate
 
 
 class Counter:
-    """z' = z + 1, reward z + a; starts are -1, -2, ...; an episode ends at `limit` or in time."""
+    """z' = z + 1 + 0 a, reward z + a; starts are -1, -2, ...; it ends at `limit` or in time."""
 
     latent_dim = action_dim = observation_dim = 1
 
@@ -40,7 +40,8 @@ class Counter:
         return -torch.arange(first, first + count).float().unsqueeze(-1)
 
     def step(self, latent: Tensor, action: Tensor, task: Tensor | None = None):
-        return latent + 1, latent + action, latent + 1 >= self.limit
+        following = latent + 1 + 0 * action
+        return following, latent + action, following >= self.limit
 
 
 class LinearQuadratic:
@@ -115,6 +116,15 @@ def assemble(model, config: SHACConfig, **settings) -> SHAC:
     return SHAC(model, actor, Critic(model.observation_dim, (8,), 2), config, **settings)
 
 
+def silence(shac: SHAC) -> None:
+    """Let the policy say 0 without noise, and the slow critic 0."""
+    with torch.no_grad():
+        for part in (*shac.actor.parameters(), *shac.target.parameters()):
+            part.zero_()
+        shac.actor.log_std.fill_(-20.0)
+        shac.actor.min_std = 1e-9
+
+
 def test_finds_the_optimal_gain_of_a_linear_quadratic_system() -> None:
     model, actor = LinearQuadratic(), Gain()
     config = SHACConfig(
@@ -147,12 +157,26 @@ def test_only_whole_episodes_are_reported() -> None:
     assert torch.cat(streams.finished).tolist() == [-1.0, -5.0]
 
 
-@pytest.mark.parametrize("ends", [True, False])
-def test_values_stand_behind_cuts_but_not_behind_terminations(ends: bool) -> None:
-    # One row: -1, 0 | then a new start. Value 100 everywhere, gamma 1/2, window of 4 steps.
+# Rewards are -1, 0 | -2, -1, where the bar is the cut; the value is 100 everywhere, gamma and
+# lambda are 1/2. Behind the second piece stands the slow critic's value, so its return is
+# -2 - 1/2 + 100/4 = 22.5. Behind the first stands the same where time cut it, -1 + 0/2 + 100/4
+# = 24, and nothing where it terminated: -1. Lambda-returns of the second piece: -1 + 100/2 = 49 and
+# -2 + (100 + 49)/4 = 35.25. Of the first: 0 + 100/2 = 50 and -1 + (100 + 50)/4 = 36.5; where it
+# terminated, 0 and -1 + (100 + 0)/4 = 24. The actor's lambda-return is the mean of the four.
+@pytest.mark.parametrize(
+    ("ends", "lam", "expected"),
+    [
+        (False, None, 24.0 + 22.5),
+        (True, None, -1.0 + 22.5),
+        (False, 0.5, (36.5 + 50.0 + 35.25 + 49.0) / 4),
+        (True, 0.5, (24.0 + 0.0 + 35.25 + 49.0) / 4),
+    ],
+)
+def test_values_stand_behind_cuts_but_not_behind_terminations(
+    ends: bool, lam: float | None, expected: float
+) -> None:
     model = Counter(limit=1.0) if ends else Counter(episode_length=2)
-    config = SHACConfig(environments=1, horizon=4, gamma=0.5)
-    shac = assemble(model, config)
+    shac = assemble(model, SHACConfig(environments=1, horizon=4, gamma=0.5, actor_lam=lam))
     shac.actor = shac.rollout.policy = torch.zeros_like
     shac.target = lambda seen: torch.full_like(seen[..., :1], 100.0)
     trajectory = shac._window()
@@ -160,7 +184,9 @@ def test_values_stand_behind_cuts_but_not_behind_terminations(ends: bool) -> Non
     marks = after["terminated" if ends else "truncated"].flatten().tolist()
     assert marks == [False, True, False, ends is False]
     assert trajectory["latent"].flatten().tolist() == [-1.0, 0.0, -2.0, -1.0]
+    assert after["reward"].flatten().tolist() == [-1.0, 0.0, -2.0, -1.0]
     assert bool(after["truncated"][0, -1])
+    assert float(shac._returns(after)) == pytest.approx(expected)
 
 
 # Rewards are -1, 0 | -2, -1; the value is 8 everywhere, gamma and lambda are 1/2.
@@ -171,11 +197,8 @@ def test_values_stand_behind_cuts_but_not_behind_terminations(ends: bool) -> Non
 def test_returns_are_those_of_the_pieces_by_hand(lam: float | None, expected: float) -> None:
     config = SHACConfig(environments=1, horizon=4, gamma=0.5, actor_lam=lam)
     shac = assemble(Counter(episode_length=2), config)
+    silence(shac)
     with torch.no_grad():
-        for part in (*shac.actor.parameters(), *shac.target.parameters()):
-            part.zero_()
-        shac.actor.log_std.fill_(-20.0)
-        shac.actor.min_std = 1e-9
         shac.target.net.head.bias.fill_(8.0)
     assert float(shac.update()["return"]) == pytest.approx(expected / 4, abs=1e-5)
 
@@ -195,20 +218,32 @@ def test_no_gradient_crosses_a_reset() -> None:
     assert [a.grad is None or float(a.grad) for a in actions] == [0.0, 0.0, 2.0, 1.0]
 
 
-def test_the_clip_acts_at_each_step_and_its_share_is_logged() -> None:
+# z' = 10 z + a and r_t = z_{t+1}, gamma 1/2, no value, a policy of zeros: only its head's bias has
+# a gradient. The slopes of a return by z_3, z_2, z_1 are 10/8 = 1.25, 10/4 + 10 * 1.25 = 15 and
+# 10/2 + 10 * 15 = 155; a clip at 5 cuts the second to 5, and the third, then 5 + 10 * 5 = 55, too.
+# The bias gathers 1 + c_1, 1/2 + c_2, 1/4 + c_3 and 1/8, divided by H = 4.
+@pytest.mark.parametrize(
+    ("clip", "share", "norm"),
+    [
+        (None, 0.0, (1 + 155 + 0.5 + 15 + 0.25 + 1.25 + 0.125) / 4),
+        (200.0, 0.0, (1 + 155 + 0.5 + 15 + 0.25 + 1.25 + 0.125) / 4),
+        (5.0, 2 / 3, (1 + 5 + 0.5 + 5 + 0.25 + 1.25 + 0.125) / 4),
+    ],
+)
+def test_the_clip_acts_at_each_step_and_its_share_is_logged(
+    clip: float | None, share: float, norm: float
+) -> None:
     class Explosive(Counter):
         def step(self, latent: Tensor, action: Tensor, task: Tensor | None = None):
-            return 100 * latent + action, (100 * latent + action).clamp(-1e9, 1e9)
+            following = 10 * latent + action
+            return following, following
 
-    norms = {}
-    for clip in (None, 5.0):
-        torch.manual_seed(0)
-        config = SHACConfig(environments=4, horizon=4, cotangent_clip=clip)
-        metrics = assemble(Explosive(), config).update()
-        norms[clip] = float(metrics["actor_grad_norm"])
-        # The last state of a window carries no gradient but the value's; three of four explode.
-        assert float(metrics["clipped"]) == (0.0 if clip is None else pytest.approx(0.75, abs=0.25))
-    assert norms[5.0] < 0.1 * norms[None]
+    config = SHACConfig(environments=2, horizon=4, gamma=0.5, cotangent_clip=clip)
+    shac = assemble(Explosive(), config)
+    silence(shac)
+    metrics = shac.update()
+    assert float(metrics["clipped"]) == pytest.approx(share)
+    assert float(metrics["actor_grad_norm"]) == pytest.approx(norm, rel=1e-5)
 
 
 def test_features_are_normalised_and_the_moments_follow() -> None:
@@ -264,7 +299,8 @@ def test_bad_input_is_named() -> None:
 def test_a_state_that_turns_nan_stops_before_a_step() -> None:
     class Broken(Counter):
         def step(self, latent: Tensor, action: Tensor, task: Tensor | None = None):
-            return latent * float("nan"), latent * float("nan") + action
+            following = (latent + action) * float("nan")
+            return following, following
 
     shac = assemble(Broken(), SHACConfig(environments=2, horizon=2))
     before = [p.detach().clone() for p in shac.actor.parameters()]

@@ -36,12 +36,14 @@ def make(xml: str, reward: Reward = forward, **settings) -> MuJoCoModel:
     return MuJoCoModel(xml, reward, threads=1, dtype=torch.float64, **settings)
 
 
-def settled(model: MuJoCoModel, rows: int = 2, steps: int = 30) -> Tensor:
+def settled(model: MuJoCoModel, rows: int = 2, steps: int = 30, seed: int = 0) -> Tensor:
     """Return states after some random steps: in contact where there is a floor."""
-    state = model.reset(rows, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(seed)
+    state = model.reset(rows, generator)
     with torch.no_grad():
         for _ in range(steps):
-            state = model.step(state, torch.rand(rows, model.action_dim) * 2 - 1)[0]
+            action = torch.rand(rows, model.action_dim, generator=generator) * 2 - 1
+            state = model.step(state, action)[0]
     return state
 
 
@@ -100,16 +102,21 @@ def moved(model: MuJoCoModel, state: Tensor, way: np.ndarray, size: float) -> Te
     return state
 
 
-def errors(model: MuJoCoModel, state: Tensor, steps: int) -> np.ndarray:
-    """Relative errors of slopes along random directions of actions and start states."""
+def errors(
+    model: MuJoCoModel, state: Tensor, steps: int, directions: int = 6, size: float = 1e-5
+) -> np.ndarray:
+    """Relative errors of slopes along random directions of actions and start states.
+
+    The slopes that they are compared with are differences over 2 `size` along a direction.
+    """
     actions = torch.rand(steps, len(state), model.action_dim, dtype=torch.float64) - 0.5
     start, given = state.clone().requires_grad_(), actions.clone().requires_grad_()
     by_state, by_action = torch.autograd.grad(total(model, start, given), (start, given))
     tangent = model._tangent.pull(state[:, : model.mj.nq].numpy(), by_state[:, : model.mj.nq])
     by_tangent = np.concatenate((tangent, by_state[:, model.mj.nq : model.layout.moving]), 1)
-    rng, found, size = np.random.default_rng(0), [], 1e-5
+    rng, found = np.random.default_rng(0), []
     with torch.no_grad():
-        for _ in range(6):
+        for _ in range(directions):
             way = torch.from_numpy(rng.normal(size=actions.shape))
             ends = [total(model, state, actions + s * size * way) for s in (1, -1)]
             slope, exact = float(ends[0] - ends[1]) / (2 * size), float((by_action * way).sum())
@@ -129,16 +136,21 @@ def test_gradients_without_contact(xml: str) -> None:
 
 
 def test_gradients_in_contact() -> None:
-    """6 agent steps on the floor: median below 1e-5, none above 1e-2."""
-    model = make(STANDING, substeps=2)
-    state = settled(model)
-    data = mujoco.MjData(model.mj)
-    data.qpos[:] = state[0, : model.mj.nq].numpy()
-    mujoco.mj_forward(model.mj, data)
-    assert data.ncon > 0
-    found = errors(model, state, steps=6)
-    assert np.median(found) < 1e-5
-    assert found.max() < 1e-2
+    """6 agent steps on the floor, ten starts: median error 2e-7, four directions in five 5e-6.
+
+    The differences are of 1e-6: larger ones cross from one set of contacts into another, and so do
+    these where a start leads to the edge of one; errors are then as large as the slope.
+    """
+    model, found = make(STANDING, substeps=2), []
+    for seed in range(10):
+        state = settled(model, seed=seed)
+        data = mujoco.MjData(model.mj)
+        data.qpos[:] = state[0, : model.mj.nq].numpy()
+        mujoco.mj_forward(model.mj, data)
+        assert data.ncon > 0
+        found.append(errors(model, state, steps=6, directions=5, size=1e-6))
+    assert np.median(found) < 2e-7
+    assert np.quantile(found, 0.8) < 5e-6
 
 
 def test_gradients_through_sensors() -> None:
@@ -184,6 +196,12 @@ def test_what_cannot_be_differentiated_is_refused() -> None:
     hand = CARTPOLE.replace('<body name="cart">', '<body name="m" mocap="true"/><body name="cart">')
     with pytest.raises(ValueError, match="model must have no mocap bodies, got 1"):
         make(hand)
+    plugin = CARTPOLE.replace("<mujoco>", '<mujoco><extension><plugin plugin="mujoco.pid"/></extension>')
+    plugin = plugin.replace(
+        "</actuator>", '<plugin plugin="mujoco.pid" joint="slide" ctrlrange="-1 1"/></actuator>'
+    )
+    with pytest.raises(ValueError, match="model must have no plugins, got 1"):
+        make(plugin)
     free = CARTPOLE.replace('ctrllimited="true" ctrlrange="-2 1"', "")
     with pytest.raises(ValueError, match="actuators must have a control range, got none for"):
         make(free)

@@ -13,13 +13,13 @@ import torch
 from pwm_sdk.envs.factory import make_gym
 from pwm_sdk.simulators.mass_spring import MassSpring
 from pwm_sdk.simulators.suite import make_simulator
-from pwm_sdk.tasks import SINGLE_TASKS
+from pwm_sdk.tasks import MT80, SINGLE_TASKS
 from pwm_sdk.testing import check_latent_model
 
 STOCK = [
     *("hopper-stand", "hopper-hop", "walker-stand", "walker-walk", "walker-run"),
     *("quadruped-walk", "quadruped-run", "humanoid-stand", "humanoid-walk", "humanoid-run"),
-    *("dog-stand", "dog-run"),
+    *("dog-stand", "dog-walk", "dog-trot", "dog-run"),
 ]
 STARTS = ["cartpole-balance", "cartpole-swingup", "hopper-hop", "walker-run", "quadruped-run"]
 
@@ -151,8 +151,23 @@ def test_what_no_simulator_can_be_is_refused() -> None:
         make_simulator("humanoid-wak")
     with pytest.raises(ValueError, match="got 'mw-reach': Meta-World moves its hand by mocap"):
         make_simulator("mw-reach")
+    with pytest.raises(ValueError, match="got 'reach', which is 'mw-reach': Meta-World moves its"):
+        make_simulator("reach")
     with pytest.raises(ValueError, match="joints must be at least 1, got 0"):
         make_simulator("swimmer-0")
+
+
+@pytest.mark.parametrize("name", [task.name for task in MT80 if task.suite == "dmcontrol"])
+def test_known_tasks_without_a_simulator_are_not_called_unknown(name: str) -> None:
+    """Those whose rewards are thresholds are refused for it, the others as not written."""
+    threshold = ("sparse", "reacher", "finger", "cup-catch", "pendulum-swingup")
+    if name in SINGLE_TASKS or name == "cartpole-balance":
+        assert make_simulator(name, threads=1).action_dim == MT80[name].action_dim
+        return
+    flat = any(part in name for part in threshold)
+    reason = "have a differentiable reward" if flat else "have a simulator"
+    with pytest.raises(ValueError, match=f"task must {reason}, got '{name}'"):
+        make_simulator(name)
 
 
 @pytest.mark.parametrize("missing", ["mujoco", "dm_control"])
