@@ -128,7 +128,7 @@ def plan(names: Sequence[str], preset: OfflinePreset, place: Place, plans: Plans
     parts = open_parts(place.checkpoint, model)
     if parts is None:
         raise ValueError(f"checkpoint must come with Q functions and prior, got {place.checkpoint}")
-    parts = Parts(*(part.to(place.device) for part in parts))
+    parts = Parts(parts.q.to(place.device), parts.prior.to(place.device))
     planner = make_planner(model.to(place.device), parts, tasks, plans.samples)
     pool = EnvPool([partial(make_gym, t, seed=42, padded=True, tasks=tasks) for t in mine])
     try:
