@@ -94,6 +94,13 @@ class Arguments:
     """published-pretrain: windows of each."""
     episodes: int = 10
     """Published presets: episodes of each evaluation."""
+    plan_episodes: int = 3
+    """Published presets: episodes of each task that TD-MPC2 plans; 0: none.
+
+    Its Q functions and policy prior come with the world model's file.
+    """
+    plan_samples: int = 512
+    """Published presets: candidates of each of these plans."""
 
 
 def main() -> None:

@@ -43,13 +43,16 @@ def chunks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_from_chunks_to_a_table_and_on_from_its_files(chunks: Path, tmp_path: Path) -> None:
     small = ["--steps", "2", "--batch-size", "4", "--episodes", "1", "--jobs", "1"]
+    small += ["--plan-episodes", "1", "--plan-samples", "8"]
     tiny = ["--size", "1", "--pretrain-steps", "2", "--pretrain-batch", "4", *small]
     data = ["--data", str(chunks), "--tasks", TASK]
     run = benchmark(tmp_path, "--preset", "published-pretrain", *data, *tiny)
     assert run.returncode == 0, run.stderr
     folder = tmp_path / "published-pretrain"
-    (row,) = csv.DictReader((folder / "scores.csv").read_text().splitlines())
+    row, planned = csv.DictReader((folder / "scores.csv").read_text().splitlines())
     assert (row["task"], row["method"], row["seed"]) == (TASK, "pwm", "0")
+    assert (planned["task"], planned["method"], planned["seed"]) == (TASK, "tdmpc2", "0")
+    assert 0.0 <= float(planned["return"]) <= 2000.0 and float(planned["episodes"]) == 1.0
     assert 0.0 <= float(row["return"]) <= 2000.0 and float(row["episodes"]) == 1.0
     for name in ("model", "q_ensemble", "policy_prior", f"seed0/{TASK}/actor"):
         assert (folder / f"{name}.safetensors").stat().st_size > 0
@@ -61,6 +64,9 @@ def test_from_chunks_to_a_table_and_on_from_its_files(chunks: Path, tmp_path: Pa
     assert "policies to learn: 1; populations: 1 of at most 1 (about " in run.stderr
     again = json.loads((tmp_path / "published" / f"seed0/{TASK}/scores.json").read_text())
     assert again["return"] == float(row["return"])  # same model, data, seed and updates
+    again = json.loads((tmp_path / "published" / f"tdmpc2/{TASK}.json").read_text())
+    assert again["return"] == float(planned["return"])  # the parts beside the model
+    assert "| TD-MPC2 | TD-MPC2 ms/action |" in run.stdout
     assert "published" in run.stdout.lower()
 
 
