@@ -18,24 +18,26 @@ PACKAGE = ROOT / "pwm_sdk"
 
 # part of the package -> the other parts it may import
 INTERNAL = {
+    "checks": set(),
     "keys": set(),
     "protocols": set(),
-    "optim": set(),
+    "optim": {"checks"},
     "generators": set(),
     "tasks": set(),
     "functional": set(),
     "checkpoints": set(),
-    "models": {"functional", "keys", "protocols", "checkpoints"},
+    "models": {"checks", "functional", "keys", "protocols", "checkpoints"},
     "rollout": {"functional", "keys", "protocols"},
     "planner": {"functional", "keys", "protocols"},
     "objectives": {"functional", "keys", "protocols"},
-    "data": {"generators", "keys", "checkpoints"},
+    "data": {"checks", "generators", "keys", "checkpoints"},
     "envs": {"keys", "protocols", "tasks", "simulators"},
     "simulators": {"functional", "keys", "protocols"},  # functional: shapes of rewards
     "testing": {"keys", "protocols", "models"},
     "diagnostics": {"functional", "keys", "protocols", "rollout"},
     # functional: for metrics such as the share of saturated actions
     "algorithms": {
+        "checks",
         "objectives",
         "rollout",
         "planner",
@@ -47,6 +49,7 @@ INTERNAL = {
     },
     # the loops own time and compose these; models and algorithms are handed to them
     "training": {
+        "checks",
         "checkpoints",
         "data",
         "envs",
@@ -62,6 +65,7 @@ INTERNAL = {
 # part of the package -> the third-party packages it may import when it is imported itself
 TENSORS = {"torch", "tensordict"}
 EXTERNAL = {
+    "checks": set(),
     "functional": {"torch"},
     "models": {*TENSORS, "safetensors"},
     "data": {*TENSORS, "torchrl", "numpy", "safetensors"},
