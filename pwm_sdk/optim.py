@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from pwm_sdk.checks import positive
+
 
 def optimize(
     loss: Tensor,
@@ -26,7 +28,7 @@ def optimize(
     Args:
         loss: scalar.
         optimizer: steps the parameters that it holds.
-        max_norm: gradients are scaled down to this L2 norm; None: no clipping.
+        max_norm: gradients are scaled down to this L2 norm, which is positive; None: no clipping.
         population: P when every parameter has a leading axis of P policies: each policy is clipped
             by its own norm.
         synchronize: average gradients over the processes of `torch.distributed` before clipping,
@@ -39,13 +41,11 @@ def optimize(
         Gradient norm before clipping, `[]`, or `[P]` for a population.
 
     Raises:
-        ValueError: if the loss is not one finite number, or a gradient is not finite; nothing is
-            stepped then.
+        ValueError: if the loss is not one finite number with a graph, a gradient is not finite, or
+            `max_norm` is not positive; nothing is stepped then.
     """
-    if loss.numel() != 1:
-        raise ValueError(f"loss must be a scalar, got shape {list(loss.shape)}")
-    if watch is None and not bool(torch.isfinite(loss)):
-        raise ValueError(f"loss must be finite, got {loss.item()}")
+    positive(max_norm=max_norm)
+    _check_loss(loss, finite=watch is None)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     gradients = [
@@ -70,6 +70,16 @@ def optimize(
             )
     _step(optimizer, bad)
     return norm
+
+
+def _check_loss(loss: Tensor, finite: bool) -> None:
+    """Raise ValueError unless the loss is a scalar with a graph, and finite where that is asked."""
+    if loss.numel() != 1:
+        raise ValueError(f"loss must be a scalar, got shape {list(loss.shape)}")
+    if not loss.requires_grad:
+        raise ValueError(f"loss must depend on a parameter, got {loss} without a graph")
+    if finite and not bool(torch.isfinite(loss)):
+        raise ValueError(f"loss must be finite, got {loss.item()}")
 
 
 def _step(optimizer: Any, bad: Tensor | None) -> None:

@@ -15,7 +15,7 @@ from pwm_sdk.algorithms.critic_fit import CriticFit
 from pwm_sdk.algorithms.execution import Captured, Execution, prepare
 from pwm_sdk.algorithms.published import ReturnDeviation, published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
-from pwm_sdk.algorithms.starts import discount_of, real_actions, starts_of
+from pwm_sdk.algorithms.starts import check_parts, discount_of, real_actions, starts_of
 from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.precision import full
@@ -62,6 +62,10 @@ class PWM:
         target: the critic that bootstraps.
         average: the averaged actor, or the actor itself.
 
+    Raises:
+        ValueError: for networks or a return scale that do not fit together, or settings that do not
+            fit them.
+
     Source: PWM (arXiv 2407.02466), algorithm 1.
     """
 
@@ -79,11 +83,7 @@ class PWM:
         self.config = config = config or PWMConfig()
         self.model, self.actor, self.critic, self.return_scale = model, actor, critic, return_scale
         self.population: int | None = getattr(actor, "population", None)
-        if getattr(critic, "population", None) != self.population:
-            raise ValueError(
-                f"critic must have the actor's population {self.population}, "
-                f"got {critic.population}"
-            )
+        check_parts(model, actor, critic, return_scale)
         self.device = device = next(actor.parameters()).device
         self.execution = execution = (execution or Execution()).on(device)
         self.gamma: float | Tensor = discount_of(config.gamma, self.population, device)
@@ -139,8 +139,10 @@ class PWM:
             critic_grad_norm, saturated (share of pre-tanh means of real actions beyond 2).
 
         Raises:
-            ValueError: if a loss is not finite; nothing is stepped then. It is raised by the update
-                itself on a CPU, and at most `Execution.check_every` updates later elsewhere.
+            ValueError: for a batch that does not fit; nothing is stepped then. If a loss or its
+                gradient is not finite; the network that it is of is not stepped, but an actor
+                before its critic has been. It is raised by the update itself on a CPU, and at most
+                `Execution.check_every` updates later elsewhere.
         """
         observation, task, action = starts_of(batch, self.population)
         if self.config.behaviour and action is None:

@@ -17,7 +17,7 @@ def replay(seed: int = 0) -> ReplayBuffer:
     made = ReplayBuffer(100, 3, 4, seed=seed)
     for first in (0, 20):
         count = first + torch.arange(10.0)[:, None]
-        made.add(make_episode(count, count[1:], count[1:], 0))
+        made.add(make_episode(count, count[1:] / 100, count[1:], 0))
     return made
 
 

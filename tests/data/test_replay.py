@@ -10,9 +10,9 @@ from pwm_sdk.data.replay import ReplayBuffer, make_episode
 
 
 def numbered(first: int, rows: int, task: int = 0, terminated=None):
-    """Return an episode with observation `first + row`, action / 100 and reward * 10 of it."""
+    """Return an episode with observation `first + row`, action / 1e4 and reward * 10 of it."""
     count = first + torch.arange(float(rows))[:, None]
-    return make_episode(count, count[1:] / 100, 10 * count[1:], task, terminated)
+    return make_episode(count, count[1:] / 1e4, 10 * count[1:], task, terminated)
 
 
 def filled(capacity: int = 100, slice_len: int = 3, batch_size: int = 4, **settings):
@@ -34,7 +34,7 @@ def test_the_only_window_of_one_short_episode():
     batch = replay.sample()
     assert batch.batch_size == (2,)
     assert batch["observation"].tolist() == [[[5], [6], [7]]] * 2
-    torch.testing.assert_close(batch["action"], torch.tensor([[[0.06], [0.07]]] * 2))
+    torch.testing.assert_close(batch["action"], torch.tensor([[[0.0006], [0.0007]]] * 2))
     assert batch["reward"].tolist() == [[[60], [70]]] * 2
     assert batch["terminated"].tolist() == [[[False], [True]]] * 2
     assert batch["task"].tolist() == [4, 4]
@@ -45,7 +45,7 @@ def test_windows_are_consecutive_rows_of_one_episode_with_their_own_steps():
     batch = filled().sample(5000)
     observation = batch["observation"][..., 0]
     assert (observation.diff(dim=1) == 1).all()  # adjacent episodes, 9 and 20, never merge
-    torch.testing.assert_close(batch["action"][..., 0], observation[:, 1:] / 100)
+    torch.testing.assert_close(batch["action"][..., 0], observation[:, 1:] / 1e4)
     torch.testing.assert_close(batch["reward"][..., 0], observation[:, 1:] * 10)
     assert batch["task"].equal((observation[:, 0] >= 40).long())
 

@@ -200,3 +200,27 @@ def test_workers_give_the_same_table_to_the_bit() -> None:
     one, two = (evaluate_members(makers, model, actor, 1, workers=n) for n in (0, 2))
     assert one == two
     assert len({table["return"] for table in one}) == 2
+
+
+def test_only_a_model_of_tasks_sees_padded_observations(point_mass) -> None:
+    wide = {"latent_dim": 8, "hidden": (8,), "encoder_hidden": (8,)}
+    actor = FirstOrderActor(8, 1, (4,))
+    many = WorldModel(5, 1, num_tasks=1, task_dim=2, **wide)
+    assert evaluate(point_mass(length=2), many, actor, 1)["episodes"] == 1.0
+    alone = WorldModel(5, 1, **wide)
+    for policy in (actor, MPPI(alone, actor, zero, samples=8, elites=2, policy_samples=2)):
+        with pytest.raises(ValueError, match=r"observation must have the model's size 5, got \[1"):
+            evaluate(point_mass(length=2), alone, policy, 1)
+
+
+def test_environments_and_tasks_that_do_not_fit_are_named(point_mass) -> None:
+    class Longer(type(point_mass())):
+        def reset(self, **given):
+            return np.zeros(3, np.float32), {}
+
+    with pytest.raises(ValueError, match=r"observations of one size .*, got \[\[2\], \[3\]\]"):
+        evaluate([point_mass(), Longer()], Identity(), pusher(0.5), 2)
+    with pytest.raises(ValueError, match="task must be an integer index or a Task, got 'reach'"):
+        evaluate(point_mass(), Identity(), pusher(0.5), 1, task="reach")  # pyright: ignore
+    with pytest.raises(ValueError, match="reward must be finite, got nan in step 0"):
+        evaluate(point_mass(start=np.nan), Identity(), pusher(0.5), 1)
