@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from files import write_json
-from paper.extraction import ENVIRONMENTS, TASK_SETS, OfflinePreset, Place, load_model
+from paper.extraction import TASK_SETS, OfflinePreset, Place, load_model
 from pwm_sdk import (
     MPPI,
     EnvPool,
@@ -33,6 +33,7 @@ from quick.final import score_of
 
 Q_FILE, PRIOR_FILE = "q_ensemble.safetensors", "policy_prior.safetensors"
 TIMED_CALLS = 5
+SIDE_BY_SIDE = 32  # tasks that a GPU plans for at once
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def pending(preset: OfflinePreset, place: Place, plans: Plans) -> list[list[str]
     """
     tasks = TASK_SETS[preset.suite]
     todo = [name for name in preset.tasks if _load(place.folder, name, plans) is None]
-    size = 1 if torch.device(place.device).type == "cpu" else ENVIRONMENTS
+    size = 1 if torch.device(place.device).type == "cpu" else SIDE_BY_SIDE
     lengths = dict.fromkeys(tasks[name].episode_length for name in todo)
     alike = [[name for name in todo if tasks[name].episode_length == n] for n in lengths]
     return [same[low : low + size] for same in alike for low in range(0, len(same), size)]

@@ -196,7 +196,9 @@ def test_what_cannot_be_differentiated_is_refused() -> None:
     hand = CARTPOLE.replace('<body name="cart">', '<body name="m" mocap="true"/><body name="cart">')
     with pytest.raises(ValueError, match="model must have no mocap bodies, got 1"):
         make(hand)
-    plugin = CARTPOLE.replace("<mujoco>", '<mujoco><extension><plugin plugin="mujoco.pid"/></extension>')
+    plugin = CARTPOLE.replace(
+        "<mujoco>", '<mujoco><extension><plugin plugin="mujoco.pid"/></extension>'
+    )
     plugin = plugin.replace(
         "</actuator>", '<plugin plugin="mujoco.pid" joint="slide" ctrlrange="-1 1"/></actuator>'
     )
