@@ -1,6 +1,6 @@
 """Measure how fast everything is, in one process with variants interleaved, and print the tables.
 
-    python benchmarks/throughput.py                            # all groups, about ten minutes
+    python benchmarks/throughput.py                            # all groups but factors
     python benchmarks/throughput.py --groups update --limit 60 # also updates of up to a minute
     python benchmarks/throughput.py --groups environments --tasks mw-reach cup-spin --steps 50
     python benchmarks/throughput.py --profile                  # a trace and the ten largest costs

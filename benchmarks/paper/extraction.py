@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from pwm_sdk import (
     MT30,
     MT80,
     Critic,
+    EnvPool,
     Execution,
     FirstOrderActor,
     Population,
@@ -36,7 +38,6 @@ from quick.final import score_of
 
 TASK_SETS = {"mt30": MT30, "mt80": MT80}
 HORIZON = 16  # of policies and of the windows that train the model
-ENVIRONMENTS = 32  # that are open at once in an evaluation
 
 
 @dataclass(frozen=True)
@@ -185,11 +186,11 @@ class Extraction:
             if step % preset.save_every == 0 or step == preset.steps:
                 self._save()
             if step % every == 0 and step < preset.steps:
-                self._read(step, time.perf_counter() - begin)
+                self._read(pool, step, time.perf_counter() - begin)
 
-        with self.starts:
+        with self.starts, contextlib.closing(self._open()) as pool:
             train_offline(self.learners, self.starts, preset.steps, on_step=on_step)
-        scores = self._read(preset.steps, time.perf_counter() - begin)
+            scores = self._read(pool, preset.steps, time.perf_counter() - begin)
         for i, policy in enumerate(self.policies):
             self.learners.actor.member(i).save(self.place.file(policy, "actor.safetensors"))
             self.learners.critic.member(i).save(self.place.file(policy, "critic.safetensors"))
@@ -198,19 +199,16 @@ class Extraction:
             row["imagined"] = float(self.imagined[i])
             write_json(self.place.file(policy, "scores.json"), row)
 
-    def _read(self, step: int, seconds: float) -> list[dict[str, float]]:
-        """Evaluate all policies in environments of their own; a point of each one's curve."""
-        scores: list[dict[str, float]] = []
-        for low in range(0, len(self.policies), ENVIRONMENTS):
-            part = range(len(self.policies))[low : low + ENVIRONMENTS]
-            kind = {"padded": True, "tasks": TASK_SETS[self.preset.suite]}
-            envs = [
-                partial(make_gym, self.tasks[i], seed=42 + self.policies[i].seed, **kind)
-                for i in part
-            ]
-            actor, workers = self.learners.actor.keep(part), self.place.workers
-            episodes = self.preset.episodes
-            scores += evaluate_members(envs, self.model, actor, episodes, workers=workers)
+    def _open(self) -> EnvPool:
+        """Make an environment for each policy, for all of its evaluations."""
+        kind = {"padded": True, "tasks": TASK_SETS[self.preset.suite]}
+        return EnvPool([partial(make_gym, task, **kind) for task in self.tasks], self.place.workers)
+
+    def _read(self, pool: EnvPool, step: int, seconds: float) -> list[dict[str, float]]:
+        """Evaluate all policies, every time from the same seeds; a point of each one's curve."""
+        seeds, episodes = [42 + policy.seed for policy in self.policies], self.preset.episodes
+        actor = self.learners.actor
+        scores = evaluate_members(pool, self.model, actor, episodes, seeds=seeds)
         for policy, curve, own in zip(self.policies, self.curves, scores, strict=True):
             point = {"updates": step, "seconds": seconds, "tasks": {policy.task: own}}
             curve[:] = [*(old for old in curve if old["updates"] < step), point]

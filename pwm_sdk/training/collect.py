@@ -155,6 +155,7 @@ def run_episodes(
     quota: Sequence[int],
     *,
     lengths: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
     on_step: Callable[[], None] | None = None,
 ) -> list[list[Episode]]:
     """Run `quota[i]` episodes in environment i, all environments in lockstep.
@@ -164,6 +165,7 @@ def run_episodes(
         behaviour: acts for all N at once.
         quota: episodes per environment.
         lengths: cut episodes after so many agent steps; None: the environment's own length.
+        seeds: restart the random stream of each environment; None: it goes on.
         on_step: called after each step of the pool, for progress bars.
 
     Returns:
@@ -180,12 +182,12 @@ def run_episodes(
     live = [i for i in range(count) if quota[i] > 0]
     observation: list[np.ndarray | None] = [None] * count
 
-    def begin(indices: list[int]) -> None:
-        for i, first in zip(indices, pool.reset_many(indices), strict=True):
+    def begin(indices: list[int], seeds: list[int] | None = None) -> None:
+        for i, first in zip(indices, pool.reset_many(indices, seeds), strict=True):
             observation[i] = open_[i].begin(first)
             behaviour.start(i)
 
-    begin(live)
+    begin(live, None if seeds is None else [seeds[i] for i in live])
     while live:
         filler = next(o for o in observation if o is not None)
         actions = behaviour(np.stack([filler if o is None else o for o in observation]))

@@ -92,6 +92,23 @@ def test_what_takes_too_long_is_named(
     assert "| 900,000 | ours | not measured: about" in printed
 
 
+def test_populations_that_take_too_long_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--groups", "population", "--sizes", "1", "--batches", "40000", "1", "--rounds", "1")
+    printed = run(monkeypatch, capsys, tmp_path, *flags, "--populations", "9000", "1")
+    rows = rows_of(tmp_path / "population.csv")
+    found = [(row["what"], row["count"], row["variant"], row["ms"] != "") for row in rows]
+    assert found == [
+        ("1 policies", "1", "one at a time", True),
+        ("1 policies", "1", "at once", True),
+        ("9000 policies", "1", "all", False),
+        ("1 policies", "40000", "all", False),
+        ("9000 policies", "40000", "all", False),
+    ]
+    assert "| all | not measured: about" in printed
+
+
 def test_a_profile_is_a_trace_and_a_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

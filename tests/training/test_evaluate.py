@@ -119,6 +119,21 @@ def test_every_member_of_a_population_is_evaluated_at_once(point_mass) -> None:
         evaluate_members(envs, model, actor, tasks=[3])
 
 
+def test_a_pool_stays_open_and_gives_the_same_episodes_from_the_same_seeds() -> None:
+    model = WorldModel(39, 6, num_tasks=80, task_dim=4, latent_dim=8, hidden=(8,))
+    actor = FirstOrderActor(8, 6, (8,), population=2)
+    makers = [partial(make_gym, name, padded=True) for name in ("mw-reach", "pendulum-swingup")]
+    pool = EnvPool(makers)
+    first, second = (evaluate_members(pool, model, actor, 1, seeds=[3, 4]) for _ in range(2))
+    goes_on = evaluate_members(pool, model, actor, 1)
+    pool.close()
+    seeded = [partial(maker, seed=seed) for maker, seed in zip(makers, (3, 4), strict=True)]
+    assert first == second == evaluate_members(seeded, model, actor, 1)
+    assert goes_on[0]["return"] != first[0]["return"]
+    with pytest.raises(ValueError, match=r"seeds must have one entry per policy \(2\), got 1"):
+        evaluate_members(makers, model, actor, seeds=[3])
+
+
 def zero(latent):
     return torch.zeros_like(latent[..., :1])
 
