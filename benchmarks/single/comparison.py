@@ -70,8 +70,8 @@ def rows_of(results: Sequence[dict[str, Any]], baseline: str) -> list[Row]:
     """Return one row per job: its last reading, its costs and, where it is defined, its score.
 
     The score is the return divided by the baseline's best return on the task, over its seeds and
-    readings; it is left out where the baseline learned nothing: where no return is above zero and
-    above those of random actions.
+    readings; it is left out where the baseline is not known to have learned anything: where no
+    return is above zero and above those of random actions, or random actions were not run.
     """
     best, chance = (_largest(results, method) for method in (baseline, "random"))
     rows = []
@@ -80,7 +80,7 @@ def rows_of(results: Sequence[dict[str, Any]], baseline: str) -> list[Row]:
         row["minutes"], row["cpu_minutes"] = (
             row.pop(name) / 60.0 for name in ("seconds", "cpu_seconds")
         )
-        if best.get(row["task"], 0.0) > max(0.0, chance.get(row["task"], 0.0)):
+        if best.get(row["task"], 0.0) > max(0.0, chance.get(row["task"], np.inf)):
             row["score"] = row["return"] / best[row["task"]]
         rows.append(row)
     return rows
@@ -111,11 +111,11 @@ def comparison_text(name: str, rows: Sequence[Row], about: dict[str, Any]) -> st
         *(["Not run: " + " ".join(about["absent"])] if about.get("absent") else []),
     ]
     scored = list(dict.fromkeys(row["task"] for row in rows if "score" in row))
+    parts.append(f"## Share of the best return of {base}")
     if scored:
-        parts += [
-            f"## Share of the best return of {base}",
-            table(head, _per_task(rows, scored, methods, "score", 2)),
-        ]
+        parts.append(table(head, _per_task(rows, tasks, methods, "score", 2)))
+    if len(scored) < len(tasks):
+        parts.append(_unscored(rows, [task for task in tasks if task not in scored], base))
     parts += [
         "## Over all tasks",
         f"Interquartile mean (IQM) and mean of the shares above ({_count(len(scored), 'task')}), "
@@ -136,6 +136,22 @@ def comparison_text(name: str, rows: Sequence[Row], about: dict[str, Any]) -> st
         "![curves](curves.png)",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _unscored(rows: Sequence[Row], tasks: Sequence[str], base: str) -> str:
+    """Say why there is no share on some tasks."""
+    played = {row["task"] for row in rows if row["method"] == "random"}
+    reasons = {
+        f"the method random was not run, so that {base} is not known to beat it": [
+            task for task in tasks if task not in played
+        ],
+        f"no return of {base} is above zero and above those of random": [
+            task for task in tasks if task in played
+        ],
+    }
+    return " ".join(
+        f"No share on {', '.join(found)}: {why}." for why, found in reasons.items() if found
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pwm_sdk import SimulatorEnv, Task, make_gym, make_simulator
 
+SUITES = ("dmcontrol", "metaworld", "simulator")  # the package's own
 MARGINS = {"hopper-stand": 0.3, "hopper-hop": 0.3}  # m: slope of a reward that is a step
 
 
@@ -18,6 +19,8 @@ def simulator_of(task: Task) -> Any:
     model = _model_of(task)
     if model is not None and task.action_repeat == 1:
         return model
+    if task.suite not in SUITES:
+        raise ValueError(f"task must show a SimulatorEnv step by step, got {task.name!r}")
     return make_simulator(task.name, margin=MARGINS.get(task.name, 0.0), threads=1)
 
 
@@ -25,8 +28,8 @@ def no_simulator(task: Task) -> str | None:
     """Say why a task cannot be differentiated; None where it can."""
     try:
         simulator_of(task)
-    except ValueError:
-        return "no differentiable simulator with a smooth reward"
+    except ValueError as error:
+        return str(error)
     return None
 
 

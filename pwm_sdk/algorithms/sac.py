@@ -177,18 +177,19 @@ class SAC:
         return TensorDictReplayBuffer(storage=storage, batch_size=self.config.batch_size)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that `update` changes."""
+        """Return everything that `update` and `fit` change; the replay is the caller's."""
         return {
             "loss": self.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "steps": self.steps,
+            "owed": self._owed,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.steps = state["steps"]
+        self.steps, self._owed = state["steps"], state["owed"]
 
 
 class _Gaussian(nn.Module):

@@ -27,7 +27,9 @@ class MPPI:
     the start of its next plan, until `reset`.
 
     Args:
-        model: a `LatentModel`. Actions that its context masks stay zero.
+        model: a `LatentModel`. Actions that its context masks stay zero. A plan starts from what
+            its `encode` takes: of a simulator the state, for a `MuJoCoModel` `[qpos, qvel, act]`,
+            and not the features that its environment shows.
         policy: proposes action sequences: a `StochasticPolicy`, an object with `sample(latent,
             noise)`, or any callable from latents to actions.
         value: callable from latents `[.., D]` to values `[.., 1]`, for example a `Critic`, or a

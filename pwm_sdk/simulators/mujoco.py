@@ -101,13 +101,15 @@ class MuJoCoModel:
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Complete `[qpos, qvel, act]` `[.., nq + nv + na]` to states `[.., D]`.
 
-        There is then no warm start, and the sensors show the state without actuation.
+        There is then no warm start, and the sensors show the state without actuation. Features,
+        which environments show, do not determine a state and are refused by their size.
         """
         size = self.layout.moving
         if observation.shape[-1] != size:
+            shown = observation.shape[-1] == self.observation_dim
             raise ValueError(
                 f"observation must be [qpos, qvel, act] of size {size}, "
-                f"got {list(observation.shape)}"
+                f"got {list(observation.shape)}" + ", the features of a state" * shown
             )
         rows = observation.detach().double().cpu().reshape(-1, size).numpy()
         states = torch.from_numpy(self.bridge.start(rows)).to(observation.device)

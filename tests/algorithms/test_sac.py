@@ -101,6 +101,20 @@ def test_fit_updates_once_per_step_after_the_random_ones() -> None:
     assert (sac.steps, len(replay)) == (10, 10)
 
 
+def test_a_resumed_fit_owes_what_the_first_one_left() -> None:
+    sac = SAC(3, 2, SACConfig(updates_per_step=0.25, **SMALL))
+    replay = sac.make_replay()
+    sac.fit([batch(6)], replay)  # one update and a half
+    other = SAC(3, 2, SACConfig(updates_per_step=0.25, **SMALL))
+    other.load_state_dict(sac.state_dict())
+    for agent in (sac, other):
+        updates, update = [], agent.update
+        agent.update = lambda sampled, u=updates, do=update: u.append(len(sampled)) or do(sampled)
+        torch.manual_seed(1)
+        agent.fit([batch(2)], replay)  # half an update more
+        assert (updates, agent.steps) == ([8], 8)
+
+
 def test_networks_of_ones_own_are_used() -> None:
     actor = nn.Linear(3, 4)
     sac = SAC(3, 2, SACConfig(**SMALL), actor=actor)

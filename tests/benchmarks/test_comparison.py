@@ -40,8 +40,11 @@ RESULTS = [
 ]
 
 
+RANDOM = [result("random", "a", 0, 5.0)]
+
+
 def test_scores_are_shares_of_the_baselines_best_reading() -> None:
-    rows = rows_of(RESULTS, "ppo")
+    rows = rows_of([*RESULTS, *RANDOM], "ppo")[:-1]
     assert [row.get("score") for row in rows] == pytest.approx([0.8, 0.4, 2.0, 0.5, None])
     assert rows[0]["minutes"] == 2.0
     assert rows[0]["cpu_minutes"] == 0.5
@@ -49,11 +52,27 @@ def test_scores_are_shares_of_the_baselines_best_reading() -> None:
 
 
 def test_no_scores_where_the_baseline_earns_nothing() -> None:
-    rows = rows_of([result("ppo", "a", 0, -5.0, 0.0), result("pwm", "a", 0, 3.0)], "ppo")
+    results = [result("ppo", "a", 0, -5.0, 0.0), result("pwm", "a", 0, 3.0), *RANDOM]
+    rows = rows_of(results, "ppo")
     assert all("score" not in row for row in rows)
     text = comparison_text("run", rows, ABOUT)
-    assert "Share of the best" not in text
+    assert "No share on a: no return of PPO is above zero and above those of random." in text
     assert "| PWM | 1 | - | - | 0.03 | 0.03 |" in text
+
+
+def test_no_scores_where_random_actions_were_not_run() -> None:
+    """A baseline that is not known to beat them may be worth next to nothing."""
+    results = [result("ppo", "a", 0, 0.1), result("pwm", "a", 0, -9.6)]
+    text = comparison_text("run", rows_of(results, "ppo"), ABOUT)
+    why = "the method random was not run, so that PPO is not known to beat it."
+    assert f"## Share of the best return of PPO\n\nNo share on a: {why}" in text
+    assert "-96" not in text
+    # With random on another task, shares of that one stand beside a dash for this one.
+    more = [result("ppo", "b", 0, 8.0), result("random", "b", 0, 2.0)]
+    text = comparison_text("run", rows_of([*results, *more], "ppo"), ABOUT)
+    assert "| a | - | - | - |" in text
+    assert "| b | - | 1.00 | 0.25 |" in text
+    assert f"No share on a: {why}" in text
 
 
 def test_no_scores_where_the_baseline_never_beats_random_actions() -> None:
@@ -64,12 +83,13 @@ def test_no_scores_where_the_baseline_never_beats_random_actions() -> None:
 
 
 def test_tables_by_hand() -> None:
-    text = comparison_text("run", rows_of(RESULTS, "ppo"), ABOUT)
-    assert "# run: 2 methods, 2 tasks, 2 seeds" in text
+    text = comparison_text("run", rows_of([*RESULTS, *RANDOM], "ppo"), ABOUT)
+    assert "# run: 3 methods, 2 tasks, 2 seeds" in text
     # 30 +- 14.1 and 62.5 +- 53.0; task b has one seed of one method.
-    assert "| a | 62 +- 53 | 30 +- 14 |" in text
-    assert "| b | 7 | - |" in text
-    assert "| a | 1.25 +- 1.06 | 0.60 +- 0.28 |" in text
+    assert "| a | 62 +- 53 | 30 +- 14 | 5 |" in text
+    assert "| b | 7 | - | - |" in text
+    assert "| a | 1.25 +- 1.06 | 0.60 +- 0.28 | 0.10 |" in text
+    assert "| b | - | - | - |" in text
     # Over task a: two seeds resampled, so the interval goes from the worse to the better one.
     assert "| PPO | 2 | 0.60 (0.40 to 0.80) | 0.60 (0.40 to 0.80) | - | - |" in text
     # Task b has one seed, so the mean over both tasks is that of seed 0.

@@ -11,15 +11,18 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from pwm_sdk import MT80, make_gym
-from single import METHODS, find_method
+from pwm_sdk import MT80, Task, make_gym, register_task
+from single import METHODS, find_method, obstacle
 from single.jobs import Job, Settings
 from single_task import main
 
 TINY = Settings(steps=300, readings=1, reading_episodes=1, final_episodes=1, scale="tiny")
 PLUGIN = """
 from single import method
-from pwm_sdk import RandomBehaviour
+from pwm_sdk import MassSpring, RandomBehaviour, SimulatorEnv, Task, register_task
+
+sheet = Task("sheet", -1, "mine", 16, 6, 20, action_repeat=1, score_scale=10.0)
+register_task(sheet, lambda: SimulatorEnv(MassSpring(2, 2)))
 
 def no_pole(task):
     return None if task.name == "cartpole-swingup" else "no pole"
@@ -95,6 +98,33 @@ def test_more_methods_join_and_what_is_finished_stays(
     assert "out of order" in error.read_text()
     assert "| task | PPO | still | random |" in (folder / "report.md").read_text()
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
+
+
+def test_tasks_of_ones_own_join(finished: tuple[Path, str], tmp_path: Path) -> None:
+    """SHAC differentiates the simulator behind a plugin's task."""
+    folder, _ = finished
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN)
+    command = "--plugin", str(plugin), "--tasks", "sheet", "--methods", "shac", "random"
+    text = run(folder.parent, *command)
+    with (folder / "scores.csv").open() as file:
+        rows = {r["method"]: r for r in csv.DictReader(file) if r["task"] == "sheet"}
+    steps = {name: float(row["steps"]) for name, row in rows.items()}
+    assert steps == {"shac": 304.0, "random": 0.0}  # windows of 4 steps in 2 environments
+    for row in rows.values():
+        assert abs(float(row["return"])) < 20.0
+        assert float(row["scaled"]) == pytest.approx(float(row["return"]) / 10.0)
+    assert "| sheet |" in text
+
+
+def test_a_refusal_gives_the_simulators_reason() -> None:
+    why = [obstacle("shac", MT80[name]) for name in ("pendulum-swingup", "fish-swim")]
+    assert "must have a differentiable reward, got 'pendulum-swingup'" in str(why[0])
+    assert "must have a simulator, got 'fish-swim', for which none was written" in str(why[1])
+    assert obstacle("shac", MT80["hopper-hop"]) is None
+    own = Task("pole-of-mine", -1, "mine", 5, 1, 50)
+    task = register_task(own, lambda: make_gym("cartpole-swingup").unwrapped)
+    assert "must show a SimulatorEnv step by step, got 'pole-" in str(obstacle("shac", task))
 
 
 def test_what_a_method_cannot_learn_is_listed(

@@ -32,6 +32,12 @@ def forward(before: BodyState, action: Tensor, after: BodyState) -> Tensor:
     )
 
 
+def angles(state: BodyState) -> Tensor:
+    """Show the cart-pole by its place, the pole's sine and cosine, and the speeds."""
+    place, angle = state.qpos.split(1, -1)
+    return torch.cat((place, angle.sin(), angle.cos(), state.qvel), -1)
+
+
 def make(xml: str, reward: Reward = forward, **settings) -> MuJoCoModel:
     return MuJoCoModel(xml, reward, threads=1, dtype=torch.float64, **settings)
 
@@ -196,10 +202,8 @@ def test_what_cannot_be_differentiated_is_refused() -> None:
     hand = CARTPOLE.replace('<body name="cart">', '<body name="m" mocap="true"/><body name="cart">')
     with pytest.raises(ValueError, match="model must have no mocap bodies, got 1"):
         make(hand)
-    plugin = CARTPOLE.replace(
-        "<mujoco>", '<mujoco><extension><plugin plugin="mujoco.pid"/></extension>'
-    )
-    plugin = plugin.replace(
+    pid = '<extension><plugin plugin="mujoco.pid"/></extension>'
+    plugin = CARTPOLE.replace("<worldbody>", f"{pid}<worldbody>").replace(
         "</actuator>", '<plugin plugin="mujoco.pid" joint="slide" ctrlrange="-1 1"/></actuator>'
     )
     with pytest.raises(ValueError, match="model must have no plugins, got 1"):
@@ -245,6 +249,9 @@ def test_wrong_states_are_named() -> None:
         model.step(model.reset(2).float(), torch.zeros(2, 1))
     with pytest.raises(ValueError, match=r"observation must be \[qpos, qvel, act\] of size 4"):
         model.encode(torch.zeros(2, 3))
+    seen = make(CARTPOLE, features=angles)
+    with pytest.raises(ValueError, match=r"of size 4, got \[2, 5\], the features of a state"):
+        seen.encode(seen.features(seen.reset(2)))
 
 
 def test_planner_and_losses_take_it_as_it_stands() -> None:
@@ -261,3 +268,36 @@ def test_planner_and_losses_take_it_as_it_stands() -> None:
     assert trajectory["state"].dtype == torch.float64
     actor_loss(trajectory, critic, 0.99).backward()
     assert float(actor.net.head.weight.grad.norm()) > 0.0
+
+
+def test_plans_from_states_beat_random_actions() -> None:
+    """Policy and value of a planner see features; it starts from states, as no features could."""
+
+    def upright(before: BodyState, action: Tensor, after: BodyState) -> Tensor:
+        return after.frames.turn[..., 2, 2, 2:]
+
+    model = MuJoCoModel(CARTPOLE, upright, features=angles, substeps=2, threads=1)
+    seen: set[int] = set()
+
+    def value(shown: Tensor) -> Tensor:
+        seen.add(shown.shape[-1])
+        return -10.0 * (shown[..., 1:2] + 0.5 * shown[..., 4:]).square()
+
+    planner = MPPI(
+        model, lambda shown: torch.zeros(*shown.shape[:-1], 1), value, horizon=4, samples=16,
+        elites=4, policy_samples=1, iterations=2,
+    )  # fmt: skip
+    start = torch.tensor([[0.0, 0.3, 0.0, 0.0]], dtype=torch.float64)
+    totals = []
+    for act in (
+        lambda state: planner.plan(state[:, : model.layout.moving]),
+        lambda state: torch.rand(1, 1) * 2 - 1,
+    ):
+        state, total = model.encode(start), 0.0
+        for _ in range(100):
+            state, reward = model.step(state, act(state))
+            total += float(reward)
+        totals.append(total)
+    assert seen == {5}
+    assert totals[0] > 90.0  # of 100 for a pole that stands still
+    assert totals[1] < 60.0
