@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any
 
-__all__ = ["at_least", "in_unit", "pair", "positive", "whole"]
+__all__ = ["at_least", "in_unit", "pair", "positive", "whole", "widths"]
 
 
 def positive(**settings: Any) -> None:
@@ -40,6 +40,14 @@ def pair(**settings: Any) -> None:
     for name, value in settings.items():
         if not isinstance(value, Iterable) or len(list(value)) != 2:
             raise ValueError(f"{name} must be two numbers, got {value!r}")
+
+
+def widths(**settings: Any) -> None:
+    """Raise ValueError for a setting that is not a sequence of integers of at least 1."""
+    for name, value in settings.items():
+        if not isinstance(value, Iterable):
+            raise ValueError(f"{name} must be a sequence of widths, got {value!r}")
+    whole(1, **settings)
 
 
 def _check(settings: Mapping[str, Any], expected: str, good: Callable[[Any], bool]) -> None:

@@ -67,9 +67,7 @@ def make_episode(
         raise ValueError(f"observations must be [T+1, O] with T >= 1, got {_shape(observation)}")
     steps, device = len(observation) - 1, observation.device
     action = torch.as_tensor(actions, dtype=torch.float32, device=device)
-    if action.ndim != 2 or len(action) != steps:
-        raise ValueError(f"actions must be [{steps}, A], got {_shape(action)}")
-    _check_range("actions", action)
+    _check_actions("actions", action, steps)
     reward = torch.as_tensor(rewards, dtype=torch.float32, device=device)
     if terminated is None:
         terminated = torch.zeros(steps, dtype=torch.bool)
@@ -230,11 +228,13 @@ def _check_entry(name: str, value: Tensor, rows: int, device: torch.device) -> N
         row = int((~finite).nonzero()[0, 0]) + (name != OBSERVATION)
         raise ValueError(f"{name} must be finite, got {value[row].tolist()} in row {row}")
     if name == ACTION:
-        _check_range(name, used)
+        _check_actions(name, used, rows - 1)
 
 
-def _check_range(name: str, action: Tensor) -> None:
-    """Raise ValueError for actions [T, A] beyond [-1, 1] by more than what rounding leaves."""
+def _check_actions(name: str, action: Tensor, steps: int) -> None:
+    """Raise ValueError unless actions are [T, A], within [-1, 1] up to what rounding leaves."""
+    if action.ndim != 2 or len(action) != steps:
+        raise ValueError(f"{name} must be [{steps}, A], got {_shape(action)}")
     outside = action.abs() > 1.0 + _ROUNDING
     if bool(outside.any()):
         step = int(outside.any(1).nonzero()[0, 0])

@@ -14,6 +14,7 @@ from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.planner import MPPI
+from pwm_sdk.tasks import MT80
 from pwm_sdk.training.collect import Episode, RandomBehaviour
 from pwm_sdk.training.evaluate import evaluate, evaluate_members, evaluate_pool, summarize
 
@@ -224,3 +225,9 @@ def test_environments_and_tasks_that_do_not_fit_are_named(point_mass) -> None:
         evaluate(point_mass(), Identity(), pusher(0.5), 1, task="reach")  # pyright: ignore
     with pytest.raises(ValueError, match="reward must be finite, got nan in step 0"):
         evaluate(point_mass(start=np.nan), Identity(), pusher(0.5), 1)
+
+
+def test_a_task_may_stand_for_its_id(point_mass) -> None:
+    model = Identity()
+    evaluate(point_mass(length=2), model, pusher(0.5), 1, task=MT80[3])  # pyright: ignore
+    assert model.task.tolist() == [3]
