@@ -3,7 +3,8 @@
     python benchmarks/mt80.py                    # eight real tasks, no data, no download, no GPU
     python benchmarks/mt80.py --seeds 3          # three seeds, one after the other on two cores
     python benchmarks/mt80.py --preset smoke     # the same path in under a minute
-    python benchmarks/mt80.py --preset published --data DIR --checkpoint FILE --device cuda
+    python benchmarks/mt80.py --preset published --data DIR --checkpoint FILE --device cuda \
+        --precision bf16 --cuda-graphs
 
 Everything goes to runs/<name>/: config.json, report.md, scores.csv, plots and, per seed, networks
 and logs. An interrupted run continues where it stopped when the same command is given again.
@@ -73,6 +74,18 @@ class Arguments:
     """Published presets: updates of each policy."""
     batch_size: int = 512
     """Published presets: imagined starts of each update."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Published presets: of the matrix products in updates of policies; tf32 needs a GPU.
+
+    A run that is continued must keep it: it is among the settings in config.json.
+    """
+    compile: bool = False
+    """Published presets: compile updates of policies; needs a C++ compiler, and some minutes.
+
+    As --cuda-graphs it changes numbers by rounding only, so a run may be continued with or without.
+    """
+    cuda_graphs: bool = False
+    """Published presets: replay updates of policies as CUDA graphs; without a GPU a warning."""
     size: int = 48
     """published-pretrain: size of the world model, 1, 5, 19, 48 or 317."""
     pretrain_steps: int = 10_000_000
@@ -81,6 +94,13 @@ class Arguments:
     """published-pretrain: windows of each."""
     episodes: int = 10
     """Published presets: episodes of each evaluation."""
+    plan_episodes: int = 3
+    """Published presets: episodes of each task that TD-MPC2 plans; 0: none.
+
+    Its Q functions and policy prior come with the world model's file.
+    """
+    plan_samples: int = 512
+    """Published presets: candidates of each of these plans."""
 
 
 def main() -> None:
@@ -128,6 +148,10 @@ def _check(arguments: Arguments, rounds: int) -> None:
         raise SystemExit(f"--rounds must be at least 1, got {rounds}")
     if arguments.data is not None or arguments.checkpoint is not None:
         raise SystemExit(f"--data and --checkpoint are not for --preset {arguments.preset}")
+    if arguments.compile or arguments.cuda_graphs or arguments.precision != "fp32":
+        raise SystemExit(
+            "--precision, --compile and --cuda-graphs are not for --preset " + arguments.preset
+        )
     if arguments.budget_minutes is not None and arguments.budget_minutes <= 0:
         raise SystemExit(f"--budget-minutes must be positive, got {arguments.budget_minutes}")
 

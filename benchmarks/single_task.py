@@ -45,15 +45,16 @@ METHODS = ("pwm", "shac", "tdmpc2", "sac", "ppo", "dreamerv3", "random")
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"minutes": 1.25, "readings": 5, "reading_episodes": 2, "final_episodes": 6},
     "comparison": {"minutes": 1.0, "readings": 5, "reading_episodes": 2, "final_episodes": 6},
-    "paper": {"steps": 1_000_000, "readings": 20},
+    "paper": {"steps": 1_000_000, "readings": 20, "scale": "published"},
     "smoke": {
         "steps": 300,
         "readings": 2,
         "reading_episodes": 1,
         "final_episodes": 1,
-        "tiny": True,
+        "scale": "tiny",
     },
 }
+SEEDS = {"paper": 5}
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,14 @@ class Arguments:
 
     preset: Literal["quick", "comparison", "paper", "smoke"] = "quick"
     """Budget of a job. quick: 75 seconds on 2 tasks. comparison: a minute on 4 tasks of 1 to 159
-    actions. paper: a million steps on 5 tasks. smoke: a few hundred steps on a task."""
+    actions. paper: a million steps on 5 tasks, networks and plans of published sizes, 5 seeds.
+    smoke: a few hundred steps on a task."""
     methods: tuple[str, ...] = METHODS
     """Which methods, by name."""
     tasks: tuple[str, ...] = ()
     """Which tasks, by name, instead of the preset's."""
-    seeds: int = 1
-    """Number of seeds (0, 1, ...)."""
+    seeds: int | None = None
+    """Number of seeds (0, 1, ...); the preset's by default: 5 for paper, else 1."""
     budget_minutes: float | None = None
     """Learning minutes of each job instead of the preset's budget; evaluation comes on top."""
     budget_steps: int | None = None
@@ -144,8 +146,9 @@ def plan(arguments: Arguments) -> tuple[Any, list[Entry], dict[tuple[str, str], 
     from single.jobs import Settings
 
     load_plugins(arguments.plugin)
-    if arguments.seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {arguments.seeds}")
+    count = SEEDS.get(arguments.preset, 1) if arguments.seeds is None else arguments.seeds
+    if count < 1:
+        raise ValueError(f"seeds must be at least 1, got {count}")
     for name in arguments.methods:
         find_method(name)
     tasks = arguments.tasks or TASKS[arguments.preset]
@@ -162,9 +165,8 @@ def plan(arguments: Arguments) -> tuple[Any, list[Entry], dict[tuple[str, str], 
     values = dict(PRESETS[arguments.preset])
     if arguments.budget_minutes is not None or arguments.budget_steps is not None:
         values.update(minutes=arguments.budget_minutes, steps=arguments.budget_steps)
-    seeds = range(arguments.seeds)
     pairs = [(m, t) for t in tasks for m in arguments.methods if (t, m) not in absent]
-    entries = [Entry(*pair, seed) for seed in seeds for pair in pairs]
+    entries = [Entry(*pair, seed) for seed in range(count) for pair in pairs]
     return Settings(device=arguments.device, **values), list(dict.fromkeys(entries)), absent
 
 

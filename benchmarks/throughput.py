@@ -1,6 +1,6 @@
 """Measure how fast everything is, in one process with variants interleaved, and print the tables.
 
-    python benchmarks/throughput.py                            # all groups, about ten minutes
+    python benchmarks/throughput.py                            # all groups but factors
     python benchmarks/throughput.py --groups update --limit 60 # also updates of up to a minute
     python benchmarks/throughput.py --groups environments --tasks mw-reach cup-spin --steps 50
     python benchmarks/throughput.py --profile                  # a trace and the ten largest costs
@@ -46,7 +46,7 @@ class Arguments:
     observations: tuple[int, ...] = (1, 16, 128)
     """Observations that actions are chosen for at once."""
     rows: tuple[int, ...] = (200_000, 2_000_000, 20_000_000)
-    """Rows of the datasets to sample from; they take 32 bytes each in the temporary folder."""
+    """Rows of the datasets to sample from; they take 190 bytes each in the temporary folder."""
     rounds: int = 5
     """Readings of each variant, interleaved; the tables have medians and quartiles."""
     limit: float = 5.0

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from pwm_sdk.checks import positive
+
 
 def optimize(
     loss: Tensor,
@@ -26,7 +28,7 @@ def optimize(
     Args:
         loss: scalar.
         optimizer: steps the parameters that it holds.
-        max_norm: gradients are scaled down to this L2 norm; None: no clipping.
+        max_norm: gradients are scaled down to this L2 norm, which is positive; None: no clipping.
         population: P when every parameter has a leading axis of P policies: each policy is clipped
             by its own norm.
         synchronize: average gradients over the processes of `torch.distributed` before clipping,
@@ -39,13 +41,11 @@ def optimize(
         Gradient norm before clipping, `[]`, or `[P]` for a population.
 
     Raises:
-        ValueError: if the loss is not one finite number, or a gradient is not finite; nothing is
-            stepped then.
+        ValueError: if the loss is not one finite number with a graph, a gradient is not finite, or
+            `max_norm` is not positive; nothing is stepped then.
     """
-    if loss.numel() != 1:
-        raise ValueError(f"loss must be a scalar, got shape {list(loss.shape)}")
-    if watch is None and not bool(torch.isfinite(loss)):
-        raise ValueError(f"loss must be finite, got {loss.item()}")
+    positive(max_norm=max_norm)
+    _check_loss(loss, finite=watch is None)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     gradients = [
@@ -72,6 +72,16 @@ def optimize(
     return norm
 
 
+def _check_loss(loss: Tensor, finite: bool) -> None:
+    """Raise ValueError unless the loss is a scalar with a graph, and finite where that is asked."""
+    if loss.numel() != 1:
+        raise ValueError(f"loss must be a scalar, got shape {list(loss.shape)}")
+    if not loss.requires_grad:
+        raise ValueError(f"loss must depend on a parameter, got {loss} without a graph")
+    if finite and not bool(torch.isfinite(loss)):
+        raise ValueError(f"loss must be finite, got {loss.item()}")
+
+
 def _step(optimizer: Any, bad: Tensor | None) -> None:
     """Step, unless `bad` is 1: fused optimizers leave a step out without the host knowing."""
     if bad is None:
@@ -89,32 +99,39 @@ class FiniteWatch:
 
     Args:
         names: of what is watched.
-        every: 1: `note` reads at once and raises. Larger: nothing waits for the device until
-            `read` is called, once in so many updates.
+        every: updates between two calls of `read`. 1: `note` reads at once and raises.
         device: of the numbers.
+        captured: `note` leaves all reading to `read`, as in a CUDA graph nothing may wait for the
+            device.
 
     Raises:
         ValueError: for `every` below 1.
     """
 
     def __init__(
-        self, names: Sequence[str], every: int = 1, device: torch.device | str = "cpu"
+        self,
+        names: Sequence[str],
+        every: int = 1,
+        device: torch.device | str = "cpu",
+        *,
+        captured: bool = False,
     ) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
         self.names, self.every = list(names), every
+        self._at_once = every == 1 and not captured
         self._seen = torch.zeros(len(self.names), device=device)
 
     @torch.no_grad()
     def note(self, name: str, *values: Tensor) -> Tensor | None:
-        """Take in tensors; returns None, or with `every > 1` a scalar 1 where they are not finite.
+        """Take in tensors; returns a scalar 1 where they are not finite, or None if it reads.
 
         Raises:
-            ValueError: with `every = 1`, if a number is NaN or infinite.
+            ValueError: where it reads at once, if a number is NaN or infinite.
         """
         total: Any = sum(v.detach() if v.dim() == 0 else v.detach().sum() for v in values)
         probe = 0.0 * total
-        if self.every == 1:
+        if self._at_once:
             if bool(probe.isnan()):
                 raise ValueError(f"{name} must be finite, got NaN or infinity")
             return None

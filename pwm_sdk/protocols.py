@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -82,6 +83,27 @@ def features(model: Any, latent: Tensor) -> Tensor:
         `[.., F]`; the latent itself where the model has no features.
     """
     return model.features(latent) if hasattr(model, "features") else latent
+
+
+def padded(name: str, value: Tensor, size: int, model: Any) -> Tensor:
+    """Append the zeros by which a model of several tasks is wider than one of them.
+
+    Args:
+        name: what the value is, for messages.
+        value: `[.., X]`.
+        size: the model's size of it.
+        model: one of tasks (`num_tasks > 0`) takes narrower values, no other does.
+
+    Returns:
+        `[.., size]`.
+
+    Raises:
+        ValueError: for a value that is wider, or narrower without tasks.
+    """
+    missing = size - value.shape[-1]
+    if missing < 0 or (missing and not getattr(model, "num_tasks", 0)):
+        raise ValueError(f"{name} must have the model's size {size}, got {list(value.shape)}")
+    return F.pad(value, (0, missing)) if missing else value
 
 
 @runtime_checkable

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -16,7 +15,7 @@ from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.context import given, with_time
 from pwm_sdk.functional.gradients import OneBackward
 from pwm_sdk.functional.precision import full
-from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, features
+from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, features, padded
 
 
 class LatentRollout:
@@ -30,7 +29,8 @@ class LatentRollout:
     Args:
         model: a `LatentModel`.
         policy: a `StochasticPolicy`, or any callable from latents to actions; one that depends on
-            the task has a method `given(context)` that returns such a policy.
+            the task has a method `given(context)` that returns such a policy. Actions narrower than
+            those of a model of tasks (`num_tasks > 0`) are padded with zeros.
         horizon: H, at least 1.
         detach: let the policy see latents without gradient, as published: d action / d latent is
             then left out, and the policy is differentiated once, for all steps in one batch.
@@ -38,8 +38,8 @@ class LatentRollout:
         compile: compile one step (never the loop over the horizon); rewards are then part of it.
 
     Raises:
-        ValueError: for a horizon below 1, latents and tasks that do not fit, or a step to compile
-            without a compiler.
+        ValueError: for a horizon below 1, latents, tasks and actions that do not fit, or a step to
+            compile without a compiler.
 
     Source: PWM (arXiv 2407.02466), algorithm 1.
     """
@@ -141,7 +141,7 @@ class LatentRollout:
         else:
             loc = policy.loc(seen)
             action = policy.squash(loc, noise)
-        action = self._padded(action)
+        action = padded("policy's action", action, model.action_dim, model)
         if self._together:
             return loc, action, (full(model.next(latent, action, context)),)
         following, reward, *ends = model.step(latent, action, context)
@@ -167,11 +167,6 @@ class LatentRollout:
         if getattr(model, "episodic", False):
             ends = list(model.terminated(later, context).unbind(-2))
         return rewards, ends
-
-    def _padded(self, action: Tensor) -> Tensor:
-        """Append the zeros by which a model of several tasks is wider than this policy."""
-        missing = self.model.action_dim - action.shape[-1]
-        return F.pad(action, (0, missing)) if missing > 0 else action
 
     def _pack(
         self,

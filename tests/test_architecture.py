@@ -18,18 +18,19 @@ PACKAGE = ROOT / "pwm_sdk"
 
 # part of the package -> the other parts it may import
 INTERNAL = {
+    "checks": set(),
     "keys": set(),
     "protocols": set(),
-    "optim": set(),
+    "optim": {"checks"},
     "generators": set(),
     "tasks": set(),
     "functional": set(),
     "checkpoints": set(),
-    "models": {"functional", "keys", "protocols", "checkpoints"},
+    "models": {"checks", "functional", "keys", "protocols", "checkpoints"},
     "rollout": {"functional", "keys", "protocols"},
     "planner": {"functional", "keys", "protocols"},
     "objectives": {"functional", "keys", "protocols"},
-    "data": {"generators", "keys", "checkpoints"},
+    "data": {"checks", "generators", "keys", "checkpoints"},
     "envs": {"keys", "protocols", "tasks", "simulators"},
     # functional: shapes of rewards; tasks: which names have no simulator
     "simulators": {"functional", "keys", "protocols", "tasks"},
@@ -37,6 +38,7 @@ INTERNAL = {
     "diagnostics": {"functional", "keys", "protocols", "rollout"},
     # functional: for metrics such as the share of saturated actions
     "algorithms": {
+        "checks",
         "objectives",
         "rollout",
         "planner",
@@ -48,6 +50,7 @@ INTERNAL = {
     },
     # the loops own time and compose these; models and algorithms are handed to them
     "training": {
+        "checks",
         "checkpoints",
         "data",
         "envs",
@@ -63,6 +66,7 @@ INTERNAL = {
 # part of the package -> the third-party packages it may import when it is imported itself
 TENSORS = {"torch", "tensordict"}
 EXTERNAL = {
+    "checks": set(),
     "functional": {"torch"},
     "models": {*TENSORS, "safetensors"},
     "data": {*TENSORS, "torchrl", "numpy", "safetensors"},

@@ -227,6 +227,14 @@ def test_a_watch_of_every_number_reads_at_once() -> None:
         optimize(weight.sum(), optimizer, watch=FiniteWatch(["loss"], every=2))
 
 
+def test_a_captured_watch_of_every_number_leaves_reading_to_the_caller() -> None:
+    watch = FiniteWatch(["loss"], captured=True)
+    assert float(watch.note("loss", torch.ones(3))) == 0.0
+    assert float(watch.note("loss", torch.tensor(math.inf))) == 1.0
+    with pytest.raises(ValueError, match="loss must be finite"):
+        watch.read()
+
+
 def test_buffers_are_kept_unless_all_is_well() -> None:
     module = nn.BatchNorm1d(1)
     for bad, expected in ((torch.ones(()), 0.0), (torch.zeros(()), 5.0), (None, 5.0)):
@@ -236,3 +244,14 @@ def test_buffers_are_kept_unless_all_is_well() -> None:
         assert float(module.running_mean) == expected
     with unless(torch.ones(()), object()):
         pass
+
+
+def test_a_clip_is_positive_and_a_loss_has_a_graph() -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    for norm in (-1.0, 0.0):
+        with pytest.raises(ValueError, match=f"max_norm must be positive, got {norm}"):
+            optimize(weight.sum(), optimizer, max_norm=norm)
+    with pytest.raises(ValueError, match=r"loss must depend on a parameter, got 2\.0 without a"):
+        optimize(weight.detach().sum(), optimizer)
+    assert torch.equal(weight.detach(), torch.ones(2))

@@ -233,20 +233,22 @@ def test_actor_gradient_agrees_with_finite_differences(lam, noise_place: str) ->
 
 
 def test_a_policy_of_fewer_actions_is_padded_with_zeros() -> None:
-    model = small_model()
+    model, task = small_model(num_tasks=1), torch.zeros(5, dtype=torch.int64)
     narrow = FirstOrderActor(8, 1, (4,))
     latent = torch.rand(5, 8)
-    trajectory = LatentRollout(model, narrow, 2)(latent, noise=torch.zeros(2, 5, 1))
+    trajectory = LatentRollout(model, narrow, 2)(latent, task, torch.zeros(2, 5, 1))
     assert trajectory["action"].shape == (5, 2, 2)
     assert torch.equal(trajectory["action"][..., 1], torch.zeros(5, 2))
     wide = torch.cat([narrow(latent), torch.zeros(5, 1)], -1)
-    assert torch.allclose(trajectory["next", "latent"][:, 0], model.next(latent, wide))
+    assert torch.allclose(trajectory["next", "latent"][:, 0], model.next(latent, wide, task))
 
 
-def test_a_policy_of_more_actions_than_the_model_is_an_error() -> None:
-    rollout = LatentRollout(small_model(), FirstOrderActor(8, 3, (4,)), 2)
-    with pytest.raises(ValueError, match=r"sizes 8 and 2, got \[5, 8\] and \[5, 3\]"):
-        rollout(torch.rand(5, 8))
+@pytest.mark.parametrize(("model", "size"), [(small_model(), 1), (small_model(), 3), (Walk(), 2)])
+def test_a_policy_must_fit_a_model_without_tasks(model, size: int) -> None:
+    rollout = LatentRollout(model, FirstOrderActor(model.latent_dim, size, (4,)), 2)
+    expected = rf"action must have the model's size {model.action_dim}, got \[5, {size}\]"
+    with pytest.raises(ValueError, match=expected):
+        rollout(torch.rand(5, model.latent_dim))
 
 
 def test_errors_name_the_argument() -> None:

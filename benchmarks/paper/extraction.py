@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from pwm_sdk import (
     MT30,
     MT80,
     Critic,
+    EnvPool,
+    Execution,
     FirstOrderActor,
     Population,
     Prefetcher,
@@ -35,7 +38,6 @@ from quick.final import score_of
 
 TASK_SETS = {"mt30": MT30, "mt80": MT80}
 HORIZON = 16  # of policies and of the windows that train the model
-ENVIRONMENTS = 32  # that are open at once in an evaluation
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Place:
         device: of the networks.
         threads: of torch in this process; None: as many as there are.
         workers: processes of this one's evaluations; 0: none besides.
+        execution: how updates are run.
     """
 
     folder: Path
@@ -96,6 +99,7 @@ class Place:
     device: str
     threads: int | None
     workers: int = 0
+    execution: Execution = field(default_factory=Execution)
 
     def file(self, policy: Policy, name: str) -> Path:
         """Return the path of one of a policy's files."""
@@ -107,7 +111,12 @@ def load_model(path: Path, tasks: TaskSet) -> WorldModel:
     return WorldModel.from_checkpoint(path, tasks=tasks)
 
 
-def make_learners(model: WorldModel, policies: Sequence[Policy], device: str = "cpu") -> Population:
+def make_learners(
+    model: WorldModel,
+    policies: Sequence[Policy],
+    device: str = "cpu",
+    execution: Execution | None = None,
+) -> Population:
     """Return policies of the published widths; the first weights of each depend on its seed."""
     actors, critics = [], []
     for policy in policies:
@@ -116,7 +125,8 @@ def make_learners(model: WorldModel, policies: Sequence[Policy], device: str = "
         critics.append(init_orthogonal(Critic(model.latent_dim)))
     actor, critic = FirstOrderActor.stack(actors).to(device), Critic.stack(critics).to(device)
     seeds = [policy.seed for policy in policies]
-    return Population(model, actor, critic, PWMConfig.published(horizon=HORIZON), seeds=seeds)
+    config = PWMConfig.published(horizon=HORIZON)
+    return Population(model, actor, critic, config, seeds=seeds, execution=execution)
 
 
 def updates_done(policy: Policy, place: Place) -> int:
@@ -151,7 +161,7 @@ class Extraction:
         known = TASK_SETS[preset.suite]
         self.tasks = [known[policy.task] for policy in policies]
         self.model = load_model(place.checkpoint, known).to(place.device).requires_grad_(False)
-        self.learners = make_learners(self.model, policies, place.device)
+        self.learners = make_learners(self.model, policies, place.device, place.execution)
         replay = ReplayBuffer.from_dataset(
             place.store,
             tasks=sorted({task.index for task in self.tasks}),
@@ -162,7 +172,7 @@ class Extraction:
         starts = replay.starts([t.index for t in self.tasks], preset.batch_size, seeds)
         self.starts = Prefetcher(starts, place.device)
         self.curves = [self._load_curve(policy) for policy in policies]
-        self.last: Mapping[str, torch.Tensor] = {}
+        self.imagined = torch.zeros(len(policies))  # returns in the last update
         self._resume()
 
     def run(self) -> None:
@@ -171,37 +181,34 @@ class Extraction:
         begin = time.perf_counter()
 
         def on_step(step: int, metrics: Mapping[str, torch.Tensor]) -> None:
-            self.last = metrics
+            self.imagined = metrics["return"]
             self.news.put(len(self.policies))
             if step % preset.save_every == 0 or step == preset.steps:
                 self._save()
             if step % every == 0 and step < preset.steps:
-                self._read(step, time.perf_counter() - begin)
+                self._read(pool, step, time.perf_counter() - begin)
 
-        with self.starts:
+        with self.starts, contextlib.closing(self._open()) as pool:
             train_offline(self.learners, self.starts, preset.steps, on_step=on_step)
-        scores = self._read(preset.steps, time.perf_counter() - begin)
+            scores = self._read(pool, preset.steps, time.perf_counter() - begin)
         for i, policy in enumerate(self.policies):
             self.learners.actor.member(i).save(self.place.file(policy, "actor.safetensors"))
             self.learners.critic.member(i).save(self.place.file(policy, "critic.safetensors"))
             row = {"seed": policy.seed, "task": policy.task, "method": "pwm", **scores[i]}
             row["score"] = score_of(self.tasks[i], scores[i])
-            row["imagined"] = float(self.last["return"][i]) if self.last else float("nan")
+            row["imagined"] = float(self.imagined[i])
             write_json(self.place.file(policy, "scores.json"), row)
 
-    def _read(self, step: int, seconds: float) -> list[dict[str, float]]:
-        """Evaluate all policies in environments of their own; a point of each one's curve."""
-        scores: list[dict[str, float]] = []
-        for low in range(0, len(self.policies), ENVIRONMENTS):
-            part = range(len(self.policies))[low : low + ENVIRONMENTS]
-            kind = {"padded": True, "tasks": TASK_SETS[self.preset.suite]}
-            envs = [
-                partial(make_gym, self.tasks[i], seed=42 + self.policies[i].seed, **kind)
-                for i in part
-            ]
-            actor, workers = self.learners.actor.keep(part), self.place.workers
-            episodes = self.preset.episodes
-            scores += evaluate_members(envs, self.model, actor, episodes, workers=workers)
+    def _open(self) -> EnvPool:
+        """Make an environment for each policy, for all of its evaluations."""
+        kind = {"padded": True, "tasks": TASK_SETS[self.preset.suite]}
+        return EnvPool([partial(make_gym, task, **kind) for task in self.tasks], self.place.workers)
+
+    def _read(self, pool: EnvPool, step: int, seconds: float) -> list[dict[str, float]]:
+        """Evaluate all policies, every time from the same seeds; a point of each one's curve."""
+        seeds, episodes = [42 + policy.seed for policy in self.policies], self.preset.episodes
+        actor = self.learners.actor
+        scores = evaluate_members(pool, self.model, actor, episodes, seeds=seeds)
         for policy, curve, own in zip(self.policies, self.curves, scores, strict=True):
             point = {"updates": step, "seconds": seconds, "tasks": {policy.task: own}}
             curve[:] = [*(old for old in curve if old["updates"] < step), point]
@@ -213,7 +220,8 @@ class Extraction:
         """Keep everything that learning changes, a file for each policy."""
         streams = self.starts.generator.get_state()
         for i, policy in enumerate(self.policies):
-            state = {**self.learners.member_state(i), "starts": streams[i]}
+            own = {"starts": streams[i], "imagined": self.imagined[i]}
+            state = {**self.learners.member_state(i), **own}
             file = self.place.file(policy, "state.pt")
             write_atomic(file, lambda part, state=state: torch.save(state, part))
 
@@ -222,6 +230,7 @@ class Extraction:
         if files[0].exists():
             states = [torch.load(file, weights_only=True, map_location="cpu") for file in files]
             self.starts.generator.set_state(torch.stack([s.pop("starts") for s in states]))
+            self.imagined = torch.stack([s.pop("imagined") for s in states])
             self.learners.load_members(states)
 
     def _load_curve(self, policy: Policy) -> list[dict[str, Any]]:

@@ -31,6 +31,11 @@ def check_inputs(arguments: Any, tasks: TaskSet) -> list[Task]:
     for name in (*COUNTS, *given):
         if getattr(arguments, name) < 1:
             raise SystemExit(f"{_flag(name)} must be at least 1, got {getattr(arguments, name)}")
+    for name, least in (("plan_episodes", 0), ("plan_samples", 8)):  # an eighth are elites
+        if getattr(arguments, name) < least:
+            raise SystemExit(
+                f"{_flag(name)} must be at least {least}, got {getattr(arguments, name)}"
+            )
     with refused("--tasks"):
         chosen = [tasks[name] for name in arguments.tasks] or list(tasks)
     _check_data(arguments)

@@ -1,4 +1,4 @@
-"""The published protocol: from fixed data and one world model to one policy per task and seed."""
+"""The published protocol: from fixed data and one world model to policies and plans."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import json
 import queue
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from tqdm import tqdm
 from files import keep_config
 from machine import cores, manager, process_pool, settle
 from paper.extraction import HORIZON, TASK_SETS, OfflinePreset, Place, Policy, learn, load_model
-from paper.inputs import check_inputs, open_data
+from paper.inputs import check_inputs, open_data, refused
+from paper.planning import PRIOR_FILE, Q_FILE, Plans, open_parts, pending, plan, rows_of
 from paper.sharing import share_out
 from pwm_sdk import (
     TDMPC2,
+    Execution,
     PolicyPrior,
     QEnsemble,
     ReplayBuffer,
@@ -40,17 +44,22 @@ def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
         pretrain=pretrain,
         **{name: getattr(arguments, name) for name in names},
     )
-    keep_config(folder, {"preset": dataclasses.asdict(preset)})
+    ways = {name: getattr(arguments, name) for name in ("precision", "compile", "cuda_graphs")}
+    execution = Execution(**ways).on(torch.device(arguments.device))
+    # The other two change numbers by rounding only, as does another device.
+    keep_config(folder, {"preset": dataclasses.asdict(preset), "precision": execution.precision})
     settle()
     return run_offline(
         preset,
         folder,
+        plans=Plans(arguments.plan_episodes, arguments.plan_samples),
         data=arguments.data,
         checkpoint=arguments.checkpoint,
         seeds=arguments.seeds,
         jobs=arguments.jobs or (cores() if arguments.device == "cpu" else 1),
         population=arguments.population,
         device=arguments.device,
+        execution=execution,
     )
 
 
@@ -58,14 +67,16 @@ def run_offline(
     preset: OfflinePreset,
     folder: Path,
     *,
+    plans: Plans,
     data: Path,
     checkpoint: Path | None,
     seeds: int,
     jobs: int,
     population: int | None,
     device: str,
+    execution: Execution,
 ) -> list[dict[str, Any]]:
-    """Convert the data, get the world model, learn every task with every seed; rows of the table.
+    """Convert the data, get the world model, learn every task with every seed, plan; rows of all.
 
     Each part leaves a file and is skipped where its file is there.
     """
@@ -80,24 +91,53 @@ def run_offline(
     policies = [Policy(name, seed) for seed in range(seeds) for name in preset.tasks]
     spare = cores() // jobs  # a single one steps environments as fast as their policies' process
     place = Place(
-        folder, store, checkpoint, device, None if jobs == 1 else 1, spare if spare > 1 else 0
+        folder,
+        store,
+        checkpoint,
+        device,
+        threads=None if jobs == 1 else 1,
+        workers=spare if spare > 1 else 0,
+        execution=execution,
     )
+    plans = _possible(plans, place, model)
     groups = share_out(policies, preset, place, model, jobs, population)
-    bar = tqdm(total=len(policies) * preset.steps, desc="policies", unit="update")
-    with manager() as shared, process_pool(jobs) as executor, bar:
+    planned = pending(preset, place, plans) if plans.episodes else []
+    steps = sum(tasks[name].episode_length for mine in planned for name in mine)
+    with manager() as shared, process_pool(jobs) as executor:
         news = shared.Queue()
-        work = [executor.submit(learn, group, preset, place, news) for group in groups]
-        while not all(job.done() for job in work) or not news.empty():
-            _show(bar, news)
-            for job in work:
-                if job.done():
-                    job.result()  # an error ends the run here
-    return [json.loads(place.file(policy, "scores.json").read_text()) for policy in policies]
+        with tqdm(total=len(policies) * preset.steps, desc="policies", unit="update") as bar:
+            work = [executor.submit(learn, mine, preset, place, news) for mine in groups]
+            _follow(work, news, bar)
+        with tqdm(total=steps * plans.episodes, desc="TD-MPC2's plans", unit="step") as bar:
+            work = [executor.submit(plan, mine, preset, place, plans, news) for mine in planned]
+            _follow(work, news, bar)
+    scores = [json.loads(place.file(policy, "scores.json").read_text()) for policy in policies]
+    return scores + (rows_of(preset, place, plans) if plans.episodes else [])
 
 
-def _show(bar: Any, news: Any) -> None:
-    with contextlib.suppress(queue.Empty):
-        bar.update(news.get(timeout=0.5))
+def _possible(plans: Plans, place: Place, model: WorldModel) -> Plans:
+    """Plan nothing where the model comes without Q functions and prior, and say so."""
+    if not plans.episodes:
+        return plans
+    with refused(f"--checkpoint {place.checkpoint}"):
+        parts = open_parts(place.checkpoint, model)
+    if parts is not None:
+        return plans
+    print(
+        f"no TD-MPC2 plans: {place.checkpoint} comes without Q functions and policy prior",
+        file=sys.stderr,
+    )
+    return dataclasses.replace(plans, episodes=0)
+
+
+def _follow(work: Sequence[Any], news: Any, bar: Any) -> None:
+    """Move the bar until all jobs are done; an error ends the run."""
+    while not all(job.done() for job in work) or not news.empty():
+        with contextlib.suppress(queue.Empty):
+            bar.update(news.get(timeout=0.5))
+        for job in work:
+            if job.done():
+                job.result()
 
 
 def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> Path:
@@ -136,7 +176,7 @@ def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> P
             save_every=preset.save_every,
             on_step=on_step,
         )
-    q.save(folder / "q_ensemble.safetensors")
-    prior.save(folder / "policy_prior.safetensors")
+    q.save(folder / Q_FILE)
+    prior.save(folder / PRIOR_FILE)
     model.save(file)
     return file

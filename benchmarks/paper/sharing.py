@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from paper.extraction import OfflinePreset, Place, Policy, updates_done
 from paper.memory import footprint, free_bytes
-from pwm_sdk import WorldModel
+from pwm_sdk import Execution, WorldModel
 
 USED = 0.8  # of the free memory
 
@@ -46,10 +46,15 @@ def share_out(
     print(
         f"policies to learn: {len(pending)}; populations: {len(groups)} of at most {largest} "
         f"(about {need.total / 1e6:,.0f} MB a policy, {free / 1e9:,.1f} GB free, "
-        f"{jobs} at once{asked})",
+        f"{jobs} at once{asked}); updates in {_words(place.execution)}",
         file=sys.stderr,
     )
     return groups
+
+
+def _words(execution: Execution) -> str:
+    compiled, graphs = execution.compile, execution.cuda_graphs
+    return f"{execution.precision}{', compiled' * compiled}{', as CUDA graphs' * graphs}"
 
 
 def grouped(policies: Sequence[Policy], done: Sequence[int], largest: int) -> list[list[Policy]]:

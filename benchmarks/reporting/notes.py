@@ -81,7 +81,10 @@ def incomplete(rows: Sequence[Row], tasks: Sequence[str], seeds: Sequence[int]) 
     lines = []
     for method in methods_of(rows):
         have = {(row["task"], row["seed"]) for row in rows if row["method"] == method}
-        lack = [f"{task} (seed {s})" for task in tasks for s in seeds if (task, s) not in have]
+        none = [seed for seed in seeds if not any((task, seed) in have for task in tasks)]
+        lack = [f"seed {seed}" for seed in none]
+        some = [seed for seed in seeds if seed not in none]
+        lack += [f"{task} (seed {s})" for task in tasks for s in some if (task, s) not in have]
         if lack:
             lines.append(f"Not measured, {label_of(method)}: {', '.join(lack)}.")
     if lines:

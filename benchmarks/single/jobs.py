@@ -28,6 +28,7 @@ from pwm_sdk import (
     summarize,
     transitions,
 )
+from single.sizes import Scale
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Settings:
         readings: points of the curve, the first before any learning.
         reading_episodes: episodes of a point.
         final_episodes: episodes of the last point, which the tables show.
-        tiny: methods take the smallest networks that run: for tests.
+        scale: what methods are built as: "small", for two cores and minutes; "published", of the
+            sizes of their papers; "tiny", the smallest networks that run: for tests.
         device: where networks and data live.
     """
 
@@ -49,7 +51,7 @@ class Settings:
     readings: int = 10
     reading_episodes: int = 3
     final_episodes: int = 10
-    tiny: bool = False
+    scale: Scale = "small"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -81,7 +83,8 @@ class Job:
     ) -> None:
         self.method, self.task, self.seed = method, task, seed
         self.settings, self.folder = settings, folder
-        self.tiny, self.device = settings.tiny, settings.device
+        self.scale: Scale = settings.scale
+        self.tiny, self.device = self.scale == "tiny", settings.device
         self.steps = 0
         self.curve: list[dict[str, float]] = []
         self._behaviour: Any = None
@@ -206,7 +209,9 @@ class Job:
         point = {"steps": self.steps, "seconds": self.seconds}
         begin, cpu = time.perf_counter(), time.process_time()
         found = run_episodes(self._test, self._behaviour, [episodes])[0]
-        self.curve.append({**point, "cpu_seconds": cpu - self._cpu, **summarize(found)})
+        length = float(np.mean([len(episode.reward) for episode in found]))
+        spent = {"cpu_seconds": cpu - self._cpu}
+        self.curve.append({**point, **spent, **summarize(found), "length": length})
         self._evaluating += time.perf_counter() - begin
         self._cpu += time.process_time() - cpu
 

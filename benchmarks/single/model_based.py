@@ -32,27 +32,12 @@ from pwm_sdk import (
     WorldModel,
     init_fan_in,
 )
-from quick.recipe import PRESETS, WALKER, Preset, plan_of
+from quick.recipe import WALKER, Preset, plan_of
+from single import sizes
 from single.registry import method
 
 if TYPE_CHECKING:
     from single.jobs import Job
-
-STARTS = 32  # imagined starts per update of PWM
-SEED_STEPS = 1_000  # random steps before TD-MPC2 and DreamerV3 learn
-EVERY = 4  # steps per update of DreamerV3: each step is replayed 16 * 16 / 4 = 64 times
-DREAMER: dict[str, Any] = {"belief": 128, "categoricals": 8, "classes": 8}  # half of the defaults
-# TD-MPC2 for two cores and minutes, its model as large as PWM's. The published program: latents and
-# widths of 512, mish, five Q functions, batches of 256; 512 samples, 64 elites, 24 of the prior, 6
-# iterations, 2 more from 20 actions on.
-TDMPC2_SIZES: dict[str, Any] = {
-    "latent_dim": 128,
-    "hidden": (256, 256),
-    "encoder_hidden": (256,),
-    "activation": "silu",
-}
-TDMPC2_HEADS, TDMPC2_ROWS = 2, 64
-TDMPC2_PLAN: dict[str, Any] = {"samples": 64, "elites": 8, "policy_samples": 8, "iterations": 3}
 
 
 @method("pwm")
@@ -68,39 +53,49 @@ def pwm(job: Job) -> None:
 @method("tdmpc2")
 def tdmpc2(job: Job) -> None:
     """TD-MPC2 online: random steps, as many updates at once, then an update per planned step."""
-    agent, replay = _tdmpc2(job)
-    seed_steps, every = (50, 10) if job.tiny else (SEED_STEPS, 1)
-    plan = {"samples": 8, "elites": 4, "policy_samples": 2, "iterations": 1}
+    size = sizes.TDMPC2[job.scale]
+    agent, replay = _tdmpc2(job, size)
+    random_steps = seed_steps(size, job.task.episode_length)
     planner = partial(
         MPPI,
         agent.model,
         agent.prior,
         PolicyValue(agent.q, agent.prior),
         gamma=job.task.discount,
-        **(plan if job.tiny else TDMPC2_PLAN),
+        **plan_of_size(size, job.task.action_dim),
     )
     policy = PlannerBehaviour(planner(), [0])
-    acting = Warmup(job, seed_steps, PlannerBehaviour(planner(), [0], choice="explore"))
+    acting = Warmup(job, random_steps, PlannerBehaviour(planner(), [0], choice="explore"))
     owed = 0  # steps without their update
     for step in job.play(acting, policy, replay, 50 if job.tiny else None):
         owed += 1
-        while owed >= every and step >= seed_steps and len(replay) and job.goes_on(policy):
+        while owed >= size.every and step >= random_steps and len(replay) and job.goes_on(policy):
             agent.update(replay.sample())
-            owed -= every
+            owed -= size.every
+
+
+def seed_steps(size: sizes.TDMPC2Size, episode_length: int) -> int:
+    """Count TD-MPC2's random steps: as published five episodes and at least 1000."""
+    return size.seed_steps or max(1_000, 5 * episode_length)
+
+
+def plan_of_size(size: sizes.TDMPC2Size, actions: int) -> dict[str, Any]:
+    """Return the planner's arguments; as published, many actions take two more iterations."""
+    return size.plan or ({"iterations": 8} if actions >= 20 else {})
 
 
 @method("dreamerv3")
 def dreamerv3(job: Job) -> None:
-    """DreamerV3 with small networks; an update every few steps."""
-    tiny = DreamerV3Config(hidden=16, layers=1, belief=16, blocks=2, categoricals=2, classes=4)
-    agent = DreamerV3(*_sizes(job), tiny if job.tiny else DreamerV3Config(**DREAMER))
+    """DreamerV3; an update every few steps."""
+    size = sizes.DREAMER[job.scale]
+    agent = DreamerV3(*_sizes(job), DreamerV3Config(**size.config))
     agent.loss.to(job.device)
-    replay = ReplayBuffer(1_000_000, 17, 16, seed=job.seed, device=job.device)
+    replay = ReplayBuffer(1_000_000, size.window + 1, 16, seed=job.seed, device=job.device)
     policy = RecurrentBehaviour(agent.act, device=job.device)
     explore = RecurrentBehaviour(partial(agent.act, explore=True), device=job.device)
-    acting = Warmup(job, 50 if job.tiny else SEED_STEPS, explore)
+    acting = Warmup(job, size.seed_steps, explore)
     for step in job.play(acting, policy, replay, 50 if job.tiny else None):
-        if step % (50 if job.tiny else EVERY) == 0 and len(replay):
+        if step % size.every == 0 and len(replay):
             agent.update(replay.sample())
 
 
@@ -128,18 +123,14 @@ class Warmup:
         return acting(observation)
 
 
-def _tdmpc2(job: Job) -> tuple[TDMPC2, ReplayBuffer]:
-    sizes = {"latent_dim": 16, "hidden": (16, 16), "encoder_hidden": (16,)}
-    model = WorldModel(
-        *_sizes(job), **(sizes if job.tiny else TDMPC2_SIZES), episodic=job.task.terminates
-    )
-    q = QEnsemble.for_model(model, ensemble=TDMPC2_HEADS)
+def _tdmpc2(job: Job, size: sizes.TDMPC2Size) -> tuple[TDMPC2, ReplayBuffer]:
+    model = WorldModel(*_sizes(job), **size.model, episodic=job.task.terminates)
+    q = QEnsemble.for_model(model, ensemble=size.heads)
     prior = PolicyPrior.for_model(model)
     for part in (model, q, prior):
         part.to(job.device)
     agent = TDMPC2(model, q, prior, TDMPC2Config(gamma=job.task.discount))
-    rows = 8 if job.tiny else TDMPC2_ROWS
-    return agent, ReplayBuffer(1_000_000, 4, rows, seed=job.seed, device=job.device)
+    return agent, ReplayBuffer(1_000_000, 4, size.rows, seed=job.seed, device=job.device)
 
 
 def _sizes(job: Job) -> tuple[int, int]:
@@ -148,16 +139,17 @@ def _sizes(job: Job) -> tuple[int, int]:
 
 def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
     """Assemble PWM for the one task of a job; also return how many seed episodes it wants."""
-    preset = PRESETS["smoke" if job.tiny else "quick"]
+    size = sizes.PWM[job.scale]
+    preset = size.preset
     plan = plan_of(job.task, preset)
     if job.task.terminates and not job.tiny:  # episodes of bodies that fall are short: more of them
         plan = replace(WALKER, length=job.task.episode_length)
     model, optimizer = _world_model(job, preset)
-    agent = _agent(job, preset, model, plan.gamma)
+    agent = _agent(job, size, model, plan.gamma)
     replay = ReplayBuffer(
         1_000_000,
         preset.model_horizon + 1,
-        plan.rows,
+        size.rows or plan.rows,
         recent=preset.recent,
         seed=job.seed,
         device=job.device,
@@ -166,7 +158,7 @@ def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
         job.make_pool(),
         model,
         optimizer,
-        [Learner(agent, [0], starts=STARTS)],
+        [Learner(agent, [0], starts=size.starts)],
         replay,
         preset.rounds_config,
         reward_scale=[job.task.reward_scale or 1.0],
@@ -178,17 +170,17 @@ def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
 
 
 def _world_model(job: Job, preset: Preset) -> tuple[WorldModel, torch.optim.Optimizer]:
+    widths: dict[str, Any] = {"encoder_hidden": (preset.hidden,), "activation": "silu"}
     model = WorldModel(
         *_sizes(job),
         num_tasks=1,
         task_dim=preset.task_dim,
         latent_dim=preset.latent_dim,
         hidden=(preset.hidden, preset.hidden),
-        encoder_hidden=(preset.hidden,),
         num_bins=0,
-        activation="silu",
         standardize=True,
         episodic=job.task.terminates,
+        **(widths | preset.world_model),
     )
     init_fan_in(model).to(job.device)
     encoder = list(model.encoder.parameters())
@@ -201,29 +193,28 @@ def _world_model(job: Job, preset: Preset) -> tuple[WorldModel, torch.optim.Opti
     return model, optimizer
 
 
-def _agent(job: Job, preset: Preset, model: WorldModel, gamma: float) -> PWM:
-    hidden = (preset.policy_hidden, preset.policy_hidden)
-    style: dict[str, Any] = {"activation": "silu", "norm": "before"}
+def _agent(job: Job, size: sizes.PWMSize, model: WorldModel, gamma: float) -> PWM:
+    preset = size.preset
     actor = FirstOrderActor(
         preset.latent_dim,
         job.task.action_dim,
-        hidden,
+        size.actor,
         population=1,
         std=preset.rounds_config.std[0],
         learn_std=False,
         noise="after",
         output_gain=0.1,
-        **style,
+        **size.style,
     )
     critic = Critic(
         preset.latent_dim,
-        hidden,
+        size.critic,
         preset.ensemble,
         population=1,
         reduce="mean",
         scale=[0.1 / (1.0 - gamma)],
         output_gain=0.01,
-        **style,
+        **size.style,
     )
     return PWM(
         model,

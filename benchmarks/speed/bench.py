@@ -30,17 +30,19 @@ class Variant:
         name: as in the table.
         read: does the work once.
         flop: floating-point operations by part; empty where they are not counted.
-        dtype: of its products, for the peak beside it.
+        precision: of its products, as for `Execution`, for the peak beside it.
         megabytes: see `Row`.
         difference: see `Row`.
+        gradient: see `Row`.
     """
 
     name: str
     read: Reader
     flop: Mapping[str, float] = field(default_factory=dict)
-    dtype: torch.dtype = torch.float32
+    precision: str = "fp32"
     megabytes: float | None = None
     difference: float | None = None
+    gradient: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,19 +70,18 @@ class Bench:
         """Read all variants in turn, the baseline first, and a large product of their types.
 
         Returns:
-            Rows part by part; memory and difference stand in those of the last part.
+            Rows part by part; memory, difference and gradient stand in those of the last part.
         """
         products = {
-            variant.dtype: repeated("", large_product(self.device, variant.dtype), self.seconds)
-            for variant in variants
-            if variant.flop
+            precision: repeated("", large_product(self.device, precision), self.seconds)
+            for precision in {variant.precision: None for variant in variants if variant.flop}
         }
         readers = {variant.name: variant.read for variant in variants}
-        readers |= {str(dtype): read for dtype, read in products.items()}
+        readers |= {f"product in {precision}": read for precision, read in products.items()}
         seconds = interleaved(readers, self.seconds, self.rounds)
         peaks = {
-            dtype: operations(read)[""] / median(seconds[str(dtype)][""])
-            for dtype, read in products.items()
+            precision: operations(read)[""] / median(seconds[f"product in {precision}"][""])
+            for precision, read in products.items()
         }
         rows = []
         parts = list(dict.fromkeys(part for v in variants for part in seconds[v.name]))
@@ -100,9 +101,10 @@ class Bench:
                     ms=Quartiles(*(1e3 * value for value in quartiles(own))),
                     gain=None if base is None else gain(base, own),
                     gflop=flop / 1e9 if flop else None,
-                    peak=peaks[variant.dtype] / 1e9 if flop else None,
+                    peak=peaks[variant.precision] / 1e9 if flop else None,
                     megabytes=variant.megabytes if last else None,
                     difference=variant.difference if last else None,
+                    gradient=variant.gradient if last else None,
                 )
                 rows.append(row)
         return rows

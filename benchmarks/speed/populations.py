@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from pwm_sdk import MT80, PWM, Critic, FirstOrderActor, Population, PWMConfig, WorldModel
 from speed.bench import Bench, Variant
-from speed.rows import Group, Row
+from speed.rows import Group, Quartiles, Row
 from speed.timing import Meter, Reader, added_bytes, operations
 
 ALONE = "one at a time"
@@ -27,18 +28,35 @@ GROUP = Group(
 def rows_of_populations(
     bench: Bench, sizes: Sequence[int], batches: Sequence[int], populations: Sequence[int]
 ) -> list[Row]:
-    """Time updates of every size, batch and number of policies."""
+    """Time updates of every size, batch and number of policies, until they take too long."""
     rows: list[Row] = []
     for size in sizes:
         torch.manual_seed(0)
         model = WorldModel.from_size(size, MT80).requires_grad_(False).to(bench.device)
+        mine = [single(bench, size, Updates(model, None, min(batches)))]
         for batch in sorted(batches):
             alone = Updates(model, None, batch)
-            for count in populations:
+            for count in sorted(populations):
+                if note := bench.forecast(mine, count * batch):
+                    what = f"{count} policies"
+                    rows.append(Row(GROUP.name, what, size, batch, "all", note=note))
+                    continue
                 variants = [(ALONE, alone), ("at once", Updates(model, count, batch))]
                 made = [variant(*each, count, bench.device) for each in variants]
-                rows += bench.measure(GROUP, size, batch, made)
+                found = bench.measure(GROUP, size, batch, made)
+                mine = [replace(row, count=count * batch) for row in found]  # starts of all
+                rows += found
     return rows
+
+
+def single(bench: Bench, size: int, updates: Updates) -> Row:
+    """A first reading of one policy's update, from which those of more are foreseen."""
+    updates()  # the first one builds the optimizers' state
+    begin = bench.seconds()
+    updates()
+    ms = 1e3 * (bench.seconds() - begin)
+    count = updates.batch["observation"].shape[0]
+    return Row(GROUP.name, "1 policy", size, count, ALONE, ms=Quartiles(ms, ms, ms))
 
 
 class Updates:

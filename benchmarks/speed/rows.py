@@ -33,6 +33,7 @@ class Row:
         peak: billions of them per second in one large product, measured in the same rounds.
         megabytes: of memory, as the group says.
         difference: largest relative difference of a loss from the baseline's.
+        gradient: largest relative error of a tensor's gradient, as the group says.
         note: why there is no reading.
     """
 
@@ -47,6 +48,7 @@ class Row:
     peak: float | None = None
     megabytes: float | None = None
     difference: float | None = None
+    gradient: float | None = None
     note: str = ""
 
     @property
@@ -98,6 +100,7 @@ class Group:
             ("of peak", lambda row: _cell(row.share, ".0%")),
             ("MB", lambda row: _cell(row.megabytes, ",.0f")),
             ("loss difference", lambda row: _cell(row.difference, ".0e")),
+            ("gradient error", lambda row: _cell(row.gradient, ".1e")),
         ]
 
 

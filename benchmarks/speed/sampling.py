@@ -24,17 +24,18 @@ GROUP = Group(
     count="windows or starts",
     baseline="smallest",
 )
-WINDOWS, STARTS = "windows of 17 rows", "starts"
+WINDOWS, STARTS = "windows of 17 rows", "starts of a policy"
 BATCH, SLICE = 512, 17
-TASK = MT80["pendulum-swingup"]
-EPISODE, ROW_BYTES = TASK.episode_length + 1, 32  # int64, float32 [3], [1] and [1], bool
+TASK = MT80["mw-reach"]
+EPISODE = TASK.episode_length + 1
+ROW_BYTES = 8 + 4 * (TASK.observation_dim + TASK.action_dim + 1) + 1  # task, float32, ended
 
 
 def rows_of_sampling(bench: Bench, counts: Sequence[int]) -> list[Row]:
     """Time batches from datasets of about `counts` rows, which are removed afterwards."""
     counts = sorted(counts)
     with tempfile.TemporaryDirectory() as name:
-        needed, free = 2 * ROW_BYTES * sum(counts), shutil.disk_usage(name).free
+        needed, free = ROW_BYTES * (sum(counts) + counts[0]), shutil.disk_usage(name).free
         if free < needed:
             note = f"{needed / 1e9:.1f} GB needed for temporary files, {free / 1e9:.1f} free"
             return [Row(GROUP.name, WINDOWS, 0, BATCH, f"{n:,} rows", note=note) for n in counts]
@@ -44,16 +45,11 @@ def rows_of_sampling(bench: Bench, counts: Sequence[int]) -> list[Row]:
         for what in (WINDOWS, STARTS):
             variants = []
             for replay in replays:
-                call = replay.sample if what == WINDOWS else lambda r=replay: starts(r)
-                read = repeated(what, call, bench.seconds)
+                drawn = replay if what == WINDOWS else replay.starts(TASK.index, BATCH, seeds=0)
+                read = repeated(what, drawn.sample, bench.seconds)
                 variants.append(Variant(f"{len(replay):,} rows", read))
             rows += bench.measure(GROUP, 0, BATCH, variants)
         return rows
-
-
-def starts(replay: ReplayBuffer) -> TensorDict:
-    """The observations that one policy starts from."""
-    return replay.sample_starts([TASK.index], BATCH)
 
 
 def dataset(folder: Path, smallest: int, count: int) -> ReplayBuffer:

@@ -16,6 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from pwm_sdk import Execution
 from speed.rows import Quartiles
 
 Meter = Callable[[], float]  # what has passed so far: seconds, or floating-point operations
@@ -110,11 +111,19 @@ def operations(read: Reader) -> dict[str, float]:
         return read(lambda: counter.total)
 
 
-def large_product(device: torch.device, dtype: torch.dtype) -> Callable[[], Tensor]:
+def large_product(device: torch.device, precision: str) -> Callable[[], Tensor]:
     """A product of two large matrices, the fastest thing that the machine does."""
     size = WIDTHS.get(device.type, WIDTHS["cpu"])
-    matrix = torch.randn(size, size, device=device).to(dtype)
-    return lambda: matrix @ matrix
+    matrix = torch.randn(size, size, device=device)
+    if precision == "bf16":
+        matrix = matrix.bfloat16()
+    execution = Execution(precision=precision)
+
+    def product() -> Tensor:
+        with execution.tf32(device):
+            return matrix @ matrix
+
+    return product
 
 
 def added_bytes(call: Callable[[], object], device: torch.device) -> int:

@@ -40,7 +40,8 @@ GROUP = Group(
     "One update",
     "The actor pass ends with the actor's step; the critic pass is the targets and 32 steps. MB: "
     "tensors held beyond\nthose before the update. Loss difference: the largest in the first "
-    "update, relative.",
+    "update, relative. Gradient error: of the actor in\nthe first update, the tensor that is "
+    "furthest from ours in fp32, norm of the difference over the norm.",
     count="starts",
     baseline=BASELINE,
 )
@@ -52,14 +53,18 @@ FACTORS = replace(
     text="The transcription with a single thing done our way.",
 )
 
-# How our updates are executed; graphs need a GPU.
+# How our updates are executed; graphs and tf32 need a GPU.
 VARIANTS: dict[str, dict[str, Any]] = {
     OURS: {},
     "ours-compiled": {"compile": True},
     "ours-bf16": {"precision": "bf16"},
     "ours-compiled-bf16": {"compile": True, "precision": "bf16"},
+    "ours-tf32": {"precision": "tf32"},
     "ours-graphs": {"cuda_graphs": True},
+    "ours-graphs-tf32": {"cuda_graphs": True, "precision": "tf32"},
     "ours-graphs-bf16": {"cuda_graphs": True, "precision": "bf16"},
+    "ours-graphs-compiled": {"cuda_graphs": True, "compile": True},
+    "ours-graphs-compiled-bf16": {"cuda_graphs": True, "compile": True, "precision": "bf16"},
 }
 HORIZON, TASK, SEED = 16, MT80["mw-reach"].index, 0
 ACTOR, CRITIC, WHOLE = "actor pass", "critic pass", "update"
@@ -80,12 +85,15 @@ class Agent:
     ) -> None:
         self._update, self._optimizer = update, optimizer
         self.updates, self.first = 0, torch.zeros(len(LOSSES))
+        self.slopes: list[Tensor] = []  # the actor's gradients in the first update, clipped
 
     def __call__(self) -> None:
         """Update once."""
         found = self._update()
         if not self.updates:
             self.first = torch.stack([found[name] for name in LOSSES])
+            parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+            self.slopes = [p.grad.clone() for p in parameters if p.grad is not None]
         self.updates += 1
 
     def read(self, meter: Meter) -> dict[str, float]:
@@ -104,7 +112,9 @@ def rows_of_updates(
     bench: Bench, sizes: Sequence[int], batches: Sequence[int], names: Sequence[str] = ()
 ) -> list[Row]:
     """Time the transcription and executions of ours, all unless they are named."""
-    return _rows(bench, GROUP, sizes, batches, partial(agents_of, names=names or tuple(VARIANTS)))
+    names = names or tuple(VARIANTS)
+    missing = [name for name in names if not possible(name, bench.device)]
+    return _rows(bench, GROUP, sizes, batches, partial(agents_of, names=names), missing)
 
 
 def rows_of_factors(bench: Bench, sizes: Sequence[int], batches: Sequence[int]) -> list[Row]:
@@ -118,8 +128,9 @@ def _rows(
     sizes: Sequence[int],
     batches: Sequence[int],
     agents: Callable[[int, int, torch.device], dict[str, Agent]],
+    missing: Sequence[str] = (),
 ) -> list[Row]:
-    """Rows of every size and batch, until an update takes too long."""
+    """Rows of every size and batch, until an update takes too long; `missing` lack a GPU."""
     rows: list[Row] = []
     for size in sizes:
         mine: list[Row] = []
@@ -130,11 +141,14 @@ def _rows(
             ready = warmed_up(agents(size, batch, bench.device), bench.device)
             mine = bench.measure(group, size, batch, ready)
             rows += mine
+            rows += [
+                Row(group.name, WHOLE, size, batch, name, note="needs a GPU") for name in missing
+            ]
     return rows
 
 
 def warmed_up(agents: Mapping[str, Agent], device: torch.device) -> list[Variant]:
-    """Compare the losses of all agents, and count their operations and memory on the way."""
+    """Compare losses and gradients of all agents; count operations and memory on the way."""
     found = []
     eager: Mapping[str, float] = {}
     for name, agent in agents.items():
@@ -149,11 +163,14 @@ def warmed_up(agents: Mapping[str, Agent], device: torch.device) -> list[Variant
                 name,
                 agent.read,
                 flop=eager,
-                dtype=torch.bfloat16 if settings.get("precision") == "bf16" else torch.float32,
+                precision=settings.get("precision", "fp32"),
                 megabytes=megabytes,
                 difference=None if name == BASELINE else difference(agents[BASELINE], agent),
             )
         )
+    for variant in found if OURS in agents else ():
+        if variant.name in VARIANTS.keys() - {OURS}:
+            variant.gradient = gradient_error(agents[OURS], agents[variant.name])
     return found
 
 
@@ -163,6 +180,12 @@ def difference(baseline: Agent, own: Agent) -> float:
     return float(((found - expected) / expected).abs().max())
 
 
+def gradient_error(exact: Agent, own: Agent) -> float:
+    """Largest relative error of a tensor's gradient in the first update."""
+    pairs = zip(own.slopes, exact.slopes, strict=True)
+    return max(float((a - b).norm() / b.norm().clamp_min(1e-12)) for a, b in pairs)
+
+
 def agents_of(
     size: int, batch: int, device: torch.device, names: Sequence[str]
 ) -> dict[str, Agent]:
@@ -170,10 +193,16 @@ def agents_of(
     baseline, observation = published_agent(size, device), observations(batch, device)
     agents = {BASELINE: transcribed(baseline, observation)}
     for name in names:
-        settings = VARIANTS[name]
-        if device.type == "cuda" or not settings.get("cuda_graphs"):
-            agents[name] = our_agent(baseline, observation, settings)
+        if possible(name, device):
+            agents[name] = our_agent(baseline, observation, VARIANTS[name])
     return agents
+
+
+def possible(name: str, device: torch.device) -> bool:
+    """Tell whether an execution of ours is what it says on a device."""
+    settings = VARIANTS[name]
+    for_gpu = settings.get("cuda_graphs") or settings.get("precision") == "tf32"
+    return device.type == "cuda" or not for_gpu
 
 
 def changed_agents(size: int, batch: int, device: torch.device) -> dict[str, Agent]:

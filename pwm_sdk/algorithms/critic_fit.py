@@ -65,8 +65,9 @@ class CriticFit:
         """
         loss = norm = torch.zeros(())
         tensors = (states, targets) if alive is None else (states, targets, alive)
-        for part in minibatches(*tensors, **self.parts):
-            loss, norm = self._run(*part)
+        with self.execution.tf32(states.device):
+            for part in minibatches(*tensors, **self.parts):
+                loss, norm = self._run(*part)
         return loss, norm
 
     def step(

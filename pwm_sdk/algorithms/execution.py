@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from tensordict.nn import CudaGraphModule
 from torch import Tensor
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,15 @@ class Execution:
     Attributes:
         compile: compile one step of the rollout, the values of the targets and one loss of the
             critic; needs a C++ compiler.
-        precision: "bf16" runs the products of matrices in bfloat16. LayerNorm, activations,
-            returns and the optimizer stay in float32.
+        precision: of the products of matrices; LayerNorm, activations, returns and the optimizer
+            stay in float32. "fp32" leaves them as the process has them, in float32 unless told
+            otherwise; "tf32" rounds their factors to 10 bits behind the point on a GPU and is fp32
+            on a CPU; "bf16" runs them in bfloat16.
         cuda_graphs: capture the actor's pass and the critic's step and replay them, which frees the
             host; one graph per shape of batch. Without a GPU: one warning, and no graphs.
         check_every: updates between two readings of whether losses and gradients were finite; a
             step that is not finite is never taken. None: 1 on a CPU, 100 where a reading waits for
-            the device.
+            the device. Captured graphs are never read inside, with 1 behind each update.
 
     Raises:
         ValueError: for another precision, or a `check_every` below 1.
@@ -54,19 +56,34 @@ class Execution:
 
     def products(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which matrix products have the wanted precision."""
-        if self.precision == "fp32":
+        if self.precision != "bf16":
             return contextlib.nullcontext()
         return torch.autocast(device.type, dtype=torch.bfloat16)
 
-    def captures(self, device: torch.device) -> bool:
-        """Tell whether graphs are wanted and possible; warn if they are wanted only."""
-        possible = device.type == "cuda"
-        if self.cuda_graphs and not possible:
-            warnings.warn(
-                f"cuda_graphs=True needs a GPU, got parameters on {device.type}: running without",
-                stacklevel=3,
-            )
-        return self.cuda_graphs and possible
+    @contextlib.contextmanager
+    def tf32(self, device: torch.device) -> Iterator[None]:
+        """Let a GPU's float32 products be tf32, on the way back too, if that is the precision."""
+        products = torch.backends.cuda.matmul
+        before = products.fp32_precision
+        if self.precision != "tf32" or device.type != "cuda" or before == "tf32":
+            yield
+            return
+        products.allow_tf32 = True  # of torch's two settings it keeps the other in step
+        try:
+            yield
+        finally:
+            products.allow_tf32 = False
+            products.fp32_precision = before
+
+    def on(self, device: torch.device) -> Execution:
+        """Return what of it is possible on `device`; warn if graphs are wanted and are not."""
+        if not self.cuda_graphs or device.type == "cuda":
+            return self
+        warnings.warn(
+            f"cuda_graphs=True needs a GPU, got parameters on {device.type}: running without",
+            stacklevel=3,
+        )
+        return replace(self, cuda_graphs=False)
 
 
 class Captured:

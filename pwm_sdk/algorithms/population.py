@@ -73,7 +73,7 @@ class Population(PWM):
                 )
         if min(self.rates) < 0.0:
             raise ValueError(f"rates must be at least 0, got {self.rates}")
-        self._seeds, self._options = list(seeds), options
+        self._seeds, self._options = list(seeds), {**options, "execution": self.execution}
         self.streams = Generators(seeds, next(actor.parameters()).device)
         self.rollout = _MemberRollout(
             self.imagined,

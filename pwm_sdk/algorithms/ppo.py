@@ -15,6 +15,7 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from pwm_sdk import keys
+from pwm_sdk.checks import at_least, in_unit, positive, whole
 from pwm_sdk.optim import optimize, scale_learning_rates
 
 
@@ -34,6 +35,9 @@ class PPOConfig:
         max_norm: gradient clip.
         hidden: widths of the default networks.
         std: initial standard deviation of the policy.
+
+    Raises:
+        ValueError: for settings out of range.
     """
 
     gamma: float = 0.99
@@ -47,6 +51,12 @@ class PPOConfig:
     max_norm: float = 0.5
     hidden: tuple[int, ...] = (64, 64)
     std: float = 1.0
+
+    def __post_init__(self) -> None:
+        in_unit(gamma=self.gamma, lam=self.lam)
+        at_least(0.0, lr=self.lr, entropy=self.entropy, value=self.value)
+        whole(1, epochs=self.epochs, minibatch=self.minibatch, hidden=self.hidden)
+        positive(clip=self.clip, max_norm=self.max_norm, std=self.std)
 
 
 class PPO:

@@ -29,6 +29,7 @@ class PublishedModel:
     ) -> None:
         self.model, self.symlog_reward, self.mask_actions = model, symlog_reward, mask_actions
         self.latent_dim, self.action_dim = model.latent_dim, model.action_dim
+        self.num_tasks = getattr(model, "num_tasks", 0)
         self.episodic = False  # the published program imagines no ends
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
@@ -96,6 +97,11 @@ class ReturnDeviation(nn.Module):
         self.register_buffer("mean", torch.zeros(population or 1))
         self.register_buffer("var", torch.ones(population or 1))
         self.register_buffer("count", torch.tensor(1e-4, dtype=torch.float64))
+
+    @property
+    def policies(self) -> int:
+        """Number of policies it is of, 1 for a single one."""
+        return len(self.mean)
 
     @torch.no_grad()
     def update(self, returns: Tensor) -> Tensor:

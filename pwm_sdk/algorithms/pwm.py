@@ -15,7 +15,7 @@ from pwm_sdk.algorithms.critic_fit import CriticFit
 from pwm_sdk.algorithms.execution import Captured, Execution, prepare
 from pwm_sdk.algorithms.published import ReturnDeviation, published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
-from pwm_sdk.algorithms.starts import discount_of, real_actions, starts_of
+from pwm_sdk.algorithms.starts import check_parts, discount_of, real_actions, starts_of
 from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.precision import full
@@ -58,8 +58,13 @@ class PWM:
         execution: how updates are run: compiled, in bf16, as CUDA graphs; None: eager, in fp32.
 
     Attributes:
+        execution: what of it is possible on the actor's device.
         target: the critic that bootstraps.
         average: the averaged actor, or the actor itself.
+
+    Raises:
+        ValueError: for networks or a return scale that do not fit together, or settings that do not
+            fit them.
 
     Source: PWM (arXiv 2407.02466), algorithm 1.
     """
@@ -78,13 +83,9 @@ class PWM:
         self.config = config = config or PWMConfig()
         self.model, self.actor, self.critic, self.return_scale = model, actor, critic, return_scale
         self.population: int | None = getattr(actor, "population", None)
-        if getattr(critic, "population", None) != self.population:
-            raise ValueError(
-                f"critic must have the actor's population {self.population}, "
-                f"got {critic.population}"
-            )
-        self.execution = execution = execution or Execution()
+        check_parts(model, actor, critic, return_scale)
         self.device = device = next(actor.parameters()).device
+        self.execution = execution = (execution or Execution()).on(device)
         self.gamma: float | Tensor = discount_of(config.gamma, self.population, device)
         if return_scale is None and config.normalize_returns:
             self.return_scale = ReturnDeviation(self.population).to(device)
@@ -105,8 +106,8 @@ class PWM:
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
         self.generator, self.updates = generator, 0
-        self.finite = FiniteWatch(WATCHED, execution.reads_every(device), device)
-        self._captured = execution.captures(device)
+        every, captured = execution.reads_every(device), execution.cuda_graphs
+        self.finite = FiniteWatch(WATCHED, every, device, captured=captured)
         self.fit_critic = CriticFit(
             critic,
             self.critic_optimizer,
@@ -138,18 +139,20 @@ class PWM:
             critic_grad_norm, saturated (share of pre-tanh means of real actions beyond 2).
 
         Raises:
-            ValueError: if a loss is not finite; nothing is stepped then. It is raised by the update
-                itself on a CPU, and at most `Execution.check_every` updates later elsewhere.
+            ValueError: for a batch that does not fit; nothing is stepped then. If a loss or its
+                gradient is not finite; the network that it is of is not stepped, but an actor
+                before its critic has been. It is raised by the update itself on a CPU, and at most
+                `Execution.check_every` updates later elsewhere.
         """
         observation, task, action = starts_of(batch, self.population)
         if self.config.behaviour and action is None:
             raise ValueError("batch must hold actions for a behaviour guard, got none")
         if hasattr(self.actor, "clamp_std_"):
             self.actor.clamp_std_()
-        with frozen(self.model, self.critic):
+        with self.execution.tf32(self.device), frozen(self.model, self.critic):
             with torch.no_grad(), self.execution.products(self.device):
                 latent = full(self.model.encode(observation, task))
-            noise = self.rollout.draw_noise(latent) if self._captured else None
+            noise = self.rollout.draw_noise(latent) if self.execution.cuda_graphs else None
             passed: Any = self._actor_pass(latent, task, noise, action)
             real = real_actions(self.imagined, self.actor, task)
         states, targets, alive, loc, returns, actor_norm = passed
@@ -228,10 +231,10 @@ class PWM:
 
     def _prepare(self) -> None:
         """Make both passes ready to run; a captured one is captured again."""
-        prepare(self.actor_optimizer, self._captured)
-        self.fit_critic.prepare(self._captured)
-        imagine: Any = self._improve_actor
-        self._actor_pass = Captured(imagine) if self._captured else imagine
+        captured, imagine = self.execution.cuda_graphs, self._improve_actor
+        prepare(self.actor_optimizer, captured)
+        self.fit_critic.prepare(captured)
+        self._actor_pass: Any = Captured(imagine) if captured else imagine
 
     def _improve_actor(
         self, latent: Tensor, task: Tensor | None, noise: Tensor | None, action: Tensor | None

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
+
 
 @dataclass(frozen=True)
 class PWMConfig:
@@ -41,6 +43,9 @@ class PWMConfig:
         shuffle: False: the critic's minibatches are contiguous blocks of time steps, as published.
         normalize_returns: divide returns by the running standard deviation of all returns so far,
             as published; a `return_scale` that `PWM` is given takes its place.
+
+    Raises:
+        ValueError: for settings out of range.
     """
 
     horizon: int = 16
@@ -65,6 +70,17 @@ class PWMConfig:
     mask_actions: bool = True
     shuffle: bool = True
     normalize_returns: bool = False
+
+    def __post_init__(self) -> None:
+        whole(1, horizon=self.horizon, critic_epochs=self.critic_epochs)
+        whole(1, critic_splits=self.critic_splits, critic_limit=self.critic_limit)
+        in_unit(gamma=self.gamma, lam=self.lam, actor_lam=self.actor_lam)
+        in_unit(target_tau=self.target_tau, average_tau=self.average_tau)
+        pair(betas=self.betas)
+        in_unit(betas=self.betas)
+        at_least(0.0, actor_lr=self.actor_lr, critic_lr=self.critic_lr)
+        at_least(0.0, saturation=self.saturation, behaviour=self.behaviour)
+        positive(actor_max_norm=self.actor_max_norm, critic_max_norm=self.critic_max_norm)
 
     @classmethod
     def published(cls, **settings: Any) -> PWMConfig:

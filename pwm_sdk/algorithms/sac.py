@@ -15,6 +15,7 @@ from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import SACLoss, SoftUpdate
 
 from pwm_sdk import keys
+from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 from pwm_sdk.optim import optimize
 
 
@@ -34,6 +35,9 @@ class SACConfig:
         target_entropy: entropy that the temperature steers to; None: minus the action's size.
         hidden: widths of the default networks.
         log_std: bounds of the log of the policy's std.
+
+    Raises:
+        ValueError: for settings out of range.
     """
 
     gamma: float = 0.99
@@ -47,6 +51,14 @@ class SACConfig:
     target_entropy: float | None = None
     hidden: tuple[int, ...] = (256, 256)
     log_std: tuple[float, float] = (-5.0, 2.0)
+
+    def __post_init__(self) -> None:
+        in_unit(gamma=self.gamma, tau=self.tau)
+        at_least(0.0, lr=self.lr, updates_per_step=self.updates_per_step)
+        whole(1, batch_size=self.batch_size, capacity=self.capacity, hidden=self.hidden)
+        whole(0, random_steps=self.random_steps)
+        positive(alpha=self.alpha)
+        pair(log_std=self.log_std)
 
 
 class SAC:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
+
 
 @dataclass(frozen=True)
 class SHACConfig:
@@ -31,6 +33,9 @@ class SHACConfig:
             all its substeps and action repeats. A bias that contacts make necessary: its share is
             logged as `clipped`.
         saturation: coefficient of the penalty on pre-tanh means beyond 1.
+
+    Raises:
+        ValueError: for settings out of range.
     """
 
     environments: int = 64
@@ -48,3 +53,14 @@ class SHACConfig:
     target_tau: float = 0.8
     cotangent_clip: float | None = None
     saturation: float = 0.0
+
+    def __post_init__(self) -> None:
+        whole(1, environments=self.environments, horizon=self.horizon)
+        whole(1, critic_epochs=self.critic_epochs, critic_splits=self.critic_splits)
+        in_unit(gamma=self.gamma, lam=self.lam, actor_lam=self.actor_lam)
+        in_unit(target_tau=self.target_tau)
+        pair(betas=self.betas)
+        in_unit(betas=self.betas)
+        at_least(0.0, actor_lr=self.actor_lr, critic_lr=self.critic_lr, saturation=self.saturation)
+        positive(actor_max_norm=self.actor_max_norm, critic_max_norm=self.critic_max_norm)
+        positive(cotangent_clip=self.cotangent_clip)

@@ -1,4 +1,4 @@
-"""What an update of imagined policies reads from its batch and its settings."""
+"""What an update of imagined policies reads from its batch, its parts and its settings."""
 
 from __future__ import annotations
 
@@ -22,18 +22,53 @@ def starts_of(
         population: P, or None for one policy.
 
     Raises:
-        ValueError: for observations that do not fit the population.
+        ValueError: for observations that are missing, empty or do not fit the population, or tasks
+            that do not fit them.
     """
     observation, task, action = (
         batch.get(k, None) for k in (keys.OBSERVATION, keys.TASK, keys.ACTION)
     )
+    if observation is None:
+        raise ValueError(f"batch must hold observation, got {sorted(map(str, batch.keys()))}")
+    given = list(observation.shape)
     if population is None and observation.dim() == 3:
         observation, action = observation[:, 0], None if action is None else action[:, 0]
+    if population is None and observation.dim() != 2:
+        raise ValueError(f"observation must have shape [B, O] or [B, H+1, O], got {given}")
     if population is not None and (observation.dim() != 3 or observation.shape[0] != population):
+        raise ValueError(f"observation must have shape [{population}, B, O], got {given}")
+    lead = observation.shape[:-1]
+    if 0 in lead:
+        raise ValueError(f"batch must hold at least one start, got observations {given}")
+    if task is not None and task.shape != lead:
         raise ValueError(
-            f"observation must have shape [{population}, B, O], got {list(observation.shape)}"
+            f"task must have shape {list(lead)} beside observations {given}, got {list(task.shape)}"
         )
     return observation, task, action
+
+
+def check_parts(model: Any, actor: Any, critic: Any, return_scale: Any) -> None:
+    """Check that critic and return scale are of the actor's population and see what it sees.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    population = getattr(actor, "population", None)
+    if getattr(critic, "population", None) != population:
+        raise ValueError(
+            f"critic must have the actor's population {population}, got {critic.population}"
+        )
+    policies = getattr(return_scale, "policies", population or 1)
+    if policies != (population or 1):
+        raise ValueError(
+            f"return_scale must be of the actor's population {population}, got one of {policies}"
+        )
+    seen = None if hasattr(model, "features") else getattr(model, "latent_dim", None)
+    for name, part in (("actor", actor), ("critic", critic)):
+        size = getattr(part, "latent_dim", None)
+        seen = size if seen is None else seen
+        if size not in (None, seen):
+            raise ValueError(f"{name} must take latents of size {seen}, got {size}")
 
 
 def real_actions(model: Any, actor: Any, task: Tensor | None) -> Tensor | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pwm_sdk.checks import at_least, in_unit, positive
 from pwm_sdk.objectives.tdmpc2 import ENTROPIES
 
 
@@ -55,8 +56,11 @@ class TDMPC2Config:
     def __post_init__(self) -> None:
         if not 0.0 < self.rho <= 1.0:
             raise ValueError(f"rho must lie in (0, 1], got {self.rho}")
-        if not 0.0 <= self.tau <= 1.0:
-            raise ValueError(f"tau must lie in [0, 1], got {self.tau}")
+        in_unit(gamma=self.gamma, tau=self.tau)
+        at_least(0.0, lr=self.lr, encoder_lr=self.encoder_lr, consistency=self.consistency)
+        at_least(0.0, reward=self.reward, value=self.value, termination=self.termination)
+        at_least(0.0, entropy=self.entropy)
+        positive(max_norm=self.max_norm)
         if self.entropy_kind not in ENTROPIES:
             raise ValueError(f"entropy_kind must be one of {ENTROPIES}, got {self.entropy_kind!r}")
 

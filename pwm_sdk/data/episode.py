@@ -25,6 +25,8 @@ __all__ = [
 ROW_KEYS = (OBSERVATION, ACTION, REWARD, TASK, TERMINATED)
 """Entries of a row."""
 
+_ROUNDING = 1e-3
+
 
 def make_episode(
     observations: Any,
@@ -57,15 +59,15 @@ def make_episode(
         [T+1, 1], task [T+1] and terminated [T+1, 1].
 
     Raises:
-        ValueError: If a shape does not fit, or `task` is not an integer.
+        ValueError: If a shape does not fit, an action lies outside [-1, 1], or `task` is not an
+            integer of at least 0.
     """
     observation = torch.as_tensor(observations, dtype=torch.float32)
     if observation.ndim != 2 or len(observation) < 2:
         raise ValueError(f"observations must be [T+1, O] with T >= 1, got {_shape(observation)}")
     steps, device = len(observation) - 1, observation.device
     action = torch.as_tensor(actions, dtype=torch.float32, device=device)
-    if action.ndim != 2 or len(action) != steps:
-        raise ValueError(f"actions must be [{steps}, A], got {_shape(action)}")
+    _check_actions("actions", action, steps)
     reward = torch.as_tensor(rewards, dtype=torch.float32, device=device)
     if terminated is None:
         terminated = torch.zeros(steps, dtype=torch.bool)
@@ -113,7 +115,8 @@ def check_episode(episode: Mapping[str, Any] | TensorDictBase, device: torch.dev
 
     Raises:
         ValueError: If an entry is missing, has the wrong shape, dtype or device, is not finite
-            after row 0 (in row 0 too for the observation), or if the task changes on the way.
+            after row 0 (in row 0 too for the observation), if an action lies outside [-1, 1], or if
+            the task is below 0 or changes on the way.
     """
     names = set(episode.keys())
     if missing := [n for n in (OBSERVATION, ACTION, REWARD, TASK) if n not in names]:
@@ -127,6 +130,7 @@ def check_episode(episode: Mapping[str, Any] | TensorDictBase, device: torch.dev
         raise ValueError(f"task must be an integer, got {task.dtype}")
     if task.shape not in ((), (rows,)) or (task != task.reshape(-1)[0]).any():
         raise ValueError(f"task must be one number [] or [{rows}] times the same, got {task}")
+    task_index(task.reshape(-1)[0])
     ended = torch.zeros(rows, 1, dtype=torch.bool, device=device)
     checked = {
         OBSERVATION: observation,
@@ -197,12 +201,15 @@ def task_index(task: Any) -> int:
     """Return the index of a task, given as an integer or as anything with an integer `index`.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is neither, or below 0 as that of a `Task` that is not registered.
     """
     try:
-        return operator.index(task if hasattr(task, "__index__") else task.index)
+        index = operator.index(task if hasattr(task, "__index__") else task.index)
     except (AttributeError, TypeError) as error:
         raise ValueError(f"task must be an integer index or a Task, got {task!r}") from error
+    if index < 0:
+        raise ValueError(f"task must have an index of at least 0 (register_task), got {task!r}")
+    return index
 
 
 def _check_entry(name: str, value: Tensor, rows: int, device: torch.device) -> None:
@@ -220,6 +227,18 @@ def _check_entry(name: str, value: Tensor, rows: int, device: torch.device) -> N
     if not (finite := used.isfinite()).all():
         row = int((~finite).nonzero()[0, 0]) + (name != OBSERVATION)
         raise ValueError(f"{name} must be finite, got {value[row].tolist()} in row {row}")
+    if name == ACTION:
+        _check_actions(name, used, rows - 1)
+
+
+def _check_actions(name: str, action: Tensor, steps: int) -> None:
+    """Raise ValueError unless actions are [T, A], within [-1, 1] up to what rounding leaves."""
+    if action.ndim != 2 or len(action) != steps:
+        raise ValueError(f"{name} must be [{steps}, A], got {_shape(action)}")
+    outside = action.abs() > 1.0 + _ROUNDING
+    if bool(outside.any()):
+        step = int(outside.any(1).nonzero()[0, 0])
+        raise ValueError(f"{name} must lie in [-1, 1], got {action[step].tolist()} in step {step}")
 
 
 def _lead(value: Tensor, fill: float | bool) -> Tensor:

@@ -18,11 +18,12 @@ _DEPTH = 2  # batches ahead, for a GPU
 
 
 class Prefetcher:
-    """A source of batches whose next ones are drawn, and pinned, while the last one is used.
+    """A source of batches whose next ones are drawn while the last one is used.
 
     The order is that of the source, with and without a thread, and a state taken from `generator`
     is that of the last batch handed out, whatever has been drawn ahead: a run continues to the bit.
-    On a CPU there is nothing to gain, and batches pass through without a thread.
+    On a CPU there is nothing to gain, and batches pass through without a thread. The thread leaves
+    the GPU to the caller: memory that it pinned would break a CUDA graph captured meanwhile.
 
     While the thread runs, nobody else may draw from the source or add episodes to it. `close` ends
     the thread and sets the source back to the batch that would have come next.
@@ -56,13 +57,15 @@ class Prefetcher:
             return self.source.sample().to(self.device)
         if self._line is None:
             self._state = self.source.generator.get_state()
-            self._line = _Line(self.source, self.depth, self.device.type == "cuda")
+            self._line = _Line(self.source, self.depth)
             self._finalizer = weakref.finalize(self, self._line.close)
         batch, state = self._line.next()
         if isinstance(batch, BaseException):
             self.close()
             raise batch
         self._state = state
+        if self.device.type == "cuda" and batch.device is not None and batch.device.type == "cpu":
+            batch = batch.pin_memory()
         return batch.to(self.device, non_blocking=True)
 
     @property
@@ -102,8 +105,8 @@ class Prefetcher:
 class _Line:
     """A thread that keeps some batches ready; it knows nothing of who takes them."""
 
-    def __init__(self, source: Any, depth: int, pin: bool) -> None:
-        self._source, self._pin = source, pin
+    def __init__(self, source: Any, depth: int) -> None:
+        self._source = source
         self._ready: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self._room, self._over = threading.Semaphore(depth), False
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
@@ -127,10 +130,7 @@ class _Line:
             if self._over:
                 return
             try:
-                batch = self._source.sample()
-                if self._pin and batch.device is not None and batch.device.type == "cpu":
-                    batch = batch.pin_memory()
-                item = batch, self._source.generator.get_state()
+                item = self._source.sample(), self._source.generator.get_state()
             except Exception as error:  # whoever takes the batch raises it
                 self._ready.put((error, None))
                 return

@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from pwm_sdk.checks import whole
 from pwm_sdk.data.episode import check_episode, make_episode, task_index
 from pwm_sdk.data.kept import KeptEpisodes
 from pwm_sdk.data.ring import Ring
@@ -53,6 +54,7 @@ class ReplayBuffer(KeptEpisodes):
     ) -> None:
         if slice_len < 2:
             raise ValueError(f"slice_len must be at least 2 rows, one step, got {slice_len}")
+        whole(1, capacity=capacity, slice_len=slice_len, batch_size=batch_size)
         if capacity < slice_len:
             raise ValueError(f"capacity must be at least slice_len={slice_len}, got {capacity}")
         self.capacity, self.slice_len, self.batch_size = capacity, slice_len, batch_size
@@ -96,8 +98,7 @@ class ReplayBuffer(KeptEpisodes):
         """
         count = self.batch_size if batch_size is None else batch_size
         self._check_batch_size(count)
-        if not len(self):
-            raise ValueError("replay is empty: add an episode first")
+        self._check_filled()
         rows = self._ring.sample(count * self.slice_len).reshape(count, self.slice_len)
         steps = {key: rows.get(key)[:, 1:] for key in (ACTION, REWARD, TERMINATED)}
         batch = {OBSERVATION: rows.get(OBSERVATION), **steps, TASK: rows.get(TASK)[:, 0]}
@@ -114,8 +115,10 @@ class ReplayBuffer(KeptEpisodes):
             TensorDict [P, count]: observation [P, count, O], task [P, count] int64.
 
         Raises:
-            ValueError: If a task has no episode in the replay.
+            ValueError: If the replay is empty, a task has no episode in it, or `count` is below 1.
         """
+        whole(1, count=count)
+        self._check_filled()
         rows = self._sampler.draw_rows([task_index(task) for task in tasks], count)
         return self._ring.gather(rows, (OBSERVATION, TASK)).to(self.device)
 
@@ -165,6 +168,11 @@ class ReplayBuffer(KeptEpisodes):
     def generator(self) -> torch.Generator:
         """Source of the replay's random numbers; its state says where `sample` goes on."""
         return self._sampler.generator
+
+    def _check_filled(self) -> None:
+        """Raise ValueError where there is nothing to draw from."""
+        if not len(self):
+            raise ValueError("replay is empty: add an episode first")
 
     def _check_batch_size(self, batch_size: int) -> None:
         """Raise ValueError for a batch without a window for each weighted task."""

@@ -105,8 +105,11 @@ def register_task(task: Task, factory: Callable[[], gymnasium.Env]) -> Task:
         The task with its index.
 
     Raises:
-        ValueError: For a name or index that a built-in task or another registered one has.
+        ValueError: For a name or index that a built-in task or another registered one has, or a
+            factory that is no function.
     """
+    if not callable(factory) or isinstance(factory, gymnasium.Env):
+        raise ValueError(f"factory must be a function that makes an environment, got {factory!r}")
     if task.name in BUILT_IN:
         raise ValueError(f"name must not be one of the built-in tasks, got {task.name!r}")
     others = {other.index for other, _ in _REGISTERED.values() if other.name != task.name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium
@@ -72,6 +73,9 @@ class TaskEnv(gymnasium.Wrapper):
 
         Returns:
             Observation [O] float32, and an info with `success` [1] bool.
+
+        Raises:
+            ValueError: For an observation of another shape than the task's.
         """
         seed = self._next_seed if seed is None else _checked_seed(seed)
         observation, info = self.env.reset(seed=seed, options=options)
@@ -89,7 +93,8 @@ class TaskEnv(gymnasium.Wrapper):
             `success` [1] bool.
 
         Raises:
-            ValueError: For an action of another shape or with NaN or infinite entries.
+            ValueError: For an action of another shape or with NaN or infinite entries, or if the
+                wrapped environment returns a misshapen observation or a reward that is not finite.
             RuntimeError: If the episode is over or none was started.
         """
         if self._steps_left == 0:
@@ -100,6 +105,8 @@ class TaskEnv(gymnasium.Wrapper):
             reward += float(inner_reward)
             if terminated or truncated:
                 break
+        if not math.isfinite(reward):
+            raise ValueError(f"reward of the environment must be finite, got {reward}")
         self._steps_left = 0 if terminated or truncated else self._steps_left - 1
         truncated = bool(truncated) or (self._steps_left == 0 and not terminated)
         success = np.array([np.any(info.get(SUCCESS, False))], bool)
@@ -119,6 +126,11 @@ class TaskEnv(gymnasium.Wrapper):
         return action.astype(self._native.dtype)
 
     def _observe(self, observation: np.ndarray) -> np.ndarray:
+        if np.shape(observation) != (self.task.observation_dim,):
+            raise ValueError(
+                "observation of the environment must have its space's shape "
+                f"({self.task.observation_dim},), got {np.shape(observation)}"
+            )
         padded = np.zeros(self._observation_dim, np.float32)
         padded[: self.task.observation_dim] = observation
         return padded

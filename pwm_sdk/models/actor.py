@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pwm_sdk.checkpoints.pwm import pwm_actor
+from pwm_sdk.checks import positive, whole
 from pwm_sdk.functional.gaussian import gaussian_log_prob
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
@@ -40,6 +41,9 @@ class FirstOrderActor(Checkpointed):
         output_gain: scale of the last layer's initial weights; small values start near zero
             actions.
 
+    Raises:
+        ValueError: for settings out of range, or that do not fit together.
+
     Source: PWM (arXiv 2407.02466), appendix; SHAC (arXiv 2204.07137) for the state-independent std.
     """
 
@@ -66,6 +70,8 @@ class FirstOrderActor(Checkpointed):
         self.settings = settings
         if noise not in ("before", "after"):
             raise ValueError(f"noise must be 'before' or 'after' the tanh, got {noise!r}")
+        whole(1, latent_dim=latent_dim, action_dim=action_dim, population=population)
+        positive(std=std, min_std=min_std)
         stack = () if population is None else (population,)
         self.latent_dim, self.action_dim, self.population = latent_dim, action_dim, population
         self.noise_after, self.min_std, self.learn_std = noise == "after", min_std, learn_std

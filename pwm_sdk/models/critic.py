@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pwm_sdk.checkpoints.pwm import pwm_critic
+from pwm_sdk.checks import positive, whole
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
 from pwm_sdk.models.members import cut_member, keep_members, stack_members
@@ -28,6 +29,9 @@ class Critic(Checkpointed):
         activation: name of the activation.
         norm: LayerNorm "after" (published) or "before" the activation.
         output_gain: scale of the last layer's initial weights.
+
+    Raises:
+        ValueError: for settings out of range, or that do not fit together.
 
     Source: PWM (arXiv 2407.02466), section 4.2 and appendix. Differs: weights start from N(0,
     1/fan_in), not orthogonal.
@@ -54,8 +58,8 @@ class Critic(Checkpointed):
         self.settings = settings
         if reduce not in ("min", "mean"):
             raise ValueError(f"reduce must be 'min' or 'mean', got {reduce!r}")
-        if ensemble < 1:
-            raise ValueError(f"ensemble must be at least 1, got {ensemble}")
+        whole(1, latent_dim=latent_dim, ensemble=ensemble, population=population)
+        positive(scale=scale)
         stack = (ensemble,) if population is None else (population, ensemble)
         self.latent_dim, self.ensemble, self.population, self.reduce = (
             latent_dim,

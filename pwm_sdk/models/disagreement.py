@@ -90,6 +90,7 @@ class Disagreement(nn.Module):
             raise ValueError(f"coef must not be negative, got {coef}")
         self.model, self.coef = model, coef
         self.latent_dim, self.action_dim = model.latent_dim, model.action_dim
+        self.num_tasks = model.num_tasks
         self.heads = nn.ModuleList(DisagreementHead(model) for _ in range(heads))
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:

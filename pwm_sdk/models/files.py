@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Mapping
@@ -38,7 +39,13 @@ class Checkpointed(nn.Module):
     foreign: ClassVar[Mapping[str, PartReader]] = {}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights and settings to one file, atomically; nothing in it runs code."""
+        """Write weights and settings to one file, atomically; nothing in it runs code.
+
+        Raises:
+            ValueError: if the settings are not the constructor's arguments, as in a subclass that
+                does not set its own, or the weights are of several floating-point types.
+        """
+        self._check_saved()
         about = {
             "format": f"pwm_sdk.{type(self).__name__}",
             "version": str(VERSION),
@@ -47,9 +54,24 @@ class Checkpointed(nn.Module):
         weights = {k: v.cpu().contiguous() for k, v in self.state_dict().items()}
         write_atomic(path, lambda part: save_file(weights, part, about))
 
+    def _check_saved(self) -> None:
+        """Raise ValueError for what would not come back."""
+        known = inspect.signature(type(self)).parameters.values()
+        names = {p.name for p in known if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        others = set() if any(p.kind == p.VAR_KEYWORD for p in known) else set(self.settings)
+        if wrong := sorted((names - set(self.settings)) | (others - names)):
+            raise ValueError(
+                f"settings must hold the arguments of {type(self).__name__}, which sets them in "
+                f"its constructor; got others in {wrong}"
+            )
+        if len(kinds := _float_types(self.state_dict())) > 1:
+            raise ValueError(f"weights must be of one floating-point type, got {kinds}")
+
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str]) -> Self:
         """Build a module from a file, on the CPU: one that `save` wrote, or a published one.
+
+        Its weights have the file's floating-point type.
 
         Args:
             path: the file. Whose program wrote it is found out from what it holds.
@@ -88,8 +110,15 @@ class Checkpointed(nn.Module):
     ) -> Self:
         """Build a module and give it its weights."""
         module = cls(**settings)
+        if len(kinds := _float_types(weights)) == 1:
+            module.to(*kinds)
         try:
             module.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"weights must fit the settings, got {path}: {error}") from error
         return module
+
+
+def _float_types(weights: Mapping[str, Tensor]) -> list[Any]:
+    """Return the floating-point types of weights, each once."""
+    return list({value.dtype for value in weights.values() if value.is_floating_point()})

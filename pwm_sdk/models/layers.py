@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pwm_sdk.checks import widths as check_widths
 from pwm_sdk.functional.activations import mish
 from pwm_sdk.functional.precision import exact, full
 
@@ -90,6 +91,7 @@ def world_model_mlp(
 
     Source: TD-MPC2, appendix; weights truncated normal with std 0.02, biases 0.
     """
+    check_widths(hidden=hidden, ends=(in_dim, out_dim))
     widths = [in_dim, *hidden]
     layers: list[nn.Module] = [
         NormedLinear(a, b, make_activation(activation)) for a, b in pairwise(widths)
@@ -203,6 +205,7 @@ class StackedMLP(nn.Module):
         super().__init__()
         if norm not in ("before", "after"):
             raise ValueError(f"norm must be 'before' or 'after' the activation, got {norm!r}")
+        check_widths(hidden=hidden, ends=(in_dim, out_dim))
         self.norm_first = norm == "before"
         widths = [in_dim, *hidden]
         self.layers = nn.ModuleList(StackedLinear(a, b, stack) for a, b in pairwise(widths))

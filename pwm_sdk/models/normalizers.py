@@ -46,6 +46,11 @@ class ReturnScale(nn.Module):
         self.register_buffer("value", torch.ones(population or 1))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
+    @property
+    def policies(self) -> int:
+        """Number of policies it is of, 1 for a single one."""
+        return len(self.value)
+
     @torch.no_grad()
     def update(self, returns: Tensor) -> Tensor:
         """Take in returns `[P, ..]` (`[..]` for one policy) and return the scale `[P]` (`[1]`)."""

@@ -17,6 +17,13 @@ from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.twohot import two_hot_decode
 from pwm_sdk.models.conditioning import TaskContext, action_masks, join, look_up, new_embedding
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
+from pwm_sdk.models.inputs import (
+    check_heads,
+    check_observation,
+    check_sizes,
+    check_statistics,
+    check_type,
+)
 from pwm_sdk.models.layers import latent_mlp, world_model_mlp
 from pwm_sdk.models.sizes import sized_settings
 
@@ -87,13 +94,10 @@ class WorldModel(Checkpointed):
         super().__init__()
         self.settings = settings.pop("options") | settings
         standardize, task_init, self.episodic, spectral_norm = _defaults(**options)
-        _check_sizes(latent_dim, simnorm_size, num_bins, spectral_norm)
-        self.observation_dim, self.action_dim, self.latent_dim = (
-            observation_dim,
-            action_dim,
-            latent_dim,
-        )
-        self.num_tasks, self.num_bins = num_tasks, num_bins
+        check_sizes(observation_dim, action_dim, latent_dim, num_tasks, task_dim)
+        check_heads(latent_dim, simnorm_size, num_bins, spectral_norm)
+        self.observation_dim, self.action_dim = observation_dim, action_dim
+        self.latent_dim, self.num_tasks, self.num_bins = latent_dim, num_tasks, num_bins
         embedded = task_dim if num_tasks else 0
         end = simnorm_size, spectral_norm
         joint = latent_dim + embedded + action_dim
@@ -159,11 +163,16 @@ class WorldModel(Checkpointed):
     def set_observation_statistics(
         self, mean: Tensor, std: Tensor, task: int | None = None
     ) -> None:
-        """Set mean and std `[O]` by which `encode` standardises the observations (of one task)."""
+        """Set mean and std `[O]` by which `encode` standardises the observations (of one task).
+
+        Raises:
+            ValueError: for a model without statistics, or others than it can have.
+        """
         if self.observation_mean is None or self.observation_std is None:
             raise ValueError(
                 "standardize must be True to set observation statistics, got a model without them"
             )
+        check_statistics(self.observation_mean, mean, std, task)
         index = () if task is None else (task,)
         self.observation_mean[index] = mean.to(self.observation_mean)
         self.observation_std[index] = std.to(self.observation_std)
@@ -201,16 +210,15 @@ class WorldModel(Checkpointed):
         Returns:
             Latent `[.., D]`.
         """
-        if observation.shape[-1] != self.observation_dim:
-            raise ValueError(
-                f"observation must have size {self.observation_dim}, got {list(observation.shape)}"
-            )
+        check_observation(observation, task, self.observation_dim)
         embedding = self.context(task).embedding
         if self.observation_mean is not None and self.observation_std is not None:
             index = () if self.num_tasks == 0 else (task,)
             mean, std = self.observation_mean[index], self.observation_std[index]
             observation = ((observation - mean) / std).clamp(-10.0, 10.0)
-        return self.encoder(join(observation, embedding))
+        inputs = join(observation, embedding)
+        check_type(inputs, next(self.parameters()).dtype)
+        return self.encoder(inputs)
 
     def inputs(
         self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
@@ -287,14 +295,3 @@ def _defaults(
     spectral_norm: bool = False,
 ) -> tuple[bool, float | None, bool, bool]:
     return standardize, task_init, episodic, spectral_norm
-
-
-def _check_sizes(latent_dim: int, simnorm_size: int, num_bins: int, spectral_norm: bool) -> None:
-    if spectral_norm and simnorm_size:
-        raise ValueError(f"simnorm_size must be 0 with spectral_norm, got {simnorm_size}")
-    if simnorm_size and latent_dim % simnorm_size:
-        raise ValueError(
-            f"latent_dim must be divisible by simnorm_size {simnorm_size}, got {latent_dim}"
-        )
-    if num_bins == 1 or num_bins < 0:
-        raise ValueError(f"num_bins must be 0 (scalar reward) or at least 2, got {num_bins}")

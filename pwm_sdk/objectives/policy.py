@@ -142,7 +142,7 @@ def critic_loss(
         Scalar loss, the sum over policies of their means.
 
     Raises:
-        ValueError: for targets that do not fit.
+        ValueError: for targets or weights that do not fit.
 
     Source: PWM eq. 6.
     """
@@ -151,6 +151,8 @@ def critic_loss(
         raise ValueError(
             f"targets must have shape {list(values.shape[1:])}, got {list(targets.shape)}"
         )
+    if weight is not None and weight.shape != targets.shape:
+        raise ValueError(f"weight must have shape {list(targets.shape)}, got {list(weight.shape)}")
     error = values - targets
     if hasattr(critic, "unit"):
         error = error / critic.unit(targets)
@@ -174,9 +176,15 @@ def behaviour_loss(policy: Any, latents: Tensor, actions: Tensor) -> Tensor:
     Returns:
         Scalar, the sum over policies of their means.
 
+    Raises:
+        ValueError: for actions of another shape than the policy's.
+
     Source: TD3+BC (arXiv 2106.06860), eq. 5.
     """
-    error = (policy(latents.detach()) - actions).square().sum(-1, keepdim=True)
+    mean = policy(latents.detach())
+    if actions.shape != mean.shape:
+        raise ValueError(f"actions must have shape {list(mean.shape)}, got {list(actions.shape)}")
+    error = (mean - actions).square().sum(-1, keepdim=True)
     return _per_policy(error, actions.dim() > 2).sum()
 
 

@@ -50,16 +50,12 @@ def step_errors(model: Any, batch: TensorDictBase) -> StepErrors:
         Predictions and errors.
 
     Raises:
-        ValueError: for windows whose lengths do not fit, or that lack terminated.
+        ValueError: for windows whose shapes do not fit, or that lack terminated.
     """
     observation, action, reward = batch[keys.OBSERVATION], batch[keys.ACTION], batch[keys.REWARD]
-    horizon = action.shape[1]
-    if horizon < 1 or observation.shape[1] != horizon + 1 or reward.shape[:2] != action.shape[:2]:
-        raise ValueError(
-            "batch must hold H+1 observations, H actions and H rewards, got "
-            f"{observation.shape[1]}, {horizon} and {reward.shape[1]}"
-        )
     task = task_ids(model, batch)
+    _check_windows(observation, action, reward, task)
+    horizon = action.shape[1]
     context = model.context(task) if hasattr(model, "context") else task
     with torch.no_grad():
         later = None if task is None else task.unsqueeze(-1).expand(-1, horizon)
@@ -75,10 +71,36 @@ def step_errors(model: Any, batch: TensorDictBase) -> StepErrors:
         truth = batch.get(keys.TERMINATED, None)
         if truth is None:
             raise ValueError("batch must hold terminated for an episodic model, got none")
+        if truth.shape != reward.shape:
+            raise ValueError(
+                f"terminated must have shape {list(reward.shape)}, got {list(truth.shape)}"
+            )
         odds = model.termination_logits(latent[:, 1:], wide)
         ends = F.binary_cross_entropy_with_logits(odds, truth.to(odds), reduction="none")
     reward_error = model.reward_error(logits, reward)
     return StepErrors(context, latent, target, consistency, reward_error, ends)
+
+
+def _check_windows(
+    observation: Tensor, action: Tensor, reward: Tensor, task: Tensor | None
+) -> None:
+    """Raise ValueError unless windows are `[B, H+1, O]`, `[B, H, A]`, `[B, H, 1]` and `[B]`."""
+    if observation.dim() != 3 or action.dim() != 3 or not action.shape[1]:
+        raise ValueError(
+            "observation and action must have shapes [B, H+1, O] and [B, H, A] with H >= 1, got "
+            f"{list(observation.shape)} and {list(action.shape)}"
+        )
+    count, horizon = action.shape[:2]
+    if observation.shape[:2] != (count, horizon + 1) or reward.shape[:2] != (count, horizon):
+        raise ValueError(
+            "batch must hold H+1 observations, H actions and H rewards, got "
+            f"{observation.shape[1]}, {horizon} and {reward.shape[1:2].numel()} in shapes "
+            f"{[list(x.shape) for x in (observation, action, reward)]}"
+        )
+    if reward.shape != (count, horizon, 1):
+        raise ValueError(f"reward must have shape {[count, horizon, 1]}, got {list(reward.shape)}")
+    if task is not None and task.shape != (count,):
+        raise ValueError(f"task must have shape [{count}], got {list(task.shape)}")
 
 
 def task_ids(model: Any, batch: TensorDictBase) -> Tensor | None:

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch import Tensor
 
-from pwm_sdk.protocols import features
+from pwm_sdk.data.episode import task_index
+from pwm_sdk.protocols import features, padded
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class LatentBehaviour:
 
     Args:
         model: encodes observations.
-        actors: a single policy for all N environments, or populations that share the N
-            environments out in order.
+        actors: a single policy for all N environments, or several policies and populations that
+            share the N environments out in order.
         tasks: task id of each environment.
         rng: source of exploration noise; None: mean actions.
         correlation: in every other episode (drawn) the noise is autoregressive with this
@@ -102,11 +103,12 @@ class LatentBehaviour:
         correlation: float = 0.0,
     ) -> None:
         self.model, self.actors, self.rng = model, list(actors), rng
-        sizes = [getattr(a, "population", None) or len(tasks) for a in self.actors]
+        alone = len(tasks) if len(self.actors) == 1 else 1
+        sizes = [getattr(a, "population", None) or alone for a in self.actors]
         if sum(sizes) != len(tasks):
             raise ValueError(f"actors must cover {len(tasks)} environments, got {sizes}")
         self.bounds = np.cumsum([0, *sizes]).tolist()
-        self.tasks = torch.as_tensor(list(tasks))
+        self.tasks = torch.tensor([task_index(task) for task in tasks])
         self.noise = np.zeros((len(tasks), self.actors[0].action_dim))
         self.share = np.zeros((len(tasks), 1))
         self.correlation = correlation
@@ -121,10 +123,7 @@ class LatentBehaviour:
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
         device = _device(self.actors[0])
-        seen = torch.as_tensor(observation, device=device)
-        missing = getattr(self.model, "observation_dim", seen.shape[-1]) - seen.shape[-1]
-        if missing > 0:  # an unpadded environment under a model of several tasks
-            seen = F.pad(seen, (0, missing))
+        seen = wide_enough(observation, self.model, device)
         latent = features(self.model, self.model.encode(seen, self.tasks.to(device)))
         noise = None
         if self.rng is not None:
@@ -143,6 +142,12 @@ class LatentBehaviour:
         return torch.cat(actions).cpu().numpy()
 
 
+def wide_enough(observation: np.ndarray, model: Any, device: torch.device) -> Tensor:
+    """Return observations `[N, O]` as wide as the model's, padded where it is one of tasks."""
+    seen = torch.as_tensor(observation, device=device)
+    return padded("observation", seen, getattr(model, "observation_dim", seen.shape[-1]), model)
+
+
 def _device(actor: Any) -> torch.device:
     """Return where an actor lives; the CPU for one without parameters."""
     parameters = actor.parameters() if isinstance(actor, torch.nn.Module) else ()
@@ -155,6 +160,7 @@ def run_episodes(
     quota: Sequence[int],
     *,
     lengths: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
     on_step: Callable[[], None] | None = None,
 ) -> list[list[Episode]]:
     """Run `quota[i]` episodes in environment i, all environments in lockstep.
@@ -164,10 +170,15 @@ def run_episodes(
         behaviour: acts for all N at once.
         quota: episodes per environment.
         lengths: cut episodes after so many agent steps; None: the environment's own length.
+        seeds: restart the random stream of each environment; None: it goes on.
         on_step: called after each step of the pool, for progress bars.
 
     Returns:
         Episodes per environment.
+
+    Raises:
+        ValueError: for numbers of environments that differ, observations of different sizes or a
+            reward that is not finite.
     """
     count = len(pool)
     if len(quota) != count or (lengths is not None and len(lengths) != count):
@@ -180,15 +191,15 @@ def run_episodes(
     live = [i for i in range(count) if quota[i] > 0]
     observation: list[np.ndarray | None] = [None] * count
 
-    def begin(indices: list[int]) -> None:
-        for i, first in zip(indices, pool.reset_many(indices), strict=True):
+    def begin(indices: list[int], seeds: list[int] | None = None) -> None:
+        for i, first in zip(indices, pool.reset_many(indices, seeds), strict=True):
             observation[i] = open_[i].begin(first)
             behaviour.start(i)
 
-    begin(live)
+    begin(live, None if seeds is None else [seeds[i] for i in live])
     while live:
         filler = next(o for o in observation if o is not None)
-        actions = behaviour(np.stack([filler if o is None else o for o in observation]))
+        actions = behaviour(_stacked([filler if o is None else o for o in observation]))
         steps, ended = pool.step_many(live, actions[live]), []
         for i, step in zip(live, steps, strict=True):
             observation[i] = open_[i].add(actions[i], step)
@@ -201,6 +212,16 @@ def run_episodes(
         if on_step is not None:
             on_step()
     return done
+
+
+def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Stack the observations `[O]` of N environments."""
+    if len({row.shape for row in rows}) > 1:
+        raise ValueError(
+            "environments must have observations of one size (padded=True of make_env and make_gym "
+            f"brings it about), got {[list(row.shape) for row in rows]}"
+        )
+    return np.stack(rows)
 
 
 class _Recorder:
@@ -227,6 +248,9 @@ class _Recorder:
     def end(self) -> Episode:
         flags = np.asarray(self.flags, bool)
         reward = np.asarray(self.reward, np.float32)
+        if not np.isfinite(reward).all():
+            step = int(np.flatnonzero(~np.isfinite(reward))[0])
+            raise ValueError(f"reward must be finite, got {reward[step]} in step {step}")
         return Episode(
             np.stack(self.observation), np.stack(self.action), reward, flags[:, 0], flags[:, 1]
         )

@@ -74,22 +74,26 @@ def evaluate(
 
 
 def evaluate_members(
-    envs: Sequence[Any],
+    envs: Sequence[Any] | EnvPool,
     model: Any,
     actor: Any,
     episodes: int = 10,
     *,
     tasks: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
     workers: int = 0,
 ) -> list[dict[str, float]]:
     """Run the mean action of every policy of a population, all at once.
 
     Args:
-        envs: one environment per policy, as for `evaluate`.
+        envs: one environment per policy, as for `evaluate`; or a pool of them, which is used as it
+            is and stays open.
         model: encodes observations.
         actor: population of as many policies.
         episodes: number of episodes of each, at least 1.
         tasks: task id of each policy; None: those of the environments.
+        seeds: restart the random stream of each environment, so that one that stays open gives the
+            same episodes every time; None: its stream goes on.
         workers: processes in which the environments run, see `EnvPool`; 0: in this one.
 
     Returns:
@@ -100,11 +104,15 @@ def evaluate_members(
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    if tasks is not None and len(tasks) != len(envs):
-        raise ValueError(f"tasks must have one entry per policy ({len(envs)}), got {len(tasks)}")
+    for name, given in (("tasks", tasks), ("seeds", seeds)):
+        if given is not None and len(given) != len(envs):
+            raise ValueError(
+                f"{name} must have one entry per policy ({len(envs)}), got {len(given)}"
+            )
     with _opened(envs, workers) as pool:
         ids = pool.tasks if tasks is None else tasks
-        found = evaluate_pool(pool, LatentBehaviour(model, [actor], ids), episodes)
+        behaviour = LatentBehaviour(model, [actor], ids)
+        found = run_episodes(pool, behaviour, [episodes] * len(pool), seeds=seeds)
     return [summarize(mine) for mine in found]
 
 
@@ -114,8 +122,11 @@ def evaluate_pool(pool: EnvPool, behaviour: Behaviour, episodes: int) -> list[li
 
 
 @contextmanager
-def _opened(envs: Sequence[Any], workers: int) -> Iterator[EnvPool]:
+def _opened(envs: Sequence[Any] | EnvPool, workers: int) -> Iterator[EnvPool]:
     """Give a pool, and close it where its environments are made for it."""
+    if isinstance(envs, EnvPool):
+        yield envs
+        return
     pool = EnvPool(envs, workers)
     try:
         yield pool

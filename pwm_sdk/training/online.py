@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +11,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from pwm_sdk.checks import positive, whole
 from pwm_sdk.data.replay import ReplayBuffer, make_episode
 from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
 from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
 from pwm_sdk.training.metrics import exploitation_gap
-from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport
+from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_ids
 
 
 class GrowingBatch:
@@ -27,18 +29,23 @@ class GrowingBatch:
 
     Args:
         pool: an `EnvPool`, one environment per task, in the order of the learners' tasks.
-        model: a multi-task `WorldModel` with observation statistics.
+        model: a `WorldModel` with observation statistics, of tasks whose ids the learners name, or
+            for one task without ids.
         model_optimizer: steps the model.
         learners: their tasks, joined, are the pool's.
         replay: where episodes go; its windows train the model.
         config: settings.
-        reward_scale: rewards enter the replay divided by this, per task.
+        reward_scale: rewards enter the replay divided by this, per task; positive.
         lengths: training episodes are cut after so many agent steps, per task. Short ones keep
             data useful where failing is absorbing.
         episodes: training episodes per round and task.
         seed: seed of exploration.
         weight: weight of this process's model loss in a process group, its share of all windows
             times their number.
+
+    Raises:
+        ValueError: for numbers of tasks that differ, ids that the model does not know, or settings
+            out of range.
     """
 
     def __init__(
@@ -76,6 +83,9 @@ class GrowingBatch:
             raise ValueError(
                 f"pool, tasks, reward_scale, lengths and episodes must agree in size, got {sizes}"
             )
+        positive(reward_scale=self.reward_scale)
+        whole(1, lengths=self.lengths, episodes=self.episodes)
+        check_ids(self.tasks, getattr(model, "num_tasks", 0))
         self.rng = np.random.default_rng(seed)
         self.reward_weight = torch.ones(max(getattr(model, "num_tasks", 0), max(self.tasks) + 1))
         self.round = self.updates = 0
@@ -120,9 +130,9 @@ class GrowingBatch:
             metrics["model_loss"] = loss.detach()
             for i, learner in enumerate(self.learners):
                 if self.updates % learner.every == 0:
-                    metrics[f"policies_{i}"] = learner.pwm.update(
-                        self.replay.sample_starts(learner.tasks, learner.starts)
-                    )
+                    starts = self.replay.sample_starts(learner.tasks, learner.starts)
+                    alone = learner.pwm.population is None
+                    metrics[f"policies_{i}"] = learner.pwm.update(starts[0] if alone else starts)
             self.updates += 1
         return metrics
 
@@ -189,7 +199,13 @@ class GrowingBatch:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a `state_dict`."""
+        """Restore a `state_dict`.
+
+        The environments are no part of it. Their random streams begin anew, with seeds that follow
+        from the saved state, so that no start state comes a second time. A resumed run equals an
+        uninterrupted one in everything but what the environments draw, and to the bit another run
+        that is resumed from the same state and the same replay.
+        """
         self.model.load_state_dict(state["model"])
         self.model_optimizer.load_state_dict(state["model_optimizer"])
         for learner, saved in zip(self.learners, state["learners"], strict=True):
@@ -197,7 +213,14 @@ class GrowingBatch:
         self.reward_weight = state["reward_weight"]
         self.round, self.updates = state["round"], state["updates"]
         self.rng.bit_generator.state = state["rng"]
+        self._renew_environments()  # before torch's numbers: an environment may draw on them
         torch.set_rng_state(state["torch_rng"])
+
+    def _renew_environments(self) -> None:
+        """Start other random streams, which follow from the state of `rng` and the round."""
+        drawn = copy.deepcopy(self.rng).integers(2**32, size=4)
+        seeds = np.random.SeedSequence([*drawn, self.round]).generate_state(len(self.pool))
+        self.pool.reset_many(range(len(self.pool)), [int(seed) for seed in seeds])
 
     def _schedule(self, progress: float) -> None:
         first, last = self.config.std
@@ -227,7 +250,8 @@ class GrowingBatch:
             if observations:
                 std = moments["observation_std"]
                 std = torch.where(std < 1e-4, torch.ones_like(std), std + 2e-3)
-                self.model.set_observation_statistics(moments["observation_mean"], std, task)
+                known = task if getattr(self.model, "num_tasks", 0) else None
+                self.model.set_observation_statistics(moments["observation_mean"], std, known)
             if config.reward_weight_gain:
                 spread = float(moments["reward_var"]) + config.reward_weight_eps
                 weight = config.reward_weight_gain / spread

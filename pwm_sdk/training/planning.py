@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+
+from pwm_sdk.data.episode import task_index
+from pwm_sdk.training.collect import wide_enough
 
 
 class PlannerBehaviour:
@@ -32,7 +34,7 @@ class PlannerBehaviour:
         self.planner, self.choice, self.action_dim = planner, choice, action_dim
         parameters = getattr(planner.model, "parameters", list)()
         self.device = next((p.device for p in parameters), torch.device("cpu"))
-        self.tasks = torch.as_tensor(list(tasks), device=self.device)
+        self.tasks = torch.tensor([task_index(task) for task in tasks], device=self.device)
         planner.reset()
 
     def start(self, index: int) -> None:
@@ -41,9 +43,6 @@ class PlannerBehaviour:
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]` for observations `[N, O]`."""
-        seen = torch.as_tensor(observation, device=self.device)
-        missing = getattr(self.planner.model, "observation_dim", seen.shape[-1]) - seen.shape[-1]
-        if missing > 0:  # an unpadded environment under a model of several tasks
-            seen = F.pad(seen, (0, missing))
+        seen = wide_enough(observation, self.planner.model, self.device)
         actions = self.planner.plan(seen, self.tasks, choice=self.choice)
         return actions[:, : self.action_dim].cpu().numpy()

@@ -8,22 +8,35 @@ from typing import Any
 
 import numpy as np
 
+from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
+
 
 @dataclass(frozen=True)
 class Learner:
     """Policies that are improved together, and how much of each update they get.
 
     Attributes:
-        pwm: a `PWM` with a population, one policy per task.
+        pwm: a `PWM` of one policy, or with a population, one policy per task.
         tasks: task id of each policy.
         starts: imagined starts per policy and update.
         every: improve in every n-th update only.
+
+    Raises:
+        ValueError: for another number of tasks than policies, or numbers below 1.
     """
 
     pwm: Any
     tasks: Sequence[int]
     starts: int
     every: int = 1
+
+    def __post_init__(self) -> None:
+        whole(1, starts=self.starts, every=self.every)
+        policies = getattr(self.pwm, "population", None) or 1
+        if len(self.tasks) != policies:
+            raise ValueError(
+                f"tasks must have one entry per policy ({policies}), got {list(self.tasks)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,9 @@ class RoundConfig:
         statistics_rounds: observation statistics are refreshed in so many first rounds, then
             frozen.
         hold: longest time that a seed action is held.
+
+    Raises:
+        ValueError: for settings out of range.
     """
 
     updates: int = 100
@@ -68,6 +84,20 @@ class RoundConfig:
     statistics_rounds: int = 10
     hold: int = 19
 
+    def __post_init__(self) -> None:
+        whole(0, updates=self.updates, first_updates=self.first_updates)
+        whole(0, statistics_rounds=self.statistics_rounds)
+        whole(1, hold=self.hold)
+        at_least(0.0, consistency=self.consistency, reward=self.reward)
+        at_least(0.0, reward_weight_gain=self.reward_weight_gain)
+        pair(std=self.std)
+        at_least(0.0, std=self.std)
+        positive(rho=self.rho, std_share=self.std_share)
+        positive(model_max_norm=self.model_max_norm, reward_weight_eps=self.reward_weight_eps)
+        positive(reward_weight_cap=self.reward_weight_cap)
+        in_unit(rho=self.rho, std_share=self.std_share, correlation=self.correlation)
+        in_unit(decay_share=self.decay_share, decay_floor=self.decay_floor)
+
 
 @dataclass
 class RoundReport:
@@ -79,3 +109,13 @@ class RoundReport:
     metrics: dict[str, float]
     train_seconds: float
     collect_seconds: float
+
+
+def check_ids(tasks: Sequence[int], known: int) -> None:
+    """Raise ValueError for task ids that a model of `known` tasks does not have."""
+    if not known and len(tasks) > 1:
+        raise ValueError(f"model must have num_tasks > 0 for several tasks, got tasks {tasks}")
+    if known and not all(0 <= task < known for task in tasks):
+        raise ValueError(
+            f"tasks must be ids in 0..{known - 1}, as the model has num_tasks={known}, got {tasks}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.population import Population, join_members
 from pwm_sdk.algorithms.published import ReturnDeviation
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
@@ -196,6 +198,24 @@ def test_keeping_draws_no_random_numbers() -> None:
     population.actor.member(1)
     population.keep([1])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_graphs_that_cannot_be_are_told_of_once() -> None:
+    actors, critics = networks((0, 1, 2))
+    stacks = FirstOrderActor.stack(actors), Critic.stack(critics)
+    execution = Execution(cuda_graphs=True, precision="bf16", check_every=7)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        pwm = Population(
+            make_model(), *stacks, PWMConfig(**SMALL), seeds=SEEDS, execution=execution
+        )
+        pwm.keep([0, 2])
+        pwm.keep([1])
+    assert [str(one.message) for one in told] == [
+        "cuda_graphs=True needs a GPU, got parameters on cpu: running without"
+    ]
+    assert pwm.execution == Execution(precision="bf16", check_every=7)
+    assert pwm.population == 1
 
 
 def test_a_rate_of_zero_stands_still() -> None:

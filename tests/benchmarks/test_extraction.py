@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import queue
 import sys
 from dataclasses import replace
@@ -12,10 +13,13 @@ import pytest
 import torch
 from vectors import path
 
+import pwm_sdk.envs.pool as envpool
+from pwm_sdk.envs.workers import Workers
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from paper import extraction, memory, sharing
 from paper.extraction import Extraction, OfflinePreset, Place, Policy, updates_done
-from pwm_sdk import MT80, FirstOrderActor, WorldModel, from_tdmpc2_chunks
+from pwm_sdk import MT80, EnvPool, Execution, FirstOrderActor, WorldModel, from_tdmpc2_chunks
 
 INSERT, PRESS = "mw-hand-insert", "mw-button-press"
 PRESET = OfflinePreset(
@@ -43,8 +47,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "data", folder / "model.safetensors"
 
 
-def run(folder: Path, source: tuple[Path, Path], policies: list[Policy]) -> Extraction:
-    made = Extraction(policies, PRESET, Place(folder, *source, "cpu", None), queue.Queue())
+def run(
+    folder: Path, source: tuple[Path, Path], policies: list[Policy], **options: object
+) -> Extraction:
+    place = replace(Place(folder, *source, "cpu", None), **options)
+    made = Extraction(policies, PRESET, place, queue.Queue())
     made.run()
     return made
 
@@ -79,10 +86,9 @@ def test_an_interrupted_population_goes_on_to_the_bit_and_in_other_company(
 ) -> None:
     evaluated = []
 
-    def evaluate(envs: list, *others: object, workers: int) -> list[dict]:
-        assert workers == 0
-        evaluated.append([env.args[0].name for env in envs])
-        return [{"return": 0.0, "success_last": 0.0} for _ in envs]
+    def evaluate(pool: EnvPool, *others: object, seeds: list[int]) -> list[dict]:
+        evaluated.append((pool.tasks, seeds))
+        return [{"return": 0.0, "success_last": 0.0} for _ in seeds]
 
     monkeypatch.setattr(extraction, "evaluate_members", evaluate)
     run(tmp_path / "whole", source, POLICIES)
@@ -102,7 +108,67 @@ def test_an_interrupted_population_goes_on_to_the_bit_and_in_other_company(
     for policy in POLICIES:
         whole, cut = actor(tmp_path / "whole", policy), actor(tmp_path / "cut", policy)
         torch.testing.assert_close(dict(whole.state_dict()), dict(cut.state_dict()), **CLOSE)
-    assert evaluated[0] == [PRESS, INSERT, PRESS]
+    assert evaluated[0] == ([MT80[name].index for name in (PRESS, INSERT, PRESS)], [42, 42, 43])
+
+
+def test_workers_are_started_once_and_always_ended(
+    source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    class Counted(Workers):
+        def __init__(self, *arguments) -> None:
+            super().__init__(*arguments)
+            started.append([process.pid for process in self._processes])
+
+    monkeypatch.setattr(envpool, "Workers", Counted)
+    policies = POLICIES[:2]
+    run(tmp_path / "here", source, policies)
+    assert started == []
+    run(tmp_path / "there", source, policies, workers=2)
+    assert [len(processes) for processes in started] == [2]  # for two evaluations
+    assert multiprocessing.active_children() == []
+    for policy in policies:
+        here, there = scores(tmp_path / "here", policy), scores(tmp_path / "there", policy)
+        assert here == there
+        file = tmp_path / "there" / f"seed{policy.seed}" / policy.task / "curve.json"
+        assert [p["updates"] for p in json.loads(file.read_text())["curve"]] == [2, 4]
+
+    def fail(*_, **__) -> None:
+        assert len(multiprocessing.active_children()) == 2
+        raise OSError("no more")
+
+    monkeypatch.setattr(extraction, "evaluate_members", fail)
+    with pytest.raises(OSError, match="no more"):
+        run(tmp_path / "failed", source, policies, workers=2)
+    assert len(started) == 2
+    assert multiprocessing.active_children() == []
+
+
+def test_updates_are_executed_as_asked_and_a_run_goes_on_with_others(
+    source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Execution, "on", lambda self, device: self)
+    monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
+    policies = POLICIES[:2]
+    run(tmp_path / "whole", source, policies)
+    monkeypatch.setattr(Extraction, "_read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", source, policies, execution=Execution(cuda_graphs=True))
+    with pytest.raises(KeyboardInterrupt):  # at the end, before the last evaluation
+        run(tmp_path / "cut", source, policies)
+    monkeypatch.setattr(Extraction, "_read", lambda *_: [{"return": 0.0, "success_last": 0.0}] * 2)
+    half = run(tmp_path / "half", source, policies, execution=Execution(precision="bf16"))
+    assert half.learners.execution.precision == "bf16"
+    run(tmp_path / "cut", source, policies)
+    for policy in policies:
+        ours, own, rough = (actor(tmp_path / n, policy) for n in ("whole", "cut", "half"))
+        torch.testing.assert_close(dict(ours.state_dict()), dict(own.state_dict()), **CLOSE)
+        assert not torch.equal(ours.net.head.weight, rough.net.head.weight)
+        assert float((rough.net.head.weight - ours.net.head.weight).detach().abs().max()) < 5e-3
+        imagined = [scores(tmp_path / name, policy)["imagined"] for name in ("whole", "cut")]
+        assert imagined[0] == pytest.approx(imagined[1], rel=1e-3)
+        assert imagined[0] != 0.0
 
 
 def test_groups_are_of_equal_progress_and_about_equal_size() -> None:

@@ -76,6 +76,8 @@ def test_a_missing_or_foreign_checkpoint_is_named(data: Path) -> None:
         ({"batch_size": -1}, "--batch-size must be at least 1, got -1"),
         ({"jobs": 0}, "--jobs must be at least 1, got 0"),
         ({"population": 0}, "--population must be at least 1, got 0"),
+        ({"plan_episodes": -1}, "--plan-episodes must be at least 0, got -1"),
+        ({"plan_samples": 7}, "--plan-samples must be at least 8, got 7"),
         ({"rounds": 3}, "--rounds has no meaning for --preset published-pretrain"),
     ],
 )

@@ -19,7 +19,13 @@ TASK = MT80["pendulum-swingup"]
 
 
 def make(folder: Path, **settings: Any) -> Job:
-    values = {"steps": 100, "readings": 4, "reading_episodes": 1, "final_episodes": 2, "tiny": True}
+    values = {
+        "steps": 100,
+        "readings": 4,
+        "reading_episodes": 1,
+        "final_episodes": 2,
+        "scale": "tiny",
+    }
     return Job("mine", TASK, 0, Settings(**{**values, **settings}), folder)
 
 
@@ -93,7 +99,7 @@ def test_episodes_are_kept_whole_or_in_pieces(tmp_path: Path) -> None:
 
 def test_falls_are_followed_by_absorbing_rows(tmp_path: Path) -> None:
     replay = ReplayBuffer(2000, slice_len=5, batch_size=1, seed=0)
-    settings = Settings(steps=300, readings=1, reading_episodes=1, final_episodes=1, tiny=True)
+    settings = Settings(steps=300, readings=1, reading_episodes=1, final_episodes=1, scale="tiny")
     job = Job("mine", make_gym("hopper-forward").task, 0, settings, tmp_path)
     policy, acting = (RandomBehaviour(1, 4, seed=0) for _ in range(2))
     list(job.play(acting, policy, replay))

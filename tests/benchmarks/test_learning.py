@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from pwm_sdk import SimulatorEnv, Task, register_task
-from single import find_method, model_based
+from single import find_method, sizes
 from single.jobs import Job, Settings
 
 
@@ -63,8 +64,11 @@ SHORT = {"bins": 41, "horizon": 10, "gamma": 0.95, "lr": 1e-3}
 def test_methods_beat_random_actions(
     name: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_based, "SEED_STEPS", 250)
-    monkeypatch.setattr(model_based, "DREAMER", SMALL | SHORT)
+    planner, dreamer = sizes.TDMPC2["small"], sizes.DREAMER["small"]
+    monkeypatch.setitem(sizes.TDMPC2, "small", replace(planner, seed_steps=250))
+    monkeypatch.setitem(
+        sizes.DREAMER, "small", replace(dreamer, config=SMALL | SHORT, seed_steps=250)
+    )
     learned = score(name, steps, tmp_path)
     assert learned > 30.0
     assert learned > 2.0 * score("random", 1, tmp_path)

@@ -109,7 +109,8 @@ def test_unknown_task_is_named_with_its_neighbours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "value"), [("--seeds", "0"), ("--rounds", "0"), ("--budget-minutes", "-1")]
+    ("flag", "value"),
+    [("--seeds", "0"), ("--rounds", "0"), ("--budget-minutes", "-1"), ("--precision", "bf16")],
 )
 def test_senseless_numbers_are_refused(tmp_path: Path, flag: str, value: str) -> None:
     refused = run(tmp_path, flag, value)

@@ -20,7 +20,18 @@ from quick.recipe import PRESETS, build
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("mw-reach", "cartpole-swingup")  # of 100 and 500 steps
 OWN = replace(PRESETS["smoke"], tasks=TASKS, models="shared", whole_episodes=True)
-SMALL = ("--steps", "2", "--batch-size", "4", "--episodes", "1", "--jobs", "1")
+SMALL = (
+    "--steps",
+    "2",
+    "--batch-size",
+    "4",
+    "--episodes",
+    "1",
+    "--jobs",
+    "1",
+    "--plan-episodes",
+    "0",
+)
 TINY = ("--size", "1", "--pretrain-steps", "2", "--pretrain-batch", "4")
 
 

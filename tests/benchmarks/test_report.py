@@ -167,6 +167,8 @@ def test_missing_rows_are_named(tmp_path: Path) -> None:
     assert "Not measured, PWM: mw-reach (seed 1)." in text
     assert line(text, "mean, Meta-World")[1] == "**650**"  # seed 0 alone has both tasks
     assert line(text.split("## Seeds")[1], "mw-reach")[2] == "-"
+    once = [{**row, "method": "tdmpc2"} for row in made_up(seeds=1) if row["method"] == "pwm"]
+    assert "Not measured, TD-MPC2: seed 1." in write(tmp_path, [*made_up(), *once])
 
 
 def command(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from single import METHODS, find_method, obstacle
 from single.jobs import Job, Settings
 from single_task import main
 
-TINY = Settings(steps=300, readings=1, reading_episodes=1, final_episodes=1, tiny=True)
+TINY = Settings(steps=300, readings=1, reading_episodes=1, final_episodes=1, scale="tiny")
 PLUGIN = """
 from single import method
 from pwm_sdk import MassSpring, RandomBehaviour, SimulatorEnv, Task, register_task

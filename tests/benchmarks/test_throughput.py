@@ -22,7 +22,7 @@ from speed.stepping_report import report
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("pendulum-swingup", "cup-spin", "mw-reach")
-GROUP_ROWS = {"update": 9, "population": 2, "model": 1, "action": 3, "sampling": 4}
+GROUP_ROWS = {"update": 10, "population": 2, "model": 1, "action": 3, "sampling": 4}
 SUITES = ("dm_control, stock", "dm_control, custom", "Meta-World")
 
 
@@ -56,6 +56,7 @@ def test_every_group_is_printed_and_written(
         "--variants",
         "ours",
         "ours-bf16",
+        "ours-graphs",
     )
     printed = run(monkeypatch, capsys, tmp_path, "--groups", *groups, *sizes, *few)
     for group in groups:
@@ -65,6 +66,9 @@ def test_every_group_is_printed_and_written(
         assert {row["group"] for row in rows_of(tmp_path / f"{group}.csv")} == {group}
     rows = [row for group in groups for row in rows_of(tmp_path / f"{group}.csv")]
     assert [row["group"] for row in rows] == [g for g in groups for _ in range(GROUP_ROWS[g])]
+    graphs = rows.pop(GROUP_ROWS["update"] - 1)
+    assert (graphs["variant"], graphs["ms"], graphs["note"]) == ("ours-graphs", "", "needs a GPU")
+    assert "| ours-graphs | not measured: needs a GPU |" in printed
     assert all(float(row["ms"]) > 0.0 and not row["note"] for row in rows)
     assert all(float(row["of_peak"]) > 0.0 for row in rows if row["group"] != "sampling")
     baseline, eager, *others = (row for row in rows if row["what"] == "update")
@@ -73,6 +77,8 @@ def test_every_group_is_printed_and_written(
     assert float(eager["difference"]) < 1e-5
     assert [row["variant"] for row in others] == ["ours-bf16"]
     assert 1e-4 < float(others[0]["difference"]) < 0.5  # two starts, a small loss
+    assert (baseline["gradient"], eager["gradient"]) == ("", "")
+    assert 1e-4 < float(others[0]["gradient"]) < 0.1
     assert not (tmp_path / "environments.md").exists()
 
 
@@ -84,6 +90,23 @@ def test_what_takes_too_long_is_named(
     short, long = rows_of(tmp_path / "model.csv")
     assert (short["count"], long["count"], long["ms"]) == ("1", "900000", "")
     assert "| 900,000 | ours | not measured: about" in printed
+
+
+def test_populations_that_take_too_long_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--groups", "population", "--sizes", "1", "--batches", "40000", "1", "--rounds", "1")
+    printed = run(monkeypatch, capsys, tmp_path, *flags, "--populations", "9000", "1")
+    rows = rows_of(tmp_path / "population.csv")
+    found = [(row["what"], row["count"], row["variant"], row["ms"] != "") for row in rows]
+    assert found == [
+        ("1 policies", "1", "one at a time", True),
+        ("1 policies", "1", "at once", True),
+        ("9000 policies", "1", "all", False),
+        ("1 policies", "40000", "all", False),
+        ("9000 policies", "40000", "all", False),
+    ]
+    assert "| all | not measured: about" in printed
 
 
 def test_a_profile_is_a_trace_and_a_page(

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import pwm_sdk.algorithms.pwm as pwm_module
 from pwm_sdk import PWM, Critic, FirstOrderActor, PWMConfig, ReturnDeviation, WorldModel, keys
+from speed import updates
 from speed.transcription import (
     PublishedActor,
     PublishedCritic,
@@ -73,6 +75,33 @@ def test_losses_and_weights_are_those_of_pwm(
     for kind, part in ((FirstOrderActor, pwm.actor), (Critic, pwm.critic)):
         after = kind.from_checkpoint(tmp_path / "after.pt").to(dtype).state_dict()
         torch.testing.assert_close(part.state_dict(), after, rtol=0, atol=2 * bound)
+
+
+@pytest.mark.parametrize(("size", "batch"), [(1, 3), (5, 16)])
+def test_two_updates_of_published_sizes_agree(
+    size: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the throughput runs them, with the actor's loss as it is differentiated."""
+    losses: list[float] = []
+    actor_loss = pwm_module.actor_loss
+
+    def noted(*given, **settings) -> torch.Tensor:
+        loss = actor_loss(*given, **settings)
+        losses.append(float(loss.detach()))
+        return loss
+
+    monkeypatch.setattr(pwm_module, "actor_loss", noted)
+    published = updates.published_agent(size, torch.device("cpu"))
+    observation = updates.observations(batch, torch.device("cpu"))
+    own = updates.our_agent(published, observation, {})
+    baseline = updates.transcribed(published, observation)
+    for number, bound in enumerate((1e-5, 1e-4)):  # the second starts 33 steps of Adam apart
+        expected, found = baseline._update(), own._update()
+        assert losses[number] == pytest.approx(float(expected["actor_loss"]), rel=bound)
+        for name in updates.LOSSES:
+            assert float(found[name]) == pytest.approx(float(expected[name]), rel=bound)
+    assert losses[0] != losses[1]
+    assert len(losses) == 2
 
 
 def test_it_pays_for_what_the_published_program_pays() -> None:

@@ -46,6 +46,15 @@ def test_losses_of_the_first_update_are_compared() -> None:
     assert updates.difference(first, second) == pytest.approx(0.3)
 
 
+def test_gradients_of_the_first_update_are_compared_tensor_by_tensor() -> None:
+    exact, own = agent([1.0], [1.0]), agent([1.0], [1.0])
+    exact.slopes = [torch.tensor([3.0, 4.0]), torch.tensor([10.0])]
+    own.slopes = [torch.tensor([3.0, 4.5]), torch.tensor([-10.0])]
+    assert updates.gradient_error(exact, own) == pytest.approx(2.0)
+    own.slopes[1] = torch.tensor([10.1])
+    assert updates.gradient_error(exact, own) == pytest.approx(0.1)
+
+
 def test_graphs_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("published_agent", "observations", "transcribed", "our_agent"):
         monkeypatch.setattr(updates, name, lambda *given: given[-1])
@@ -53,7 +62,9 @@ def test_graphs_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     everywhere = {BASELINE, OURS, "ours-compiled", "ours-bf16", "ours-compiled-bf16"}
     assert updates.agents_of(1, 1, CPU, names).keys() == everywhere
     found = updates.agents_of(1, 1, torch.device("cuda"), names)
-    assert found.keys() - everywhere == {"ours-graphs", "ours-graphs-bf16"}
+    assert found.keys() == {BASELINE, *names}
+    graphs = ("graphs", "graphs-tf32", "graphs-bf16", "graphs-compiled", "graphs-compiled-bf16")
+    assert found.keys() - everywhere == {f"ours-{name}" for name in ("tf32", *graphs)}
 
 
 def test_operations_and_losses_of_an_update() -> None:
@@ -89,9 +100,10 @@ def test_operations_and_losses_of_an_update() -> None:
 
 def test_datasets_are_as_long_as_they_should_be_and_leave_nothing(tmp_path: Path) -> None:
     replay = sampling.dataset(tmp_path / "small", smallest=1000, count=5000)
-    assert len(replay) == 5010  # five times two episodes
+    assert len(replay) == 5050  # five times ten episodes
     assert replay.sample().shape == (512,)
-    assert sampling.starts(replay).shape == (1, 512)
+    starts = replay.starts(sampling.TASK.index, sampling.BATCH, seeds=0)
+    assert starts.sample()["observation"].shape == (512, sampling.TASK.observation_dim)
     assert [file.name for file in (tmp_path / "small").iterdir()] == ["rows"]
 
 

@@ -21,7 +21,7 @@ TYPES = {"terminated": "bool", "task": "int64"}
 
 def numbered(first: int, rows: int, task: int) -> TensorDict:
     count = first + torch.arange(float(rows))[:, None]
-    return make_episode(count, count[1:] / 100, 10 * count[1:], task)
+    return make_episode(count, count[1:] / 1e4, 10 * count[1:], task)
 
 
 def written(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pwm_sdk import MT80
+from pwm_sdk import MT80, Task
 from pwm_sdk.data.episode import check_episode, make_episode, task_index
 
 CPU = torch.device("cpu")
@@ -112,3 +112,21 @@ def test_task_index_takes_numbers_and_tasks():
     assert task_index(3) == task_index(torch.tensor(3)) == task_index(MT80[3]) == 3
     with pytest.raises(ValueError, match="got 'reach'"):
         task_index("reach")
+
+
+def test_actions_lie_within_the_bounds_that_policies_have():
+    rounded = make_episode(**{**steps(), "actions": torch.tensor([[1.0 + 1e-6], [-1.0]])})
+    check_episode(rounded, CPU)
+    with pytest.raises(ValueError, match=r"actions must lie in \[-1, 1\], got \[50.0\] in step 1"):
+        make_episode(**{**steps(), "actions": [[0.5], [50.0]]})
+    rounded["action"][2] = -1.5
+    with pytest.raises(ValueError, match=r"action must lie in \[-1, 1\], got \[-1.5\] in step 1"):
+        check_episode(rounded, CPU)
+
+
+def test_a_task_has_an_index():
+    task = Task("mine", -1, "mine", 2, 1, episode_length=2)
+    with pytest.raises(ValueError, match=r"at least 0 \(register_task\), got Task\(name='mine'"):
+        make_episode(**{**steps(), "task": task})
+    with pytest.raises(ValueError, match=r"at least 0 .*, got tensor\(-1\)"):
+        check_episode({**make_episode(**steps()), "task": torch.tensor(-1)}, CPU)

@@ -17,7 +17,7 @@ def replay(seed: int = 0) -> ReplayBuffer:
     made = ReplayBuffer(100, 3, 4, seed=seed)
     for first in (0, 20):
         count = first + torch.arange(10.0)[:, None]
-        made.add(make_episode(count, count[1:], count[1:], 0))
+        made.add(make_episode(count, count[1:] / 100, count[1:], 0))
     return made
 
 
@@ -36,6 +36,52 @@ class Failing:
         if self.drawn > 2:
             raise OSError("disk is gone")
         return TensorDict({"observation": torch.full((1,), float(self.drawn))}, [1])
+
+
+class Stub:
+    """A batch that notes what is asked of it and by which thread; no GPU takes part."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device, self.asked = torch.device(device), []
+
+    def pin_memory(self) -> Stub:
+        self.asked.append(("pin_memory", threading.current_thread().name))
+        return self
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Stub:
+        name = threading.current_thread().name
+        self.asked.append((f"to {device.type}, {non_blocking=}", name))
+        return self
+
+
+class Stubs:
+    """A source of one batch, over and over."""
+
+    def __init__(self, batch: Stub) -> None:
+        self.generator, self.batch = torch.Generator(), batch
+
+    def sample(self) -> Stub:
+        return self.batch
+
+
+@pytest.mark.parametrize(("device", "at"), [("cuda", "cpu"), ("cuda", "cuda"), ("cpu", "cpu")])
+def test_for_a_gpu_batches_are_pinned_by_the_thread_and_copied_without_waiting(
+    device: str, at: str
+) -> None:
+    """The order of the calls on a stub; that a GPU's copy overlaps with work no GPU has shown."""
+    batch = Stub(at)
+    ahead = Prefetcher(Stubs(batch), depth=1)
+    ahead.device = torch.device(device)  # which a `Prefetcher` of its own asks torch for
+    ahead.sample()
+    ahead.close()  # the thread may have pinned the same batch once more
+    main = threading.current_thread().name
+    copy = (f"to {device}, non_blocking=True", main)
+    assert batch.asked.count(copy) == 1
+    pinned = [one for one in batch.asked if one != copy]
+    assert bool(pinned) == (device == "cuda" and at == "cpu")
+    assert set(pinned) <= {("pin_memory", "prefetch")}
+    if pinned:
+        assert batch.asked[0] == pinned[0]
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])

@@ -14,7 +14,7 @@ def filled(slice_len: int = 3) -> ReplayBuffer:
     replay = ReplayBuffer(100, slice_len, 4, seed=0)
     for first, rows, task in ((0, 10, 0), (20, 10, 0), (40, 5, 1)):
         count = first + torch.arange(float(rows))[:, None]
-        replay.add(make_episode(count, count[1:], count[1:], task))
+        replay.add(make_episode(count, count[1:] / 100, count[1:], task))
     return replay
 
 
@@ -64,7 +64,7 @@ def test_new_episodes_are_drawn_too() -> None:
     starts = replay.starts(1, 500, 0)
     starts.sample()
     count = 60 + torch.arange(5.0)[:, None]
-    replay.add(make_episode(count, count[1:], count[1:], 1))
+    replay.add(make_episode(count, count[1:] / 100, count[1:], 1))
     assert set(starts.sample()["observation"].flatten().tolist()) == {40, 41, 42, 60, 61, 62}
 
 

@@ -145,3 +145,9 @@ def test_action_of_the_wrong_shape(name: str, padded: bool) -> None:
             env.step(start.clone().set("action", torch.zeros(shape)))
         with pytest.raises(ValueError, match=message):
             env.gym_env.step(np.zeros(shape))
+
+
+def test_an_environment_is_registered_as_a_function_that_makes_it():
+    task = Task("made", -1, "mine", 2, 1, episode_length=5)
+    with pytest.raises(ValueError, match="factory must be a function that makes an environment"):
+        register_task(task, gymnasium.Env())

@@ -1,5 +1,6 @@
 """The agent step around a toy environment whose every number is known."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -119,3 +120,40 @@ def test_spaces_must_be_the_tasks() -> None:
         TaskEnv(Toy(low=-np.inf, high=np.inf), TASK)
     with pytest.raises(ValueError, match="observation_dim must be at least 2, got 1"):
         TaskEnv(Toy(), TASK, observation_dim=1)
+
+
+class Wrong(gymnasium.Env):
+    """Shows observations of a shape of one's choice, and such a reward."""
+
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,))
+
+    def __init__(self, first: Any, later: Any, reward: float = 0.0) -> None:
+        self.first, self.later, self.reward = first, later, reward
+
+    def reset(self, *, seed=None, options=None):
+        return self.first, {}
+
+    def step(self, action):
+        return self.later, self.reward, False, False, {}
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 2)])
+def test_observations_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    task = Task("wrong", 300, "mine", 2, 1, episode_length=5)
+    bad = np.zeros(shape, np.float32)
+    message = rf"observation .* shape \(2,\), got {re.escape(str(shape))}"
+    with pytest.raises(ValueError, match=message):
+        TaskEnv(Wrong(bad, bad), task).reset()
+    env = TaskEnv(Wrong(np.zeros(2), bad), task)
+    env.reset()
+    with pytest.raises(ValueError, match=message):
+        env.step(np.zeros(1))
+
+
+def test_rewards_that_are_not_finite_are_refused() -> None:
+    task = Task("wrong", 300, "mine", 2, 1, episode_length=5)
+    env = TaskEnv(Wrong(np.zeros(2), np.zeros(2), float("nan")), task)
+    env.reset()
+    with pytest.raises(ValueError, match="reward of the environment must be finite, got nan"):
+        env.step(np.zeros(1))

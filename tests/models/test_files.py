@@ -62,3 +62,39 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "new.safetensors", about)
     with pytest.raises(ValueError, match="version must be at most"):
         Critic.from_checkpoint(tmp_path / "new.safetensors")
+
+
+class Wider(Critic):
+    """Has an argument of its own, of which the settings know nothing."""
+
+    def __init__(self, latent_dim: int, extra: int = 1) -> None:
+        super().__init__(latent_dim, (8,))
+        self.extra = extra
+
+
+class Recorded(Wider):
+    """Sets its own settings."""
+
+    def __init__(self, latent_dim: int, extra: int = 1) -> None:
+        super().__init__(latent_dim, extra)
+        self.settings = {"latent_dim": latent_dim, "extra": extra}
+
+
+def test_a_subclass_is_saved_with_its_own_settings_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"the arguments of Wider, .* got others in \['activ.*extra"
+    ):
+        Wider(3, extra=3).save(tmp_path / "wider.safetensors")
+    assert not list(tmp_path.iterdir())
+    Recorded(3, extra=3).save(tmp_path / "recorded.safetensors")
+    assert Recorded.from_checkpoint(tmp_path / "recorded.safetensors").extra == 3
+
+
+def test_weights_keep_their_type(tmp_path: Path) -> None:
+    critic, path = Critic(3, (8,)).double(), tmp_path / "critic.safetensors"
+    critic.save(path)
+    again, latent = Critic.from_checkpoint(path), torch.rand(5, 3, dtype=torch.float64)
+    assert torch.equal(again(latent), critic(latent))
+    critic.net.head.float()
+    with pytest.raises(ValueError, match="weights must be of one floating-point type, got"):
+        critic.save(path)

@@ -14,6 +14,7 @@ from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.planner import MPPI
+from pwm_sdk.tasks import MT80
 from pwm_sdk.training.collect import Episode, RandomBehaviour
 from pwm_sdk.training.evaluate import evaluate, evaluate_members, evaluate_pool, summarize
 
@@ -119,6 +120,21 @@ def test_every_member_of_a_population_is_evaluated_at_once(point_mass) -> None:
         evaluate_members(envs, model, actor, tasks=[3])
 
 
+def test_a_pool_stays_open_and_gives_the_same_episodes_from_the_same_seeds() -> None:
+    model = WorldModel(39, 6, num_tasks=80, task_dim=4, latent_dim=8, hidden=(8,))
+    actor = FirstOrderActor(8, 6, (8,), population=2)
+    makers = [partial(make_gym, name, padded=True) for name in ("mw-reach", "pendulum-swingup")]
+    pool = EnvPool(makers)
+    first, second = (evaluate_members(pool, model, actor, 1, seeds=[3, 4]) for _ in range(2))
+    goes_on = evaluate_members(pool, model, actor, 1)
+    pool.close()
+    seeded = [partial(maker, seed=seed) for maker, seed in zip(makers, (3, 4), strict=True)]
+    assert first == second == evaluate_members(seeded, model, actor, 1)
+    assert goes_on[0]["return"] != first[0]["return"]
+    with pytest.raises(ValueError, match=r"seeds must have one entry per policy \(2\), got 1"):
+        evaluate_members(makers, model, actor, seeds=[3])
+
+
 def zero(latent):
     return torch.zeros_like(latent[..., :1])
 
@@ -185,3 +201,33 @@ def test_workers_give_the_same_table_to_the_bit() -> None:
     one, two = (evaluate_members(makers, model, actor, 1, workers=n) for n in (0, 2))
     assert one == two
     assert len({table["return"] for table in one}) == 2
+
+
+def test_only_a_model_of_tasks_sees_padded_observations(point_mass) -> None:
+    wide = {"latent_dim": 8, "hidden": (8,), "encoder_hidden": (8,)}
+    actor = FirstOrderActor(8, 1, (4,))
+    many = WorldModel(5, 1, num_tasks=1, task_dim=2, **wide)
+    assert evaluate(point_mass(length=2), many, actor, 1)["episodes"] == 1.0
+    alone = WorldModel(5, 1, **wide)
+    for policy in (actor, MPPI(alone, actor, zero, samples=8, elites=2, policy_samples=2)):
+        with pytest.raises(ValueError, match=r"observation must have the model's size 5, got \[1"):
+            evaluate(point_mass(length=2), alone, policy, 1)
+
+
+def test_environments_and_tasks_that_do_not_fit_are_named(point_mass) -> None:
+    class Longer(type(point_mass())):
+        def reset(self, **given):
+            return np.zeros(3, np.float32), {}
+
+    with pytest.raises(ValueError, match=r"observations of one size .*, got \[\[2\], \[3\]\]"):
+        evaluate([point_mass(), Longer()], Identity(), pusher(0.5), 2)
+    with pytest.raises(ValueError, match="task must be an integer index or a Task, got 'reach'"):
+        evaluate(point_mass(), Identity(), pusher(0.5), 1, task="reach")  # pyright: ignore
+    with pytest.raises(ValueError, match="reward must be finite, got nan in step 0"):
+        evaluate(point_mass(start=np.nan), Identity(), pusher(0.5), 1)
+
+
+def test_a_task_may_stand_for_its_id(point_mass) -> None:
+    model = Identity()
+    evaluate(point_mass(length=2), model, pusher(0.5), 1, task=MT80[3])  # pyright: ignore
+    assert model.task.tolist() == [3]

@@ -1,0 +1,132 @@
+"""Sizes of the methods that learn a world model, by the scale of a comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from quick.recipe import PRESETS, QUICK_PWM, Preset
+
+Scale = Literal["tiny", "small", "published"]
+SEED_STEPS = 1_000  # random steps before TD-MPC2 and DreamerV3 learn
+
+
+@dataclass(frozen=True)
+class TDMPC2Size:
+    """What TD-MPC2 is built of.
+
+    Attributes:
+        model: arguments of the world model; Q functions and prior have its widths.
+        heads: Q functions.
+        rows: windows of an update.
+        plan: arguments of the planner.
+        seed_steps: random steps at the start; None: as published, five episodes, at least 1000.
+        every: steps per update.
+    """
+
+    model: dict[str, Any] = field(default_factory=dict)
+    heads: int = 5
+    rows: int = 256
+    plan: dict[str, Any] = field(default_factory=dict)
+    seed_steps: int | None = None
+    every: int = 1
+
+
+# The published program: the defaults of world model and planner, which are latents and widths of
+# 512, Mish, 101 bins; 512 samples, 64 elites, 24 of the prior, 6 iterations.
+TDMPC2: dict[Scale, TDMPC2Size] = {
+    "tiny": TDMPC2Size(
+        {"latent_dim": 16, "hidden": (16, 16), "encoder_hidden": (16,)},
+        heads=2,
+        rows=8,
+        plan={"samples": 8, "elites": 4, "policy_samples": 2, "iterations": 1},
+        seed_steps=50,
+        every=10,
+    ),
+    # For two cores and minutes, its model as large as PWM's.
+    "small": TDMPC2Size(
+        {"latent_dim": 128, "hidden": (256, 256), "encoder_hidden": (256,), "activation": "silu"},
+        heads=2,
+        rows=64,
+        plan={"samples": 64, "elites": 8, "policy_samples": 8, "iterations": 3},
+        seed_steps=SEED_STEPS,
+    ),
+    "published": TDMPC2Size(),
+}
+
+
+@dataclass(frozen=True)
+class DreamerSize:
+    """What DreamerV3 is built of.
+
+    Attributes:
+        config: of its networks.
+        window: steps of a replayed window; an update has 16 windows.
+        every: steps per update.
+        seed_steps: random steps at the start.
+    """
+
+    config: dict[str, Any]
+    window: int = 16
+    every: int = 4
+    seed_steps: int = SEED_STEPS
+
+
+# The published program for states: its size of 1M, 1024 replayed steps for each step.
+DREAMER: dict[Scale, DreamerSize] = {
+    "tiny": DreamerSize(
+        {"hidden": 16, "layers": 1, "belief": 16, "blocks": 2, "categoricals": 2, "classes": 4},
+        every=50,
+        seed_steps=50,
+    ),
+    "small": DreamerSize({"belief": 128, "categoricals": 8, "classes": 8}),  # half of the defaults
+    "published": DreamerSize(
+        {"hidden": 64, "layers": 3, "belief": 512, "categoricals": 32, "classes": 4, "lr": 4e-5},
+        window=64,
+        every=1,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PWMSize:
+    """What PWM is built of.
+
+    Attributes:
+        preset: of `mt80.py`: its options and the sizes of its world model.
+        actor: widths.
+        critic: widths.
+        style: activation and order of norms in both.
+        starts: imagined starts of an update.
+        rows: windows of an update of the model; None: those of the task's plan.
+    """
+
+    preset: Preset
+    actor: tuple[int, ...]
+    critic: tuple[int, ...]
+    style: dict[str, Any] = field(default_factory=lambda: {"activation": "silu", "norm": "before"})
+    starts: int = 32
+    rows: int | None = None
+
+
+# The published program for one task: the world model of 5M with a scalar reward.
+PWM: dict[Scale, PWMSize] = {
+    "tiny": PWMSize(PRESETS["smoke"], (32, 32), (32, 32)),
+    "small": PWMSize(PRESETS["quick"], (128, 128), (128, 128)),
+    "published": PWMSize(
+        replace(
+            PRESETS["quick"],
+            latent_dim=512,
+            hidden=512,
+            ensemble=3,
+            model_horizon=16,
+            world_model={"encoder_hidden": (256,), "activation": "mish"},
+            pwm=replace(QUICK_PWM, horizon=16),
+        ),
+        actor=(400, 200, 100),
+        critic=(400, 200),
+        style={"activation": "mish", "norm": "after"},
+        starts=64,
+        rows=256,
+    ),
+}

@@ -1,0 +1,64 @@
+"""Checks of settings, whose messages name the argument, what is expected of it and what it is.
+
+Each takes settings by name, single numbers or sequences of them. None is let through: it stands for
+what a setting leaves out.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
+from typing import Any
+
+__all__ = ["at_least", "in_unit", "pair", "positive", "whole", "widths"]
+
+
+def positive(**settings: Any) -> None:
+    """Raise ValueError for a setting that is not above 0."""
+    _check(settings, "be positive", lambda value: value > 0)
+
+
+def at_least(least: float, /, **settings: Any) -> None:
+    """Raise ValueError for a setting below `least`."""
+    _check(settings, f"be at least {least}", lambda value: value >= least)
+
+
+def in_unit(**settings: Any) -> None:
+    """Raise ValueError for a setting outside [0, 1]."""
+    _check(settings, "lie in [0, 1]", lambda value: 0 <= value <= 1)
+
+
+def whole(least: int, /, **settings: Any) -> None:
+    """Raise ValueError for a setting that is no integer, or below `least`."""
+    _check(settings, "be an integer", lambda value: operator.index(value) == value)
+    at_least(least, **settings)
+
+
+def pair(**settings: Any) -> None:
+    """Raise ValueError for a setting that is not two numbers."""
+    for name, value in settings.items():
+        if not isinstance(value, Iterable) or len(list(value)) != 2:
+            raise ValueError(f"{name} must be two numbers, got {value!r}")
+
+
+def widths(**settings: Any) -> None:
+    """Raise ValueError for a setting that is not a sequence of integers of at least 1."""
+    for name, value in settings.items():
+        if not isinstance(value, Iterable):
+            raise ValueError(f"{name} must be a sequence of widths, got {value!r}")
+    whole(1, **settings)
+
+
+def _check(settings: Mapping[str, Any], expected: str, good: Callable[[Any], bool]) -> None:
+    for name, given in settings.items():
+        many = isinstance(given, Iterable) and not isinstance(given, str)
+        if given is not None and not all(_fits(v, good) for v in (given if many else (given,))):
+            raise ValueError(f"{name} must {expected}, got {given!r}")
+
+
+def _fits(value: Any, good: Callable[[Any], bool]) -> bool:
+    try:
+        return isinstance(value, Real) and bool(good(value))
+    except TypeError:  # no integer
+        return False

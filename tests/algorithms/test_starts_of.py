@@ -1,0 +1,76 @@
+"""What an update takes from a batch, and which parts fit together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from pwm_sdk.algorithms.published import ReturnDeviation
+from pwm_sdk.algorithms.pwm import PWM
+from pwm_sdk.algorithms.starts import starts_of
+from pwm_sdk.models.actor import FirstOrderActor
+from pwm_sdk.models.critic import Critic
+from pwm_sdk.models.normalizers import ReturnScale
+from pwm_sdk.models.world_model import WorldModel
+
+
+def batch(*shape: int, task: tuple[int, ...]) -> TensorDict:
+    data = {"observation": torch.rand(shape), "task": torch.zeros(task, dtype=torch.int64)}
+    return TensorDict(data, [])
+
+
+def test_the_first_row_of_windows_is_used() -> None:
+    windows = batch(5, 4, 3, task=(5,))
+    observation, task, action = starts_of(windows, None)
+    assert torch.equal(observation, windows["observation"][:, 0])
+    assert task is windows["task"]
+    assert action is None
+
+
+@pytest.mark.parametrize(
+    ("given", "population", "message"),
+    [
+        # The starts of one task as of a population of one would be read as a single window.
+        (batch(1, 8, 3, task=(1, 8)), None, r"task must have shape \[1\] beside .*\[1, 8, 3\]"),
+        (batch(8, 3, task=(1,)), None, r"task must have shape \[8\] .*, got \[1\]"),
+        (batch(2, 8, 3, task=(8,)), 2, r"task must have shape \[2, 8\] .*, got \[8\]"),
+        (batch(3, task=(3,)), None, r"observation must have shape \[B, O\] or .*, got \[3\]"),
+        (batch(0, 3, task=(0,)), None, r"at least one start, got observations \[0, 3\]"),
+        (TensorDict({"task": torch.zeros(2)}, [2]), None, r"hold observation, got \['task'\]"),
+    ],
+)
+def test_batches_that_do_not_fit_are_named(given: Any, population: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        starts_of(given, population)
+
+
+def model() -> WorldModel:
+    return WorldModel(3, 1, latent_dim=8, hidden=(8,), encoder_hidden=(8,))
+
+
+@pytest.mark.parametrize(
+    ("population", "scale", "message"),
+    [
+        (None, ReturnScale(2), "population None, got one of 2"),
+        (2, ReturnScale(3), "population 2, got one of 3"),
+        (2, ReturnDeviation(), "population 2, got one of 1"),
+    ],
+)
+def test_a_return_scale_is_of_the_same_population(population: Any, scale: Any, message) -> None:
+    actor, critic = (
+        FirstOrderActor(8, 1, (4,), population=population),
+        Critic(8, (4,), population=population),
+    )
+    with pytest.raises(ValueError, match=f"return_scale must be of the actor's {message}"):
+        PWM(model(), actor, critic, return_scale=scale)
+    PWM(model(), FirstOrderActor(8, 1, (4,)), Critic(8, (4,)), return_scale=ReturnScale(1))
+
+
+def test_actor_and_critic_see_the_model_s_latents() -> None:
+    with pytest.raises(ValueError, match="critic must take latents of size 8, got 7"):
+        PWM(model(), FirstOrderActor(8, 1, (4,)), Critic(7, (4,)))
+    with pytest.raises(ValueError, match="actor must take latents of size 8, got 7"):
+        PWM(model(), FirstOrderActor(7, 1, (4,)), Critic(8, (4,)))

@@ -1,0 +1,93 @@
+"""The checks of settings, and the settings that they keep out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pwm_sdk.algorithms.ppo import PPOConfig
+from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.algorithms.sac import SACConfig
+from pwm_sdk.algorithms.shac_config import SHACConfig
+from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
+from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
+from pwm_sdk.training.settings import Learner, RoundConfig
+
+
+def test_what_fits_and_none_pass() -> None:
+    positive(one=1e-9, many=[1, 2.0], infinite=math.inf, none=None)
+    at_least(0.0, zero=0, single=np.float32(0.5))
+    in_unit(ends=(0, 1.0), none=None)
+    whole(1, one=1, array=np.int64(3), many=(1, 2))
+    pair(two=(0.1, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "message"),
+    [
+        (positive, 0.0, "x must be positive, got 0.0"),
+        (positive, [1.0, -2.0], r"x must be positive, got \[1.0, -2.0\]"),
+        (positive, math.nan, "x must be positive, got nan"),
+        (positive, "3", "x must be positive, got '3'"),
+        (in_unit, 1.5, r"x must lie in \[0, 1\], got 1.5"),
+        (pair, 0.3, "x must be two numbers, got 0.3"),
+        (pair, (1, 2, 3), r"x must be two numbers, got \(1, 2, 3\)"),
+    ],
+)
+def test_others_are_named(check: Any, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(x=value)
+
+
+def test_numbers_below_the_least_and_fractions_are_named() -> None:
+    with pytest.raises(ValueError, match="x must be at least 1, got 0"):
+        whole(1, x=0)
+    with pytest.raises(ValueError, match=r"x must be an integer, got 16\.0"):
+        whole(1, x=16.0)
+    with pytest.raises(ValueError, match=r"y must be at least 0\.5, got 0\.1"):
+        at_least(0.5, x=0.5, y=0.1)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        (PWMConfig, {"lam": 2.0}),
+        (PWMConfig, {"gamma": (0.9, 1.1)}),
+        (PWMConfig, {"critic_limit": 0}),
+        (PWMConfig, {"horizon": 0}),
+        (PWMConfig, {"saturation": -0.1}),
+        (PWMConfig, {"actor_max_norm": -1.0}),
+        (PWMConfig, {"betas": (0.9,)}),
+        (SHACConfig, {"gamma": 2.0}),
+        (SHACConfig, {"actor_max_norm": -1.0}),
+        (SHACConfig, {"cotangent_clip": 0.0}),
+        (RoundConfig, {"hold": 0}),
+        (RoundConfig, {"correlation": 2.0}),
+        (RoundConfig, {"std_share": 0.0}),
+        (RoundConfig, {"std": 0.3}),
+        (RoundConfig, {"updates": -1}),
+        (RoundConfig, {"model_max_norm": -1.0}),
+        (TDMPC2Config, {"gamma": [0.9, 2.0]}),
+        (TDMPC2Config, {"max_norm": 0.0}),
+        (SACConfig, {"batch_size": 0}),
+        (SACConfig, {"tau": 2.0}),
+        (PPOConfig, {"minibatch": 0}),
+        (PPOConfig, {"std": 0.0}),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "-".join(value),
+)
+def test_settings_out_of_range_are_refused(config: Any, settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(settings))} must "):
+        config(**settings)
+
+
+def test_a_learner_has_a_task_for_each_policy() -> None:
+    with pytest.raises(ValueError, match=r"tasks must have one entry per policy \(1\), got \[0, 1"):
+        Learner(None, [0, 1], starts=4)
+    with pytest.raises(ValueError, match="starts must be at least 1, got 0"):
+        Learner(None, [0], starts=0)
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
+        Learner(None, [0], starts=4, every=0)
