@@ -22,7 +22,7 @@ from pwm_sdk import (
 SETTINGS = {
     "hopper-forward": {"environments": 16, "horizon": 16, "actor_lr": 1e-3, "critic_lr": 1e-3,
                        "actor_lam": 0.5, "cotangent_clip": 50.0},
-    "mass-spring": {"horizon": 16, "actor_lr": 4e-3, "actor_lam": 0.9, "saturation": 0.1,
+    "mass-spring": {"horizon": 24, "actor_lr": 8e-3, "actor_lam": 0.9, "saturation": 0.1,
                     "cotangent_clip": 300.0},
     "soft-body": {"horizon": 16, "cotangent_clip": 10.0},
 }  # fmt: skip

@@ -32,7 +32,8 @@ SHAC_TASKS: dict[str, dict[str, Any]] = {
     "cartpole": {"horizon": 32, "actor_lr": 2e-3, "critic_lr": 2e-3, "cotangent_clip": None},
     "hopper-forward": {"environments": 16, "actor_lam": 0.5, "cotangent_clip": 50.0},
     "mass-spring": {
-        "actor_lr": 4e-3,
+        "horizon": 24,
+        "actor_lr": 8e-3,
         "critic_lr": 2e-3,
         "cotangent_clip": 300.0,
         "actor_lam": 0.9,
