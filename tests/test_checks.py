@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pwm_sdk.algorithms.behaviour_cloning import BehaviourCloningConfig
+from pwm_sdk.algorithms.dreamer_v3_config import DreamerV3Config
 from pwm_sdk.algorithms.ppo import PPOConfig
 from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.algorithms.sac import SACConfig
@@ -76,6 +78,8 @@ def test_numbers_below_the_least_and_fractions_are_named() -> None:
         (SACConfig, {"tau": 2.0}),
         (PPOConfig, {"minibatch": 0}),
         (PPOConfig, {"std": 0.0}),
+        (DreamerV3Config, {"horizon": 0}),
+        (BehaviourCloningConfig, {"max_norm": -1.0}),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "-".join(value),
 )

@@ -10,6 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
+from pwm_sdk.checks import at_least, positive
 from pwm_sdk.objectives.policy import behaviour_loss
 from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
 
@@ -21,10 +22,17 @@ class BehaviourCloningConfig:
     Attributes:
         lr: Adam's rate.
         max_norm: gradient clip; None: none.
+
+    Raises:
+        ValueError: for settings out of range.
     """
 
     lr: float = 1e-3
     max_norm: float | None = 10.0
+
+    def __post_init__(self) -> None:
+        at_least(0.0, lr=self.lr)
+        positive(max_norm=self.max_norm)
 
 
 class BehaviourCloning:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pwm_sdk.checks import at_least, in_unit, positive, whole
+
 
 @dataclass(frozen=True)
 class DreamerV3Config:
@@ -27,6 +29,9 @@ class DreamerV3Config:
         tau: rate of the slowly moving value.
         lr: Adam's rate.
         max_norm: gradient clip.
+
+    Raises:
+        ValueError: for settings out of range.
     """
 
     hidden: int = 128
@@ -46,3 +51,12 @@ class DreamerV3Config:
     tau: float = 0.02
     lr: float = 3e-4
     max_norm: float = 100.0
+
+    def __post_init__(self) -> None:
+        whole(1, hidden=self.hidden, layers=self.layers, belief=self.belief, blocks=self.blocks)
+        whole(1, categoricals=self.categoricals, classes=self.classes)
+        whole(1, bins=self.bins, horizon=self.horizon)
+        in_unit(unimix=self.unimix, gamma=self.gamma, lam=self.lam, tau=self.tau)
+        at_least(0.0, entropy=self.entropy, free_nats=self.free_nats)
+        at_least(0.0, replay_value=self.replay_value, lr=self.lr)
+        positive(max_norm=self.max_norm)
