@@ -24,6 +24,7 @@ from pwm_sdk import (
     TDMPC2,
     Execution,
     PolicyPrior,
+    Prefetcher,
     QEnsemble,
     ReplayBuffer,
     TDMPC2Config,
@@ -157,10 +158,12 @@ def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> P
         store,
         slice_len=HORIZON + 1,
         batch_size=preset.pretrain_batch,
-        device=device,
         seed=0,
     )
-    with tqdm(total=preset.pretrain_steps, desc="world model", unit="update") as bar:
+    with (
+        Prefetcher(replay, device) as batches,
+        tqdm(total=preset.pretrain_steps, desc="world model", unit="update") as bar,
+    ):
 
         def on_step(done: int, metrics: Any) -> None:
             bar.update(done - bar.n)
@@ -169,7 +172,7 @@ def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> P
 
         train_offline(
             algorithm,
-            replay,
+            batches,
             preset.pretrain_steps,
             floor=1.0,
             path=folder / "pretraining.pt",
