@@ -90,7 +90,7 @@ def dreamerv3(job: Job) -> None:
     size = sizes.DREAMER[job.scale]
     agent = DreamerV3(*_sizes(job), DreamerV3Config(**size.config))
     agent.loss.to(job.device)
-    replay = ReplayBuffer(1_000_000, size.window + 1, 16, seed=job.seed, device=job.device)
+    replay = ReplayBuffer(1_000_000, size.window + 1, size.rows, seed=job.seed, device=job.device)
     policy = RecurrentBehaviour(agent.act, device=job.device)
     explore = RecurrentBehaviour(partial(agent.act, explore=True), device=job.device)
     acting = Warmup(job, size.seed_steps, explore)

@@ -61,12 +61,14 @@ class DreamerSize:
 
     Attributes:
         config: of its networks.
-        window: steps of a replayed window; an update has 16 windows.
+        rows: windows of an update.
+        window: steps of a replayed window.
         every: steps per update.
         seed_steps: random steps at the start.
     """
 
     config: dict[str, Any]
+    rows: int = 16
     window: int = 16
     every: int = 4
     seed_steps: int = SEED_STEPS

@@ -12,9 +12,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from pwm_sdk import MT80, Task, make_gym, register_task
-from single import METHODS, find_method, obstacle
+from single import METHODS, find_method, no_ends, obstacle
 from single.jobs import Job, Settings
 from single_task import main
+
+BUILT_IN = [name for name in METHODS if name not in ("random", "pwm-no-ends")]
 
 TINY = Settings(steps=300, readings=1, reading_episodes=1, final_episodes=1, scale="tiny")
 PLUGIN = """
@@ -49,7 +51,7 @@ def run(out: Path, *arguments: str) -> str:
     return printed.getvalue()
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "random"])
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_built_in_methods_spend_their_budget(name: str, tmp_path: Path) -> None:
     job = Job(name, MT80["cartpole-swingup"], 0, TINY, tmp_path)
     find_method(name)(job)
@@ -64,6 +66,22 @@ def test_models_learn_where_episodes_end_early(name: str, tmp_path: Path) -> Non
     job = Job(name, make_gym("hopper-forward").task, 0, TINY, tmp_path)
     find_method(name)(job)
     assert 300 <= job.steps <= 800
+
+
+def test_falls_can_be_hidden_from_a_method(tmp_path: Path) -> None:
+    env = no_ends.FallsAreCuts(make_gym("hopper-forward", seed=0))
+    env.action_space.seed(0)
+    env.reset()
+    steps, flags = 0, (False, False)
+    while not any(flags):
+        _, _, *flags, _ = env.step(env.action_space.sample())
+        steps += 1
+    assert (steps < 250, *flags) == (True, False, True)
+    job = Job("pwm-no-ends", make_gym("hopper-forward").task, 0, TINY, tmp_path)
+    find_method("pwm-no-ends")(job)
+    result = job.finish()
+    assert 300 <= result["steps"] <= 800
+    assert 0.0 < result["length"] < 250.0  # it is evaluated with its falls
 
 
 @pytest.fixture(scope="module")
