@@ -27,6 +27,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from tqdm import tqdm
 
+from command_line import check_counts, check_once, refused
 from files import keep_config, write_json
 from machine import cores, process_pool, settle
 from pwm_sdk import (
@@ -101,6 +102,10 @@ class Recording(NamedTuple):
 def main() -> None:
     """Run what is missing and write report and plots."""
     arguments = tyro.cli(Arguments, description=Arguments.__doc__)
+    check_counts(arguments, "seeds")
+    check_once("--tasks", arguments.tasks)
+    with refused("--tasks"):
+        list(map(make_simulator, arguments.tasks))
     settle()
     keep_config(arguments.out, asdict(arguments.settings))
     pairs = [(task, seed) for seed in range(arguments.seeds) for task in arguments.tasks]

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LinearLR
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from command_line import check_counts, check_once, refused
 from machine import cores, process_pool, settle
 from pwm_sdk import (
     MT80,
@@ -66,7 +67,13 @@ class Arguments:
 def main() -> None:
     """Run the study on every seed of a run and print its table."""
     arguments = tyro.cli(Arguments, description=Arguments.__doc__)
-    suite = MT80[arguments.tasks[0]].suite
+    check_once("--tasks", arguments.tasks)
+    check_counts(arguments, "episodes", "model_steps", "policy_steps")
+    with refused("--tasks"):
+        suites = sorted({MT80[name].suite for name in arguments.tasks})
+    if len(suites) > 1:
+        raise SystemExit(f"--tasks must be of one suite, got {' and '.join(suites)}")
+    (suite,) = suites
     folders = sorted(arguments.run.glob(f"seed*/{suite}/data"))
     if not folders:
         raise SystemExit(f"{arguments.run} holds no finished seed of {suite}: run mt80.py first")

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 import machine
+from command_line import check_counts
 from pwm_sdk import MT80, ReplayBuffer, from_tdmpc2_chunks, make_episode, to_tdmpc2_chunks
 
 EPISODES, ROWS = 20, 101  # of the dataset that is enlarged
@@ -41,6 +42,7 @@ class Arguments:
 def main() -> None:
     """Measure and print."""
     arguments = tyro.cli(Arguments, description=Arguments.__doc__)
+    check_counts(arguments, "rows", "batches")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "data"

@@ -24,6 +24,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 HERE = Path(__file__).resolve().parent
+PUBLISHED = (  # options of the published presets alone
+    *("data", "checkpoint", "population", "steps", "batch_size", "precision", "compile"),
+    *("cuda_graphs", "size", "pretrain_steps", "pretrain_batch", "episodes"),
+    *("plan_episodes", "plan_samples"),
+)
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ def main() -> None:
 
 def _quick(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
     """Learn from no data."""
+    from command_line import refused
     from files import keep_config
     from quick.recipe import PRESETS, chosen_tasks
 
@@ -134,24 +140,22 @@ def _quick(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
         preset = replace(preset, rounds=arguments.rounds)
     if arguments.models is not None:
         preset = replace(preset, models=arguments.models)
-    _check(arguments, preset.rounds)
-    preset = replace(preset, tasks=tuple(task.name for task in chosen_tasks(preset)))
+    _check(arguments, preset)
+    with refused("--tasks"):
+        preset = replace(preset, tasks=tuple(task.name for task in chosen_tasks(preset)))
     budget = arguments.budget_minutes
     keep_config(folder, {"preset": dataclasses.asdict(preset), "budget_minutes": budget})
     return _run_seeds(arguments, preset, folder)
 
 
-def _check(arguments: Arguments, rounds: int) -> None:
-    if arguments.seeds < 1:
-        raise SystemExit(f"--seeds must be at least 1, got {arguments.seeds}")
-    if rounds < 1:
-        raise SystemExit(f"--rounds must be at least 1, got {rounds}")
-    if arguments.data is not None or arguments.checkpoint is not None:
-        raise SystemExit(f"--data and --checkpoint are not for --preset {arguments.preset}")
-    if arguments.compile or arguments.cuda_graphs or arguments.precision != "fp32":
-        raise SystemExit(
-            "--precision, --compile and --cuda-graphs are not for --preset " + arguments.preset
-        )
+def _check(arguments: Arguments, preset: Any) -> None:
+    from command_line import check_counts, check_device, check_once, flag
+
+    check_counts(arguments, "seeds", "rounds", "jobs")
+    check_once("--tasks", preset.tasks)
+    check_device(arguments.device)
+    if alien := [flag(n) for n in PUBLISHED if getattr(arguments, n) != getattr(Arguments, n)]:
+        raise SystemExit(f"{', '.join(alien)} must be left out with --preset {arguments.preset}")
     if arguments.budget_minutes is not None and arguments.budget_minutes <= 0:
         raise SystemExit(f"--budget-minutes must be positive, got {arguments.budget_minutes}")
 

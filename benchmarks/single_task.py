@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from command_line import check_counts, check_device, check_once
 from files import keep_config
 from machine import cores, end_with_parent, settle
 
@@ -149,9 +150,13 @@ def plan(arguments: Arguments) -> tuple[Any, list[Entry], dict[tuple[str, str], 
     count = SEEDS.get(arguments.preset, 1) if arguments.seeds is None else arguments.seeds
     if count < 1:
         raise ValueError(f"seeds must be at least 1, got {count}")
-    for name in arguments.methods:
+    check_counts(arguments, "jobs", least=0)
+    check_device(arguments.device)
+    check_once("--methods", arguments.methods)
+    for name in (*arguments.methods, arguments.baseline):
         find_method(name)
     tasks = arguments.tasks or TASKS[arguments.preset]
+    check_once("--tasks", tasks)
     absent = {}
     for name in tasks:
         env = make_gym(name)

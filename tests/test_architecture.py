@@ -89,11 +89,12 @@ LAZY = {
 # part of the benchmarks -> the other parts it may import; a command may import all of these, and
 # nothing imports a command
 PROGRAMS = {
+    "command_line": set(),
     "files": set(),
     "machine": set(),
     "reporting": {"files", "machine"},
     "quick": {"files"},
-    "paper": {"files", "machine", "quick"},
+    "paper": {"command_line", "files", "machine", "quick"},
     "single": {"files", "machine", "quick", "reporting"},
     "speed": {"machine"},
 }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from command_line import check_counts, check_device, check_once, flag, refused
 from pwm_sdk import ReplayBuffer, Task, TaskSet, WorldModel, from_tdmpc2_chunks, model_size
 
 DATA = "a folder with chunk_*.pt files, or with a dataset converted from such"
@@ -26,18 +26,14 @@ def check_inputs(arguments: Any, tasks: TaskSet) -> list[Task]:
     pretrain = arguments.preset == "published-pretrain"
     for name in (*ELSEWHERE, *["checkpoint"] * pretrain):
         if getattr(arguments, name) is not None:
-            raise SystemExit(f"{_flag(name)} has no meaning for --preset {arguments.preset}")
-    given = [name for name in ("jobs", "population") if getattr(arguments, name) is not None]
-    for name in (*COUNTS, *given):
-        if getattr(arguments, name) < 1:
-            raise SystemExit(f"{_flag(name)} must be at least 1, got {getattr(arguments, name)}")
-    for name, least in (("plan_episodes", 0), ("plan_samples", 8)):  # an eighth are elites
-        if getattr(arguments, name) < least:
-            raise SystemExit(
-                f"{_flag(name)} must be at least {least}, got {getattr(arguments, name)}"
-            )
+            raise SystemExit(f"{flag(name)} has no meaning for --preset {arguments.preset}")
+    check_counts(arguments, *COUNTS, "jobs", "population")
+    check_counts(arguments, "plan_episodes", least=0)
+    check_counts(arguments, "plan_samples", least=8)  # an eighth are elites
+    check_device(arguments.device)
     with refused("--tasks"):
         chosen = [tasks[name] for name in arguments.tasks] or list(tasks)
+    check_once("--tasks", [task.name for task in chosen])
     _check_data(arguments)
     if pretrain:
         with refused("--size"):
@@ -45,15 +41,6 @@ def check_inputs(arguments: Any, tasks: TaskSet) -> list[Task]:
     else:
         _check_checkpoint(arguments, tasks)
     return chosen
-
-
-@contextmanager
-def refused(flag: str) -> Iterator[None]:
-    """End the program where what `flag` names is refused, with the reason and no traceback."""
-    try:
-        yield
-    except ValueError as error:
-        raise SystemExit(f"{flag}: {error}") from error
 
 
 def open_data(path: Path, out: Path, tasks: TaskSet, chosen: Sequence[Task], rows: int) -> Path:
@@ -112,7 +99,3 @@ def _check_checkpoint(arguments: Any, tasks: TaskSet) -> None:
         raise SystemExit(f"--checkpoint must be {CHECKPOINT}, got {path}, which is no file")
     with refused(f"--checkpoint {path}"):
         WorldModel.from_checkpoint(path, tasks=tasks)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from command_line import refused
 from files import keep_config
 from machine import cores, manager, process_pool, settle
 from paper.extraction import HORIZON, TASK_SETS, OfflinePreset, Place, Policy, learn, load_model
-from paper.inputs import check_inputs, open_data, refused
+from paper.inputs import check_inputs, open_data
 from paper.planning import PRIOR_FILE, Q_FILE, Plans, open_parts, pending, plan, rows_of
 from paper.sharing import share_out
 from pwm_sdk import (
