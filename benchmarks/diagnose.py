@@ -130,9 +130,8 @@ def run(task: str, seed: int, settings: Settings, out: Path) -> dict[str, Any]:
         for name, options in MODELS.items():
             torch.manual_seed(seed)
             model, errors = learn(simulator, recording, settings, seed, options)
-            actor = FirstOrderActor(
-                model.latent_dim, simulator.action_dim, (settings.hidden // 2,) * 2
-            )
+            widths = (settings.hidden // 2,) * 2
+            actor = FirstOrderActor(model.latent_dim, simulator.action_dim, widths)
             found = measure(simulator, model, actor, recording.state, settings, seed)
             result["models"][name] = errors | found
         result["minutes"] = (time.process_time() - begin) / 60.0

@@ -26,8 +26,8 @@ import tyro
 HERE = Path(__file__).resolve().parent
 PUBLISHED = (  # options of the published presets alone
     *("data", "checkpoint", "population", "steps", "batch_size", "precision", "compile"),
-    *("cuda_graphs", "size", "pretrain_steps", "pretrain_batch", "episodes"),
-    *("plan_episodes", "plan_samples"),
+    *("cuda_graphs", "size", "pretrain_steps", "pretrain_batch", "episodes", "plan_episodes"),
+    "plan_samples",
 )
 
 
@@ -138,8 +138,7 @@ def _quick(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
         preset = replace(preset, tasks=arguments.tasks)
     if arguments.rounds is not None:
         preset = replace(preset, rounds=arguments.rounds)
-    if arguments.models is not None:
-        preset = replace(preset, models=arguments.models)
+    preset = replace(preset, models=arguments.models or preset.models)
     _check(arguments, preset)
     with refused("--tasks"):
         preset = replace(preset, tasks=tuple(task.name for task in chosen_tasks(preset)))

@@ -63,8 +63,7 @@ class PWM:
         average: the averaged actor, or the actor itself.
 
     Raises:
-        ValueError: for networks or a return scale that do not fit together, or settings that do not
-            fit them.
+        ValueError: for networks, a return scale or settings that do not fit together.
 
     Source: PWM (arXiv 2407.02466), algorithm 1.
     """
