@@ -22,11 +22,15 @@ def refused(what: str) -> Iterator[None]:
 
 
 def check_counts(arguments: Any, *names: str, least: int = 1) -> None:
-    """End the program if one of these arguments is below `least`; None is let through."""
+    """End the program if one of these arguments, or of its values, is below `least`.
+
+    None is let through.
+    """
     for name in names:
-        value = getattr(arguments, name)
-        if value is not None and value < least:
-            raise SystemExit(f"{flag(name)} must be at least {least}, got {value}")
+        given = getattr(arguments, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            if value is not None and value < least:
+                raise SystemExit(f"{flag(name)} must be at least {least}, got {value}")
 
 
 def check_once(option: str, names: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ import torch
 import tyro
 
 import machine
+from command_line import check_counts
 from pwm_sdk import SINGLE_TASKS, make_simulator
 
 
@@ -39,8 +40,7 @@ class Arguments:
 def main() -> None:
     """Measure and print."""
     arguments = tyro.cli(Arguments, description=Arguments.__doc__)
-    if min(arguments.rows, arguments.rounds) < 1:
-        raise SystemExit("--rows and --rounds must be at least 1")
+    check_counts(arguments, "rows", "rounds")
     try:
         simulators = {
             name: make_simulator(name, threads=1) for name in arguments.tasks or SINGLE_TASKS.names

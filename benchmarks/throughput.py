@@ -20,6 +20,7 @@ import tyro
 from tqdm import tqdm
 
 import machine
+from command_line import check_counts, refused
 from pwm_sdk import MT80
 from speed import stepping_report
 from speed.lockstep import measure_pools, pool_table
@@ -103,15 +104,9 @@ def _folder() -> Path:
 
 def _checked(arguments: Arguments) -> list[str]:
     """Names of the environments, once every argument makes sense."""
-    for name in COUNTS:
-        given = getattr(arguments, name)
-        for value in given if isinstance(given, tuple) else (given,):
-            if value is not None and value < 1:
-                raise SystemExit(f"--{name} must be at least 1, got {value}")
-    try:
+    check_counts(arguments, *COUNTS)
+    with refused("--tasks"):
         return [MT80[name].name for name in arguments.tasks or MT80.names]
-    except ValueError as error:
-        raise SystemExit(f"--tasks: {error}") from error
 
 
 if __name__ == "__main__":
