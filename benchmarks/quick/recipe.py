@@ -102,6 +102,7 @@ class Preset:
     encoder_lr: float = 3e-4
     recent: float = 0.25
     # By suite, Meta-World and dm_control; a model that both share is made as dm_control's.
+    horizon: tuple[int, int] = (12, 8)  # of the policies, in place of that in `pwm`
     starts: tuple[int, int] = (16, 24)
     every: tuple[int, int] = (1, 1)
     update_share: tuple[float, float] = (0.6, 1.0)  # of a round's updates (docs/experiments.md)
@@ -197,9 +198,9 @@ def build(
     for k, name in enumerate(("metaworld", "dmcontrol")):
         mine = [(task, plan) for task, plan in zip(tasks, plans, strict=True) if task.suite == name]
         if mine:
-            learners.append(
-                make_learner(preset, model, mine, preset.starts[k], preset.every[k], device)
-            )
+            own = replace(preset, pwm=replace(preset.pwm, horizon=preset.horizon[k]))
+            starts, every = preset.starts[k], preset.every[k]
+            learners.append(make_learner(own, model, mine, starts, every, device))
     replay = ReplayBuffer(
         400_000,
         preset.model_horizon + 1,
@@ -293,7 +294,6 @@ def make_learner(
         norm="before",
         output_gain=0.01,
     ).to(device)
-    config = replace(preset.pwm, gamma=tuple(gammas))
-    scale = ReturnScale(len(mine)).to(device)
+    scale, config = ReturnScale(len(mine)).to(device), replace(preset.pwm, gamma=tuple(gammas))
     pwm = PWM(model, actor, critic, config, return_scale=scale)
     return Learner(pwm, [task.index for task in tasks], starts, every)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pwm_sdk import keys
 from pwm_sdk.algorithms.critic_fit import CriticFit
 from pwm_sdk.algorithms.execution import Captured, Execution, prepare
+from pwm_sdk.algorithms.half_weights import HalfWeights
 from pwm_sdk.algorithms.published import ReturnDeviation, published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.algorithms.starts import check_parts, discount_of, real_actions, starts_of
@@ -99,8 +100,8 @@ class PWM:
         )
         self.target = critic if config.target_tau is None else _fixed_copy(critic)
         self.average = actor if config.average_tau is None else _fixed_copy(actor)
-        value = self.target.forward
-        self._bootstrap: Any = compiled(value) if execution.compile else self.target
+        self._bootstrap: Any = compiled(self.target.forward) if execution.compile else self.target
+        self._weights = HalfWeights(model if execution.precision == "bf16" else None)
         fused: dict[str, Any] = {"betas": config.betas, "fused": True}
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
@@ -148,13 +149,12 @@ class PWM:
             raise ValueError("batch must hold actions for a behaviour guard, got none")
         if hasattr(self.actor, "clamp_std_"):
             self.actor.clamp_std_()
-        with self.execution.tf32(self.device), frozen(self.model, self.critic):
+        with self.execution.tf32(self.device), frozen(self.model, self.critic), self._weights:
             with torch.no_grad(), self.execution.products(self.device):
                 latent = full(self.model.encode(observation, task))
             noise = self.rollout.draw_noise(latent) if self.execution.cuda_graphs else None
-            passed: Any = self._actor_pass(latent, task, noise, action)
+            states, targets, alive, loc, returns, norm = self._imagine(latent, task, noise, action)
             real = real_actions(self.imagined, self.actor, task)
-        states, targets, alive, loc, returns, actor_norm = passed
         value_loss, critic_norm = self.fit_critic(states, targets, alive)
         self._move_averages()
         if self.updates % self.finite.every == 0:
@@ -162,7 +162,7 @@ class PWM:
         return {
             "return": _mean(returns, self.population),
             "value_loss": value_loss / (self.population or 1),
-            "actor_grad_norm": actor_norm,
+            "actor_grad_norm": norm,
             "critic_grad_norm": critic_norm,
             "saturated": saturated_share(loc, mask=real),
         }
@@ -233,7 +233,7 @@ class PWM:
         captured, imagine = self.execution.cuda_graphs, self._improve_actor
         prepare(self.actor_optimizer, captured)
         self.fit_critic.prepare(captured)
-        self._actor_pass: Any = Captured(imagine) if captured else imagine
+        self._imagine: Any = Captured(imagine) if captured else imagine
 
     def _improve_actor(
         self, latent: Tensor, task: Tensor | None, noise: Tensor | None, action: Tensor | None

@@ -17,13 +17,14 @@ def full(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-def exact(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return `layer(x)` with its product in the precision of its weights, also in an autocast.
+def exact(layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Return `layer(*inputs)`, its product in the precision of its weights, also in an autocast.
 
     For the last layer of a network: it is small, and a value rounded to eight bits would differ
     from its target mostly by the rounding.
     """
-    if not torch.is_autocast_enabled(x.device.type):
-        return layer(x)
-    with torch.autocast(x.device.type, enabled=False):
-        return layer(x)
+    device = inputs[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return layer(*inputs)
+    with torch.autocast(device, enabled=False):
+        return layer(*inputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +71,12 @@ class NormedLinear(nn.Linear):
         in_dim: input size.
         out_dim: output size.
         activation: a module applied last.
+
+    Attributes:
+        half_weights: names of the weights that an autocast casts for the product.
     """
+
+    half_weights: ClassVar = ("weight", "bias")
 
     def __init__(self, in_dim: int, out_dim: int, activation: nn.Module) -> None:
         super().__init__(in_dim, out_dim)
@@ -169,11 +175,24 @@ class StackedLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(*stack, 1, out_dim))
         nn.init.trunc_normal_(self.weight, std=gain / math.sqrt(in_dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `[*stack, N, in]` to `[*stack, N, out]`."""
+    def forward(
+        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+    ) -> Tensor:
+        """Map `[*stack, N, in]` to `[*stack, N, out]`.
+
+        Args:
+            x: the input.
+            scale: with `shift`, both `[*stack, 1, in]`: the input is `x scale + shift`, which is
+                never built; the weights take it in, and so do the sums over N of its gradients.
+            shift: see `scale`.
+        """
+        weight, bias = self.weight, self.bias
+        if scale is not None and shift is not None:
+            bias = bias + (shift.mT * weight).sum(-2, keepdim=True)
+            weight = scale.mT * weight
         if not self.stack:
-            return F.linear(x, self.weight.mT, self.bias.squeeze(0))
-        flat = torch.baddbmm(self.bias.flatten(0, -3), x.flatten(0, -3), self.weight.flatten(0, -3))
+            return F.linear(x, weight.mT, bias.squeeze(0))
+        flat = torch.baddbmm(bias.flatten(0, -3), x.flatten(0, -3), weight.flatten(0, -3))
         return flat.unflatten(0, self.stack)
 
 
@@ -212,22 +231,29 @@ class StackedMLP(nn.Module):
         self.scales = nn.ParameterList(torch.ones(*stack, 1, b) for b in hidden)
         self.shifts = nn.ParameterList(torch.zeros(*stack, 1, b) for b in hidden)
         self.head = StackedLinear(widths[-1], out_dim, stack, output_gain)
+        self._outputs = (*hidden, out_dim)[1:]  # of the layer behind each LayerNorm
         self.activation = make_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[*stack, N, in]` to `[*stack, N, out]`; no stack: `[.., in]` to `[.., out]`."""
-        for layer, scale, shift in zip(self.layers, self.scales, self.shifts, strict=True):
-            x = full(layer(x))
-            if not self.norm_first:
-                x = self.activation(x)
-            x = _layer_norm(x, scale, shift)
+        left: tuple[Tensor, ...] = ()  # scale and shift that the next layer takes in
+        for i, (scale, shift) in enumerate(zip(self.scales, self.shifts, strict=True)):
+            x = full(self.layers[i](x, *left))
+            left = ()
             if self.norm_first:
-                x = self.activation(x)
-        return exact(self.head, x)
+                x = self.activation(_layer_norm(x, scale, shift))
+            elif x.numel() <= shift.numel() * self._outputs[i]:
+                x = _layer_norm(self.activation(x), scale, shift)
+            else:  # more rows than outputs: cheaper to scale the weights
+                x = _layer_norm(self.activation(x))
+                left = (scale, shift)
+        return exact(self.head, x, *left)
 
 
-def _layer_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """LayerNorm over the last axis, with scale and shift `[*stack, 1, D]`."""
+def _layer_norm(x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+    """LayerNorm over the last axis, with scale and shift `[*stack, 1, D]`, or neither."""
+    if scale is None or shift is None:
+        return F.layer_norm(x, x.shape[-1:])
     if scale.dim() > 2:
         return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), scale)
     return F.layer_norm(x, x.shape[-1:], scale.squeeze(0), shift.squeeze(0))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensordict import TensorDict
 from vectors import path
 
 import pwm_sdk.envs.pool as envpool
@@ -20,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from paper import extraction, memory, sharing
 from paper.extraction import Extraction, OfflinePreset, Place, Policy, updates_done
 from pwm_sdk import MT80, EnvPool, Execution, FirstOrderActor, WorldModel, from_tdmpc2_chunks
+from speed.timing import added_bytes
 
 INSERT, PRESS = "mw-hand-insert", "mw-button-press"
 PRESET = OfflinePreset(
@@ -206,15 +208,23 @@ def test_populations_are_as_few_as_memory_allows(
     assert sharing.share_out([finished], *arguments) == []
 
 
-def test_the_footprint_grows_with_the_batch_and_counts_what_graphs_keep() -> None:
+@pytest.mark.parametrize("population", [1, 3])
+def test_the_footprint_is_what_an_update_takes_and_some_more(population: int) -> None:
     model = make_model()
     small, large = (
         memory.footprint(model, replace(PRESET, batch_size=size)) for size in (100, 200)
     )
     assert large.activations == 2 * small.activations
     assert large.weights == small.weights
-    # Sixteen steps of an actor of widths 400, 200 and 100: each keeps the input and output of its
-    # activations and norms, at least three numbers a unit.
-    assert large.activations > memory.SPARE * 200 * 16 * 700 * 4 * 3
-    assert large.activations < memory.SPARE * 200 * 16 * 700 * 4 * 30
+    learners = extraction.make_learners(
+        model, [Policy(PRESET.tasks[0], seed) for seed in range(population)]
+    )
+    shape = (population, 200)
+    task = torch.zeros(shape, dtype=torch.int64)
+    batch = TensorDict(
+        {"observation": torch.randn(*shape, model.observation_dim), "task": task}, shape
+    )
+    learners.update(batch)  # the first one builds the optimizers' state
+    taken = added_bytes(lambda: learners.update(batch), torch.device("cpu"))
+    assert taken < population * large.activations < 2 * taken
     assert memory.free_bytes("cpu") > 0

@@ -94,18 +94,19 @@ def test_a_shared_model_takes_one_process_where_cores_are_few() -> None:
 
 
 @pytest.mark.parametrize(
-    ("models", "cores", "part", "updates", "last"),
+    ("models", "cores", "part", "updates", "last", "horizons"),
     [
-        ("suite", 2, 0, 6, "Identity"),
-        ("suite", 2, 1, 10, "SimNorm"),
-        ("shared", 2, 0, 10, "SimNorm"),
-        ("shared", 1, 0, 10, "SimNorm"),
+        ("suite", 2, 0, 6, "Identity", [12]),
+        ("suite", 2, 1, 10, "SimNorm", [8]),
+        ("shared", 2, 0, 10, "SimNorm", [12]),
+        ("shared", 1, 0, 10, "SimNorm", [12, 8]),
     ],
 )
-def test_suites_have_their_own_models_and_updates(
-    models: Any, cores: int, part: int, updates: int, last: str
+def test_suites_have_their_own_models_updates_and_horizons(
+    models: Any, cores: int, part: int, updates: int, last: str, horizons: list[int]
 ) -> None:
     preset = replace(PRESETS["smoke"], models=models)
     loop = build(preset, seed=0, cores=cores, part=part)
     assert loop.config.updates == updates
     assert type(loop.model.dynamics[-1].act).__name__ == last
+    assert [learner.pwm.config.horizon for learner in loop.learners] == horizons

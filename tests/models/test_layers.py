@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -66,6 +68,43 @@ def test_each_member_of_a_stack_is_a_network_of_its_own(stack: tuple[int, ...], 
         at = tuple(index)
         alone.load_state_dict({k: v[at] for k, v in together.state_dict().items()})
         torch.testing.assert_close(together(x)[at], alone(x[at]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stack", [(), (3,), (2, 3)])
+def test_weights_that_take_in_scale_and_shift_change_nothing(stack: tuple[int, ...]) -> None:
+    """With few rows LayerNorm scales them, with many the next layer's weights do."""
+    torch.manual_seed(0)
+    net = StackedMLP(4, (8, 6), 2, stack).double()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter)
+    x, weights = torch.randn(*stack, 40, 4).double(), torch.randn(40, 2).double()
+    rows = [x[..., i : i + 1, :] for i in range(40)]
+    parameters = list(net.parameters())
+    with scaled_weights(net) as scaled:
+        many = net(x)
+    assert scaled == [True, True]
+    with scaled_weights(net) as scaled:
+        one_by_one = torch.cat([net(row) for row in rows], -2)
+    assert not any(scaled)
+    torch.testing.assert_close(many, one_by_one)
+    found, expected = (
+        torch.autograd.grad((out * weights).square().sum(), parameters)
+        for out in (many, one_by_one)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+@contextmanager
+def scaled_weights(net: StackedMLP) -> Iterator[list[bool]]:
+    """Collects whether each product behind a LayerNorm was given its scale."""
+    given: list[bool] = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs: given.append(len(inputs) == 3))
+        for layer in (*net.layers[1:], net.head)
+    ]
+    yield given
+    for hook in hooks:
+        hook.remove()
 
 
 def test_output_gain_scales_the_first_outputs() -> None:
