@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pwm_sdk.checks import positive
+from pwm_sdk.checks import positive, whole
 
 
 def optimize(
@@ -116,8 +116,7 @@ class FiniteWatch:
         *,
         captured: bool = False,
     ) -> None:
-        if every < 1:
-            raise ValueError(f"every must be at least 1, got {every}")
+        whole(1, every=every)
         self.names, self.every = list(names), every
         self._at_once = every == 1 and not captured
         self._seen = torch.zeros(len(self.names), device=device)

@@ -11,6 +11,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pwm_sdk import keys
+from pwm_sdk.checks import whole
 from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.context import given, with_time
 from pwm_sdk.functional.gradients import OneBackward
@@ -54,8 +55,7 @@ class LatentRollout:
         generator: torch.Generator | None = None,
         compile: bool = False,
     ) -> None:
-        if horizon < 1:
-            raise ValueError(f"horizon must be at least 1, got {horizon}")
+        whole(1, horizon=horizon)
         self.model, self.policy, self.horizon = model, policy, horizon
         self.detach, self.generator = detach, generator
         self._together = hasattr(model, "next") and hasattr(model, "reward") and not compile

@@ -27,13 +27,13 @@ INTERNAL = {
     "functional": set(),
     "checkpoints": set(),
     "models": {"checks", "functional", "keys", "protocols", "checkpoints"},
-    "rollout": {"functional", "keys", "protocols"},
-    "planner": {"functional", "keys", "protocols"},
+    "rollout": {"checks", "functional", "keys", "protocols"},
+    "planner": {"checks", "functional", "keys", "protocols"},
     "objectives": {"functional", "keys", "protocols"},
     "data": {"checks", "generators", "keys", "checkpoints"},
-    "envs": {"keys", "protocols", "tasks", "simulators"},
+    "envs": {"checks", "keys", "protocols", "tasks", "simulators"},
     # functional: shapes of rewards; tasks: which names have no simulator
-    "simulators": {"functional", "keys", "protocols", "tasks"},
+    "simulators": {"checks", "functional", "keys", "protocols", "tasks"},
     "testing": {"functional", "keys", "protocols", "models"},
     "diagnostics": {"functional", "keys", "protocols", "rollout"},
     # functional: for metrics such as the share of saturated actions

@@ -10,7 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
-from pwm_sdk.checks import at_least, positive
+from pwm_sdk.checks import at_least, positive, whole
 from pwm_sdk.objectives.policy import behaviour_loss
 from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
 
@@ -95,8 +95,7 @@ class BehaviourCloning:
         Returns:
             Metrics of the last update.
         """
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        whole(1, steps=steps)
         metrics: dict[str, Tensor] = {}
         for step in range(steps):
             scale_learning_rates(self.optimizer, decay_factor(step / steps, share=1.0, floor=0.02))

@@ -19,6 +19,7 @@ from pwm_sdk.algorithms.dreamer_v3_networks import (
     STATE,
     DreamerV3Networks,
 )
+from pwm_sdk.checks import whole
 from pwm_sdk.functional.twohot import symlog
 from pwm_sdk.optim import optimize
 
@@ -112,8 +113,7 @@ class DreamerV3:
         Returns:
             Metrics of the last update.
         """
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        whole(1, steps=steps)
         metrics: dict[str, Tensor] = {}
         for _ in range(steps):
             metrics = self.update(replay.sample())

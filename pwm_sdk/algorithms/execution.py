@@ -12,6 +12,8 @@ import torch
 from tensordict.nn import CudaGraphModule
 from torch import Tensor
 
+from pwm_sdk.checks import whole
+
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
@@ -45,8 +47,7 @@ class Execution:
         """Check the values."""
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
-        if self.check_every is not None and self.check_every < 1:
-            raise ValueError(f"check_every must be at least 1, got {self.check_every}")
+        whole(1, check_every=self.check_every)
 
     def reads_every(self, device: torch.device) -> int:
         """Return the number of updates between two readings on `device`."""

@@ -17,6 +17,7 @@ from pwm_sdk.algorithms.half_weights import HalfWeights
 from pwm_sdk.algorithms.published import ReturnDeviation, published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.algorithms.starts import check_parts, discount_of, real_actions, starts_of
+from pwm_sdk.checks import whole
 from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.precision import full
@@ -182,8 +183,7 @@ class PWM:
         Returns:
             Metrics of the last update.
         """
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        whole(1, steps=steps)
         if (tasks is None) != (self.population is None):
             raise ValueError(f"tasks must be given exactly for a population, got {tasks}")
         metrics: dict[str, Tensor] = {}

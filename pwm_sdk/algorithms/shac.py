@@ -14,6 +14,7 @@ from pwm_sdk.algorithms.critic_fit import CriticFit
 from pwm_sdk.algorithms.probe import probe_slopes
 from pwm_sdk.algorithms.shac_config import SHACConfig
 from pwm_sdk.algorithms.streams import Streams
+from pwm_sdk.checks import whole
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.returns import lambda_returns, restarted_return
 from pwm_sdk.objectives.policy import actor_loss, lambda_targets
@@ -153,8 +154,7 @@ class SHAC:
         Returns:
             Metrics of the last update.
         """
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        whole(1, steps=steps)
         metrics: dict[str, Tensor] = {}
         for step in range(steps):
             self.set_learning_rates(1.0 - 0.98 * step / steps)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pwm_sdk.checks import whole
 from pwm_sdk.functional.gradients import clip_cotangent
 from pwm_sdk.protocols import features
 
@@ -48,8 +49,7 @@ class Streams:
         for name in ("reset", "episode_length"):
             if not hasattr(model, name):
                 raise ValueError(f"model must be a SimulatorModel with {name}, got {type(model)}")
-        if count < 1:
-            raise ValueError(f"environments must be at least 1, got {count}")
+        whole(1, environments=count)
         self.model, self.normalizer, self.limit = model, normalizer, limit
         self.generator = generator
         self.latent_dim, self.action_dim = model.latent_dim, model.action_dim

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pwm_sdk import keys
 from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
+from pwm_sdk.checks import whole
 from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targets
 from pwm_sdk.objectives.world_model import StepErrors, step_errors, task_ids
 from pwm_sdk.optim import frozen, optimize, scale_learning_rates, soft_update
@@ -105,8 +106,7 @@ class TDMPC2:
         Returns:
             Metrics of the last update.
         """
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        whole(1, steps=steps)
         metrics: dict[str, Tensor] = {}
         for _ in range(steps):
             metrics = self.update(replay.sample())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checkpoints.foreign import open_foreign
+from pwm_sdk.checks import whole
 from pwm_sdk.data.dataset import DatasetWriter
 from pwm_sdk.data.episode import task_index
 from pwm_sdk.data.replay import ReplayBuffer
@@ -103,9 +104,7 @@ def to_tdmpc2_chunks(
         ValueError: If `out` has chunks already, there is no episode, episodes differ in length or
             are shorter than `episode_length`, or a step of one terminated, which chunks cannot say.
     """
-    for name, count in (("chunk_episodes", chunk_episodes), ("episode_length", episode_length)):
-        if count is not None and count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
+    whole(1, chunk_episodes=chunk_episodes, episode_length=episode_length)
     folder = Path(out)
     if old := sorted(folder.glob("chunk_*.pt")):
         raise ValueError(f"out must be a folder without chunks, got {old[0]}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from tensordict import TensorDict
 
+from pwm_sdk.checks import whole
 from pwm_sdk.data.episode import task_index
 from pwm_sdk.data.ring import Ring
 from pwm_sdk.data.sampler import EpisodeSampler
@@ -46,8 +47,7 @@ class Starts:
         seeds: int | Sequence[int],
         device: torch.device,
     ) -> None:
-        if count < 1:
-            raise ValueError(f"count must be at least 1, got {count}")
+        whole(1, count=count)
         self._alone = not isinstance(tasks, Sequence)
         self.tasks = [task_index(t) for t in (tasks if isinstance(tasks, Sequence) else [tasks])]
         many = seeds if isinstance(seeds, Sequence) else [seeds]

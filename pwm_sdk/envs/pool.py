@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from torchrl.envs import EnvBase
 
+from pwm_sdk.checks import whole
 from pwm_sdk.envs.member import PoolStep, about, is_maker, member_of
 from pwm_sdk.envs.workers import Workers
 
@@ -41,8 +42,7 @@ class EnvPool:
     ) -> None:
         if not envs:
             raise ValueError("envs must hold at least one environment, got none")
-        if workers < 0:
-            raise ValueError(f"workers must be at least 0, got {workers}")
+        whole(0, workers=workers)
         self._members, self._workers = [], None
         if workers:
             if kinds := [type(env).__name__ for env in envs if not is_maker(env)]:

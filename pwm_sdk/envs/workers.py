@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pwm_sdk.checks import whole
 from pwm_sdk.envs.member import About, PoolStep, about, member_of
 
 __all__ = ["Workers"]
@@ -36,8 +37,7 @@ class Workers:
     """
 
     def __init__(self, makers: Sequence[Callable[[], Any]], count: int) -> None:
-        if count < 1:
-            raise ValueError(f"workers must be at least 1, got {count}")
+        whole(1, workers=count)
         count = min(count, len(makers))
         bounds = [i * len(makers) // count for i in range(count + 1)]
         self._shares = [range(*pair) for pair in itertools.pairwise(bounds)]

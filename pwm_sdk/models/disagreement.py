@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.checks import whole
 from pwm_sdk.models.conditioning import TaskContext
 from pwm_sdk.models.layers import init_fan_in
 from pwm_sdk.models.world_model import WorldModel
@@ -84,8 +85,7 @@ class Disagreement(nn.Module):
 
     def __init__(self, model: WorldModel, heads: int = 2, coef: float = 1.0) -> None:
         super().__init__()
-        if heads < 1:
-            raise ValueError(f"heads must be at least 1, got {heads}")
+        whole(1, heads=heads)
         if coef < 0:
             raise ValueError(f"coef must not be negative, got {coef}")
         self.model, self.coef = model, coef

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pwm_sdk.checks import whole
 from pwm_sdk.functional.context import given, with_time
 from pwm_sdk.functional.planning import draw_by_weight, elite_weights, weighted_moments
 from pwm_sdk.planner.draws import Draws, sample_action
 from pwm_sdk.planner.policy_value import PolicyValue
-from pwm_sdk.protocols import LatentModel, features
+from pwm_sdk.protocols import LatentModel, features, padded
 
 CHOICES = ("mean", "elite", "explore")
 
@@ -201,7 +202,7 @@ class MPPI:
         for t in range(self.horizon):
             many = self.model.step(many, actions[-1], wide)[0] if t else many
             action = sample_action(policy, features(self.model, many), self._draws)
-            actions.append(F.pad(action, (0, max(width - action.shape[-1], 0))))
+            actions.append(padded("action", action, width, self.model))
         return torch.stack(actions, 2)
 
     def _evaluate(
@@ -260,9 +261,7 @@ def _check_settings(
     std: tuple[float, float],
     gamma: float | Sequence[float],
 ) -> None:
-    for name, count in (("horizon", horizon), ("elites", elites), ("iterations", iterations)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
+    whole(1, horizon=horizon, elites=elites, iterations=iterations)
     if elites > samples:
         raise ValueError(f"elites must be at most samples {samples}, got {elites}")
     if not 0 <= policy_samples <= samples:

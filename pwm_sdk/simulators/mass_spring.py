@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pwm_sdk.checks import whole
 from pwm_sdk.simulators.own_state import OwnState, check_finite
 from pwm_sdk.simulators.springs import Springs
 
@@ -64,12 +65,10 @@ class MassSpring(OwnState):
         substeps: int = 16,
         episode_length: int = 120,
     ) -> None:
-        if columns < 2 or rows < 2:
-            raise ValueError(f"columns and rows must be at least 2, got {columns} and {rows}")
+        whole(2, columns=columns, rows=rows)
         if not 0.0 < stroke < 1.0:
             raise ValueError(f"stroke must lie in (0, 1), got {stroke}")
-        if substeps < 1:
-            raise ValueError(f"substeps must be at least 1, got {substeps}")
+        whole(1, substeps=substeps)
         self.spacing, self.mass, self.stiffness, self.damping = spacing, mass, stiffness, damping
         self.stroke, self.friction, self.ground = stroke, friction, ground
         self.timestep, self.substeps, self.episode_length = timestep, substeps, episode_length

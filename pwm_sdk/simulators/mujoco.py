@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pwm_sdk.checks import whole
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import Bridge, Layout, engine
 from pwm_sdk.simulators.kinematics import Bodies
@@ -82,9 +83,7 @@ class MuJoCoModel:
         threads: int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        for name, count in (("substeps", substeps), ("action_repeat", action_repeat)):
-            if count < 1:
-                raise ValueError(f"{name} must be at least 1, got {count}")
+        whole(1, substeps=substeps, action_repeat=action_repeat)
         self.mj = load_model(model, integrator)
         self.layout = Layout.of(self.mj, sensors)
         self.reward, self.terminated, self.start = reward, terminated, start

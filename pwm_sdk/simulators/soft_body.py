@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pwm_sdk.checks import whole
 from pwm_sdk.simulators.own_state import OwnState, check_finite
 from pwm_sdk.simulators.tape import Substeps, engine
 
@@ -81,8 +82,7 @@ class SoftBody(OwnState):
             raise ValueError(f"cells must be three numbers of at least 1, got {cells}")
         if not 0.0 < stroke < 1.0:
             raise ValueError(f"stroke must lie in (0, 1), got {stroke}")
-        if substeps < 1:
-            raise ValueError(f"substeps must be at least 1, got {substeps}")
+        whole(1, substeps=substeps)
         self.spacing, self.mass, self.stroke = spacing, mass, stroke
         self.friction, self.ground = friction, ground
         self.timestep, self.substeps, self.episode_length = timestep, substeps, episode_length

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pwm_sdk.checks import whole
 from pwm_sdk.envs.member import is_maker
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.training.collect import Behaviour, Episode, LatentBehaviour, run_episodes
@@ -58,8 +59,7 @@ def evaluate(
     Raises:
         ValueError: for fewer than one episode.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    whole(1, episodes=episodes)
     with _opened(list(env) if isinstance(env, Sequence) else [env], workers) as pool:
         ids = pool.tasks if task is None else [task] * len(pool)
         if hasattr(actor, "plan"):
@@ -102,8 +102,7 @@ def evaluate_members(
     Raises:
         ValueError: for fewer than one episode, or numbers of policies that differ.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    whole(1, episodes=episodes)
     for name, given in (("tasks", tasks), ("seeds", seeds)):
         if given is not None and len(given) != len(envs):
             raise ValueError(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pwm_sdk.checkpoints.atomic import write_atomic
+from pwm_sdk.checks import whole
 from pwm_sdk.optim import decay_factor
 
 
@@ -44,8 +45,7 @@ def train_offline(
     Raises:
         ValueError: for fewer than one step, a floor outside [0, 1], or a loss that is not finite.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    whole(1, steps=steps)
     if not 0.0 <= floor <= 1.0:
         raise ValueError(f"floor must lie in [0, 1], got {floor}")
     file = None if path is None else Path(path)

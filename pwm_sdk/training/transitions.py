@@ -11,6 +11,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.checks import whole
 from pwm_sdk.training.collect import Behaviour
 
 
@@ -86,8 +87,7 @@ def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorD
     Raises:
         ValueError: for fewer than one step.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    whole(1, steps=steps)
     count = len(pool)
     observation = np.stack(pool.reset_many(range(count)))
     for i in range(count):

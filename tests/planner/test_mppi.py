@@ -155,8 +155,10 @@ def test_tasks_reach_model_policy_and_value_and_masks_hold() -> None:
     assert action[1, 1] != 0.0
     torch.testing.assert_close(planner._gamma(task).flatten(), torch.tensor([0.9, 0.5, 0.9]))
     assert planner.plan(torch.randn(3, 3), 1).shape == (3, 2)
-    single = MPPI(world_model(action_dims=[1]), FirstOrderActor(8, 1, (8,)), zero, **FAST)
-    assert float(single.plan(torch.randn(3))[1]) == 0.0
+    narrow = FirstOrderActor(8, 1, (8,))  # padded where the model has tasks, and only there
+    assert float(MPPI(model, narrow, zero, **FAST).plan(torch.randn(3), 0)[1]) == 0.0
+    with pytest.raises(ValueError, match=r"action must have the model's size 2, got .*, 1\]"):
+        MPPI(world_model(), narrow, zero, **FAST).plan(torch.randn(3))
 
 
 def test_a_planner_is_a_policy_without_memory() -> None:

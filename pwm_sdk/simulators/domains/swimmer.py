@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pwm_sdk.checks import whole
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import engine
 from pwm_sdk.simulators.spec import Spec, suite_body
@@ -31,8 +32,7 @@ def swimmer_body(joints: int) -> Any:
     Raises:
         ValueError: for no joints.
     """
-    if joints < 1:
-        raise ValueError(f"joints must be at least 1, got {joints}")
+    whole(1, joints=joints)
     spec, kinds = suite_body("swimmer"), engine().mjtTrn
     for sensor in list(spec.sensors):
         sensor.delete()
