@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -271,15 +272,16 @@ def minibatches(
         )
     device = tensors[0].device
     flat = [t.detach().flatten(-3, -2) for t in tensors]
-    in_time = torch.arange(states, device=device).view(lead[-2], lead[-1]).T.flatten()
+    if not shuffle:  # brought into order of time once, for all passes
+        order = torch.arange(states, device=device).view(lead[-2], lead[-1]).T.flatten()
+        flat = [t.index_select(-2, order) for t in flat]
     for _ in range(epochs):
         if shuffle:
-            order = _permutation(states, device, generator)
-            parts = order.tensor_split(splits)
+            parts = _permutation(states, device, generator).tensor_split(splits)
+            blocks: Any = (tuple(t.index_select(-2, part) for t in flat) for part in parts)
         else:
-            parts = in_time.split(states // splits)
-        for part in parts[:limit]:
-            yield tuple(t.index_select(-2, part) for t in flat)
+            blocks = zip(*(t.split(states // splits, -2) for t in flat), strict=True)
+        yield from islice(blocks, limit)
 
 
 def _permutation(count: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
