@@ -81,7 +81,7 @@ def describe() -> str:
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{cores()} cores ({processor()}), {device}, torch {torch.__version__}"
+    return f"{_counted()} ({processor()}), {device}, torch {torch.__version__}"
 
 
 def load() -> str:
@@ -91,4 +91,8 @@ def load() -> str:
 
 def slug() -> str:
     """The machine as part of a folder's name, for example `2-cores-amd-epyc`."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{cores()} cores {processor()}".lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", f"{_counted()} {processor()}".lower()).strip("-")
+
+
+def _counted() -> str:
+    return f"{cores()} core" + "s" * (cores() != 1)
