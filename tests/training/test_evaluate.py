@@ -152,7 +152,7 @@ class Exact(Identity):
 
 def test_planning_in_an_exact_model_solves_the_task(point_mass) -> None:
     planner = MPPI(
-        Exact(), zero, zero, horizon=8, samples=128, elites=16,
+        Exact(), torch.zeros_like, zero, horizon=8, samples=128, elites=16,
         iterations=4, temperature=5.0, generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     table = evaluate(point_mass(start=-1.0), planner.model, planner, episodes=2)
@@ -162,7 +162,7 @@ def test_planning_in_an_exact_model_solves_the_task(point_mass) -> None:
 
 
 def test_a_new_episode_starts_a_new_plan(point_mass) -> None:
-    planner = MPPI(Exact(), zero, zero, samples=32, elites=4)
+    planner = MPPI(Exact(), torch.zeros_like, zero, samples=32, elites=4)
     forgotten = []
     reset = planner.reset
     planner.reset = lambda index=None: (forgotten.append(index), reset(index))
