@@ -69,9 +69,10 @@ def test_the_weights_come_back_as_they_were_after_errors_too() -> None:
     assert all(torch.equal(after[name], value) for name, value in copied.items())
 
 
-def test_what_is_no_module_is_left_alone() -> None:
-    with HalfWeights(object()), HalfWeights(None):
-        pass
+def test_layers_that_name_no_weights_and_what_is_no_module_are_left_alone() -> None:
+    layer = torch.nn.Linear(2, 2)
+    with HalfWeights(layer), HalfWeights(object()), HalfWeights(None):
+        assert layer.weight.dtype == layer.bias.dtype == torch.float32
 
 
 class Casts(TorchDispatchMode):
