@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pwm_sdk.algorithms.pwm import PWM
 from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.checks import at_least
 from pwm_sdk.generators import Generators
 from pwm_sdk.protocols import StochasticPolicy
 from pwm_sdk.rollout import LatentRollout
@@ -71,8 +72,7 @@ class Population(PWM):
                 raise ValueError(
                     f"{name} must have one entry per policy ({self.population}), got {len(given)}"
                 )
-        if min(self.rates) < 0.0:
-            raise ValueError(f"rates must be at least 0, got {self.rates}")
+        at_least(0, rates=self.rates)
         self._seeds, self._options = list(seeds), {**options, "execution": self.execution}
         self.streams = Generators(seeds, next(actor.parameters()).device)
         self.rollout = _MemberRollout(

@@ -12,6 +12,8 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pwm_sdk.checks import whole
+
 __all__ = ["Prefetcher"]
 
 _DEPTH = 2  # batches ahead, for a GPU
@@ -40,10 +42,9 @@ class Prefetcher:
     def __init__(
         self, source: Any, device: torch.device | str = "cpu", depth: int | None = None
     ) -> None:
+        whole(0, depth=depth)
         self.source, self.device = source, torch.empty(0, device=device).device
         self.depth = (_DEPTH if self.device.type == "cuda" else 0) if depth is None else depth
-        if self.depth < 0:
-            raise ValueError(f"depth must be at least 0, got {depth}")
         self._line: _Line | None = None
         self._state: Any = None
 
