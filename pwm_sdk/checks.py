@@ -6,12 +6,11 @@ what a setting leaves out.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["at_least", "in_unit", "pair", "positive", "whole", "widths"]
+__all__ = ["at_least", "in_unit", "pair", "positive", "seed", "whole", "widths"]
 
 
 def positive(**settings: Any) -> None:
@@ -29,10 +28,51 @@ def in_unit(**settings: Any) -> None:
     _check(settings, "lie in [0, 1]", lambda value: 0 <= value <= 1)
 
 
-def whole(least: int, /, **settings: Any) -> None:
-    """Raise ValueError for a setting that is no integer, or below `least`."""
-    _check(settings, "be an integer", lambda value: operator.index(value) == value)
+def whole(least: int, /, **settings: Any) -> Any:
+    """Return counts as Python integers.
+
+    Args:
+        least: the smallest that is allowed.
+        **settings: integers of Python or numpy, or sequences of them, by name.
+
+    Returns:
+        The integer, a tuple for a sequence, None for None; a tuple of these where several settings
+        are given.
+
+    Raises:
+        ValueError: for a float, a bool, a string or anything else that is no integer, and for one
+            below `least`.
+    """
+    _check(settings, "be an integer", _is_integer)
     at_least(least, **settings)
+    return _python_integers(settings)
+
+
+def seed(**settings: Any) -> Any:
+    """Return seeds as Python integers, as `whole` does: one rule for torch, numpy and environments.
+
+    Raises:
+        ValueError: for what is no integer, or outside 0 to 2**32 - 1.
+    """
+    _check(
+        settings,
+        "be an integer in 0..2**32 - 1",
+        lambda value: _is_integer(value) and 0 <= value < 2**32,
+    )
+    return _python_integers(settings)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _python_integers(settings: Mapping[str, Any]) -> Any:
+    """Return what the settings hold with Python's integers in place of numpy's."""
+    values = [
+        value if value is None else int(value) if _is_integer(value) else tuple(map(int, value))
+        for value in settings.values()
+    ]
+    return values[0] if len(values) == 1 else tuple(values)
 
 
 def pair(**settings: Any) -> None:

@@ -17,28 +17,28 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pwm_sdk"
 
 # part of the package -> the other parts it may import
+ANYONE = {"checks"}  # what every part may import
 INTERNAL = {
     "checks": set(),
     "keys": set(),
     "protocols": set(),
-    "optim": {"checks"},
+    "optim": set(),
     "generators": set(),
     "tasks": set(),
     "functional": set(),
     "checkpoints": set(),
-    "models": {"checks", "functional", "keys", "protocols", "checkpoints"},
-    "rollout": {"checks", "functional", "keys", "protocols"},
-    "planner": {"checks", "functional", "keys", "protocols"},
+    "models": {"functional", "keys", "protocols", "checkpoints"},
+    "rollout": {"functional", "keys", "protocols"},
+    "planner": {"functional", "keys", "protocols"},
     "objectives": {"functional", "keys", "protocols"},
-    "data": {"checks", "generators", "keys", "checkpoints"},
-    "envs": {"checks", "keys", "protocols", "tasks", "simulators"},
+    "data": {"generators", "keys", "checkpoints"},
+    "envs": {"keys", "protocols", "tasks", "simulators"},
     # functional: shapes of rewards; tasks: which names have no simulator
-    "simulators": {"checks", "functional", "keys", "protocols", "tasks"},
+    "simulators": {"functional", "keys", "protocols", "tasks"},
     "testing": {"functional", "keys", "protocols", "models"},
     "diagnostics": {"functional", "keys", "protocols", "rollout"},
     # functional: for metrics such as the share of saturated actions
     "algorithms": {
-        "checks",
         "objectives",
         "rollout",
         "planner",
@@ -50,7 +50,6 @@ INTERNAL = {
     },
     # the loops own time and compose these; models and algorithms are handed to them
     "training": {
-        "checks",
         "checkpoints",
         "data",
         "envs",
@@ -99,9 +98,13 @@ PROGRAMS = {
     "speed": {"machine"},
 }
 
+# A signal, not a law: a file or constructor past it stands in WAIVERS with the reason.
 MAX_LINES = {"pwm_sdk": 300, "benchmarks": 300, "examples": 60, "tests": 400}
 MAX_FUNCTION_LINES = 60
 MAX_CONSTRUCTOR_ARGUMENTS = 12
+HARD_MAX_LINES = 600
+# file -> why it is longer, or has a constructor of more arguments
+WAIVERS: dict[str, str] = {}
 KEY_NAMES = {getattr(keys, name) for name in keys.__all__}
 KEY_METHODS = {"get", "set", "set_", "pop", "select", "exclude"}
 
@@ -213,7 +216,7 @@ def test_imports_run_one_way(path: Path) -> None:
             wrong.append(f"line {line}: relative import {name}")
         elif top == "pwm_sdk":
             target = [*name.split("."), "__init__"][1]
-            if target != part and target not in INTERNAL[part]:
+            if target != part and target not in INTERNAL[part] | ANYONE:
                 wrong.append(f"line {line}: {part} must not import {target}")
         elif top not in sys.stdlib_module_names:
             allowed = EXTERNAL.get(part, TENSORS) | (LAZY.get(part, set()) if lazy else set())
@@ -225,6 +228,15 @@ def test_imports_run_one_way(path: Path) -> None:
 def test_tables_name_only_parts_of_the_design() -> None:
     assert set(EXTERNAL) | set(LAZY) <= set(INTERNAL)
     assert {part_of(path) for path in LIBRARY} <= set(INTERNAL)
+
+
+def test_waivers_name_files_that_need_them() -> None:
+    for name, reason in WAIVERS.items():
+        tree = parse(ROOT / name)
+        lines = len((ROOT / name).read_text(encoding="utf-8").splitlines())
+        widest = max((len(arguments(f)) for f in functions(tree) if f.name == "__init__"), default=0)
+        assert reason
+        assert lines > MAX_LINES[name.split("/")[0]] or widest > MAX_CONSTRUCTOR_ARGUMENTS, name
 
 
 @pytest.mark.parametrize("folder", ["examples", "benchmarks"])
@@ -256,12 +268,14 @@ def test_benchmarks_import_one_way() -> None:
 @each_file
 def test_files_and_functions_stay_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    limit = MAX_LINES[path.relative_to(ROOT).parts[0]]
-    assert len(text.splitlines()) <= limit
+    place = path.relative_to(ROOT)
+    waived = str(place) in WAIVERS
+    limit = HARD_MAX_LINES if waived else MAX_LINES[place.parts[0]]
+    assert len(text.splitlines()) <= limit, "split it where there are two ideas, or waive it"
     for node in functions(ast.parse(text)):
         length = (node.end_lineno or node.lineno) - node.lineno + 1
         assert length <= MAX_FUNCTION_LINES, f"{node.name} (line {node.lineno}): {length} lines"
-        if node.name == "__init__":
+        if node.name == "__init__" and not waived:
             assert len(arguments(node)) <= MAX_CONSTRUCTOR_ARGUMENTS, f"line {node.lineno}"
 
 

@@ -15,7 +15,7 @@ from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.algorithms.sac import SACConfig
 from pwm_sdk.algorithms.shac_config import SHACConfig
 from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
-from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
+from pwm_sdk.checks import at_least, in_unit, pair, positive, seed, whole
 from pwm_sdk.training.settings import Learner, RoundConfig
 
 
@@ -51,6 +51,27 @@ def test_numbers_below_the_least_and_fractions_are_named() -> None:
         whole(1, x=16.0)
     with pytest.raises(ValueError, match=r"y must be at least 0\.5, got 0\.1"):
         at_least(0.5, x=0.5, y=0.1)
+
+
+def test_integers_of_numpy_come_back_as_those_of_python() -> None:
+    assert type(whole(0, x=np.int64(3))) is int
+    assert whole(0, x=np.array([1, 2])) == (1, 2)
+    assert whole(0, x=None) is None
+    assert whole(0, x=1, y=[2]) == (1, (2,))
+    assert type(seed(seed=np.uint32(2**32 - 1))) is int
+    assert seed(seeds=[0, np.int64(7)]) == (0, 7)
+
+
+@pytest.mark.parametrize("value", [1.0, True, np.True_, "3", math.nan, -1, 2**32, 2**64, object()])
+def test_what_is_no_seed_is_named(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"seed must be an integer in 0\.\.2\*\*32 - 1, got"):
+        seed(seed=value)
+
+
+@pytest.mark.parametrize("value", [2.0, np.float64(2.0), True, np.True_, "2"])
+def test_what_is_no_count_is_named(value: Any) -> None:
+    with pytest.raises(ValueError, match="count must be an integer, got"):
+        whole(0, count=value)
 
 
 @pytest.mark.parametrize(
