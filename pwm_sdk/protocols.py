@@ -1,12 +1,13 @@
-"""What may be swapped: the latent model, the policy and the value function.
+"""What may be swapped: the latent model, the policy and the value function, and what each may add.
 
 Nothing has to be subclassed. Any object with these attributes and methods takes part;
-`pwm_sdk.check_latent_model` checks the first one for you.
+`pwm_sdk.check_latent_model` checks the first one for you. The protocols from `FeatureModel` on are
+abilities that a part may have beside its contract; `lacks` tells which of their names are missing.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -45,8 +46,6 @@ class LatentModel(Protocol):
         """
         ...
 
-    # Optional: features(latent) -> what policies and values see, [.., F]; without it, the latent.
-
 
 @runtime_checkable
 class SimulatorModel(LatentModel, Protocol):
@@ -69,6 +68,201 @@ class SimulatorModel(LatentModel, Protocol):
     def reset(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw `count` start states `[count, D]`."""
         ...
+
+
+@runtime_checkable
+class FeatureModel(Protocol):
+    """A model whose policies and values see `features(latent)`; without it, the latent."""
+
+    def features(self, latent: Tensor) -> Tensor:
+        """Return what policies and values see, `[.., F]`, of latents `[.., D]`."""
+        ...
+
+
+@runtime_checkable
+class TaskModel(Protocol):
+    """A model of K tasks, which looks them up once and takes the result in place of ids.
+
+    Attributes:
+        num_tasks: K; 0 for a model without tasks.
+    """
+
+    num_tasks: int
+
+    def context(self, task: Any) -> Any:
+        """Look up ids `[..]`: a named tuple of tensors `[.., X]`, `task` `[.., 1]` among them.
+
+        An `action_mask` in it marks real actions. A context that is given comes back as it is.
+        """
+        ...
+
+
+@runtime_checkable
+class FactoredModel(Protocol):
+    """A model whose `step` is `next` and `reward`, so that rewards can be computed in one batch.
+
+    The class that defines `step` promises it beside it, by `factored = True`; a subclass, mixin or
+    wrapper with a `step` of its own is imagined by that (see `step_is_parts`).
+
+    Attributes:
+        factored: True.
+        episodic: whether `step` returns ends; they are then `terminated(next latent, context)`.
+    """
+
+    factored: ClassVar[bool]
+    episodic: bool
+
+    def next(self, latent: Tensor, action: Tensor, task: Any = None) -> Tensor:
+        """Return the next latent `[.., D]`."""
+        ...
+
+    def reward(self, latent: Tensor, action: Tensor, task: Any = None) -> Tensor:
+        """Return the reward `[.., 1]`."""
+        ...
+
+
+@runtime_checkable
+class EpisodicModel(Protocol):
+    """A model that predicts whether a latent ended its episode, where `episodic` is True.
+
+    Attributes:
+        episodic: whether it does.
+    """
+
+    episodic: bool
+
+    def terminated(self, latent: Tensor, task: Any = None) -> Tensor:
+        """Tell which latents `[.., D]` ended their episode, `[.., 1]` bool."""
+        ...
+
+    def termination_logits(self, latent: Tensor, task: Any = None) -> Tensor:
+        """Return the log odds of it, `[.., 1]`, for the loss."""
+        ...
+
+
+@runtime_checkable
+class TrainableModel(Protocol):
+    """A model that `world_model_loss` trains, on windows of recorded data.
+
+    An episodic one has `termination_logits` too.
+    """
+
+    def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Map observations `[.., O]` to latents `[.., D]`."""
+        ...
+
+    def next(self, latent: Tensor, action: Tensor, task: Any = None) -> Tensor:
+        """Return the next latent `[.., D]`."""
+        ...
+
+    def reward_logits(self, latent: Tensor, action: Tensor, task: Any = None) -> Tensor:
+        """Return raw outputs `[.., N]` of the reward head."""
+        ...
+
+    def reward_error(self, logits: Tensor, reward: Tensor) -> Tensor:
+        """Return the loss `[.., 1]` of these outputs against rewards `[.., 1]`."""
+        ...
+
+
+@runtime_checkable
+class StandardizedModel(Protocol):
+    """A model whose `encode` standardises observations by moments that a loop sets."""
+
+    def set_observation_statistics(
+        self, mean: Tensor, std: Tensor, task: int | None = None
+    ) -> None:
+        """Set mean and std `[O]` of the observations, of one task in a model of tasks."""
+        ...
+
+
+@runtime_checkable
+class SharedStatistics(StandardizedModel, Protocol):
+    """The same with its tables in reach, as loops in several processes need them.
+
+    Attributes:
+        observation_mean: `[K, O]`, or `[O]` without tasks.
+        observation_std: the same.
+    """
+
+    observation_mean: Tensor
+    observation_std: Tensor
+
+
+@runtime_checkable
+class ExploringPolicy(Protocol):
+    """A policy whose noise a loop sets, as `FirstOrderActor`.
+
+    It may also have `population` (P, or None for one policy), `action_mask` (1 for real actions)
+    and `clamp_std_()`, which is called before each update.
+    """
+
+    def set_std(self, std: float | Tensor) -> None:
+        """Set the standard deviation of the noise."""
+        ...
+
+
+@runtime_checkable
+class TaskPart(Protocol):
+    """A policy or value that depends on the task."""
+
+    def given(self, context: Any) -> Any:
+        """Return the callable on latents for what `context` of the model looked up."""
+        ...
+
+
+def lacks(part: Any, *protocols: type) -> list[str]:
+    """Return the names of protocols that a part does not have, also those set in its instance."""
+    own = (vars(kind) for protocol in protocols for kind in protocol.__mro__)
+    names = {name for scope in own for name in (*scope, *scope.get("__annotations__", {}))}
+    return sorted(n for n in names if not n.startswith("_") and not hasattr(part, n))
+
+
+def step_is_parts(model: Any) -> bool:
+    """Tell whether `next` and `reward` (and `terminated`) may be imagined in place of `step`.
+
+    Only where the class whose `step` is used promises it: `step` is the contract, and one that a
+    subclass, a mixin, a wrapper or an instance replaces is imagined itself.
+    """
+    names = ("next", "reward", *["terminated"] * bool(getattr(model, "episodic", False)))
+    source, maker = origin(model, "step", *names)
+    return (
+        maker is not None
+        and vars(maker).get("factored") is True
+        and isinstance(getattr(model, "episodic", None), bool)
+        and model.episodic is getattr(source, "episodic", None)
+    )
+
+
+def origin(part: Any, whole: str, *names: str) -> tuple[Any, type | None]:
+    """Return the object and the class that a method comes from.
+
+    Args:
+        part: the object that is asked for it.
+        whole: name of the method.
+        names: of others, which must come from the same object.
+
+    Returns:
+        The object, `part` or one whose methods a wrapper forwards, and the class that defines the
+        method; None for that where it is no method of a class, or comes without the others.
+    """
+    methods = [getattr(part, name, None) for name in (whole, *names)]
+    source = getattr(methods[0], "__self__", part)
+    if not all(callable(method) for method in methods) or isinstance(source, type):
+        return part, None
+    if source is not part:
+        same = all(getattr(method, "__self__", None) is source for method in methods)
+        return origin(source, whole, *names) if same else (part, None)
+    if whole in getattr(part, "__dict__", {}):
+        return part, None
+    return part, next((kind for kind in type(part).__mro__ if whole in vars(kind)), None)
+
+
+def is_stochastic(policy: Any) -> bool:
+    """Tell whether a policy is a `StochasticPolicy`, a compiled one too.
+
+    `isinstance` does not see what a wrapper such as that of `torch.compile` forwards.
+    """
+    return callable(policy) and all(hasattr(policy, n) for n in ("action_dim", "loc", "squash"))
 
 
 def features(model: Any, latent: Tensor) -> Tensor:

@@ -16,16 +16,25 @@ from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.context import given, with_time
 from pwm_sdk.functional.gradients import OneBackward
 from pwm_sdk.functional.precision import full
-from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, features, padded
+from pwm_sdk.protocols import (
+    LatentModel,
+    Policy,
+    StochasticPolicy,
+    features,
+    is_stochastic,
+    padded,
+    step_is_parts,
+)
 
 
 class LatentRollout:
     """Imagine H steps of a policy and pack them into one TensorDict.
 
-    The loop is plain tensors; the graph runs through actions, rewards and the chain of latents. A
-    model with `next` and `reward` has its rewards (and, if `episodic`, its ends) computed in one
-    batch after the loop, a model with `context` looks its task up once, and of one with `features`
-    policies see these.
+    The loop is plain tensors; the graph runs through actions, rewards and the chain of latents.
+    What is imagined is `model.step`. A `FactoredModel`, whose `step` is `next` and `reward`, has
+    its rewards (and, if `episodic`, its ends) computed in one batch after the loop; a subclass or
+    wrapper with a `step` of its own does not. A model with `context` looks its task up once, and of
+    one with `features` policies see these.
 
     Args:
         model: a `LatentModel`.
@@ -58,7 +67,7 @@ class LatentRollout:
         whole(1, horizon=horizon)
         self.model, self.policy, self.horizon = model, policy, horizon
         self.detach, self.generator = detach, generator
-        self._together = hasattr(model, "next") and hasattr(model, "reward") and not compile
+        self._compile = compile
         self._compiled = compiled(self._advance) if compile else None
 
     def __call__(
@@ -90,7 +99,8 @@ class LatentRollout:
         model: Any = self.model  # its optional methods are no part of the protocol
         context = model.context(task) if hasattr(model, "context") else task
         policy = given(self.policy, context)
-        stochastic = isinstance(policy, StochasticPolicy)  # slow to tell: not at every step
+        stochastic = is_stochastic(policy)  # slow to tell: not at every step
+        together = not self._compile and step_is_parts(model)
         advance, policy = self._stepper(policy, stochastic)
         latent = self._like_later_ones(latent)
         before, after, visible, locs, actions, rewards, ends = [], [], [], [], [], [], []
@@ -99,20 +109,19 @@ class LatentRollout:
             if stochastic and noise is None:
                 noise = self.draw_noise(seen, policy)
             draw = noise[t] if stochastic and noise is not None else None
-            shown = None if seen is latent else seen
-            loc, action, (following, *judged) = advance(policy, latent, shown, draw, context)
+            inputs = policy, latent, None if seen is latent else seen, draw, context, together
+            loc, action, (following, *judged) = advance(*inputs)
             before.append(latent)
             visible.append(seen)
             actions.append(action)
             after.append(following)
             if loc is not None:
                 locs.append(loc)
-            if judged:
-                rewards.append(judged[0])
-                ends.extend(judged[1:])
+            rewards.extend(judged[:1])
+            ends.extend(judged[1:])
             latent = following if restart is None else restart(t, action, following)
         start, action, later = (torch.stack(x, -2) for x in (before, actions, after))
-        if self._together:
+        if together:
             reward, ends = self._judge(start, action, later, with_time(context))
         else:
             reward = torch.stack(rewards, -2)
@@ -124,15 +133,22 @@ class LatentRollout:
 
     def draw_noise(self, latent: Tensor, policy: StochasticPolicy | None = None) -> Tensor:
         """Draw the noise of all steps `[H, .., B, A]` for latents `[.., B, D]`, in their dtype."""
-        shape = (self.horizon, *latent.shape[:-1], (policy or self.policy).action_dim)  # pyright: ignore
+        own: Any = self.policy if policy is None else policy
+        shape = (self.horizon, *latent.shape[:-1], own.action_dim)
         return torch.randn(
             shape, dtype=latent.dtype, device=latent.device, generator=self.generator
         )
 
     def _advance(
-        self, policy: Any, latent: Tensor, seen: Tensor | None, noise: Tensor | None, context: Any
+        self,
+        policy: Any,
+        latent: Tensor,
+        seen: Tensor | None,
+        noise: Tensor | None,
+        context: Any,
+        together: bool,
     ) -> tuple[Tensor | None, Tensor, tuple[Tensor, ...]]:
-        """Return mean before squashing, action, and what follows: latent, reward, end."""
+        """Return mean before squashing, action, and the latent; not `together`: reward, end too."""
         model: Any = self.model
         seen = latent if seen is None else seen
         seen, loc = seen.detach() if self.detach else seen, None
@@ -142,7 +158,7 @@ class LatentRollout:
             loc = policy.loc(seen)
             action = policy.squash(loc, noise)
         action = padded("policy's action", action, model.action_dim, model)
-        if self._together:
+        if together:
             return loc, action, (full(model.next(latent, action, context)),)
         following, reward, *ends = model.step(latent, action, context)
         return loc, action, (full(following), full(reward), *ends)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from pwm_sdk.functional.gradients import slopes
+from pwm_sdk.keys import TERMINATED
+from pwm_sdk.protocols import FactoredModel, lacks
 
 
 def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = None) -> None:
@@ -20,8 +22,9 @@ def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = No
 
     Raises:
         ValueError: naming the first point where the contract is broken: attributes, shapes,
-            dtypes, rows that influence each other, or gradients that do not reach the action or
-            the latent, as in a `step` or `features` that detaches the graph.
+            dtypes, rows that influence each other, gradients that do not reach the action or the
+            latent, as in a `step` or `features` that detaches the graph, or a `step` that is not
+            what `next`, `reward` and `terminated` say, for a model that has them.
     """
     if observation.dim() != 2 or len(observation) < 2:
         raise ValueError(
@@ -40,21 +43,49 @@ def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = No
     action = torch.zeros(
         batch, model.action_dim, dtype=latent.dtype, device=latent.device
     ).requires_grad_()
-    following, reward = _step(model, latent, action, task)
+    following, reward, *_ = _step(model, latent, action, task)
     slopes("next latent", following, {"action": action, "latent": latent})
     slopes("reward", reward, {"latent": latent, "action": action}, any_of=True)
     if hasattr(model, "features"):
         seen = model.features(latent)
         _shape("features(latent)", seen, (batch, seen.shape[-1] if seen.dim() else 0))
         slopes("features(latent)", seen, {"latent": latent})
-    alone, _ = _step(model, latent[:1], action[:1], None if task is None else task[:1])
+    _compare_parts(model, latent, action, task)
+    alone, *_ = _step(model, latent[:1], action[:1], None if task is None else task[:1])
     if not torch.allclose(alone, following[:1], rtol=1e-4, atol=1e-5):
         raise ValueError(
             "step must treat rows independently, got another next latent for a batch of one"
         )
 
 
-def _step(model: Any, latent: Tensor, action: Tensor, task: Tensor | None) -> tuple[Tensor, Tensor]:
+def _compare_parts(model: Any, latent: Tensor, action: Tensor, task: Tensor | None) -> None:
+    """Check that `step` is `next`, `reward` and `terminated`, those of them that there are."""
+    context = model.context(task) if hasattr(model, "context") else task
+    following, reward, *ends = _step(model, latent, action, context)
+    episodic = getattr(model, "episodic", bool(ends))
+    if episodic is not bool(ends):
+        said = f"episodic must tell whether step returns terminated ({bool(ends)})"
+        raise ValueError(f"{said}, got {episodic!r}")
+    if lacks(model, FactoredModel) not in ([], ["factored"], ["episodic", "factored"]):
+        return
+    parts: dict[str, Any] = {
+        "next": (following, latent, action),
+        "reward": (reward, latent, action),
+    }
+    if ends and hasattr(model, "terminated"):
+        parts[TERMINATED] = (ends[0], following)
+    for name, (expected, *inputs) in parts.items():
+        given = getattr(model, name)(*inputs, context)
+        _shape(name, given, tuple(expected.shape))
+        if not torch.allclose(given.to(expected), expected, rtol=1e-4, atol=1e-5):
+            apart = float((given.detach().double() - expected.detach().double()).abs().max())
+            raise ValueError(
+                f"step must be next, reward and terminated, got another {name} in step than in "
+                f"{type(model).__name__}.{name}, by up to {apart:.3g}"
+            )
+
+
+def _step(model: Any, latent: Tensor, action: Tensor, task: Any) -> tuple[Tensor, ...]:
     result = model.step(latent, action, task)
     if not isinstance(result, tuple) or len(result) not in (2, 3):
         raise ValueError(
@@ -66,7 +97,7 @@ def _step(model: Any, latent: Tensor, action: Tensor, task: Tensor | None) -> tu
         _shape("terminated", result[2], (len(latent), 1))
         if result[2].dtype != torch.bool:
             raise ValueError(f"terminated must be bool, got {result[2].dtype}")
-    return result[0], result[1]
+    return result
 
 
 def _shape(name: str, value: Any, shape: tuple[int, ...]) -> None:

@@ -104,7 +104,9 @@ MAX_FUNCTION_LINES = 60
 MAX_CONSTRUCTOR_ARGUMENTS = 12
 HARD_MAX_LINES = 600
 # file -> why it is longer, or has a constructor of more arguments
-WAIVERS: dict[str, str] = {}
+WAIVERS: dict[str, str] = {
+    "pwm_sdk/protocols.py": "every contract and ability of a part is read on one page",
+}
 KEY_NAMES = {getattr(keys, name) for name in keys.__all__}
 KEY_METHODS = {"get", "set", "set_", "pop", "select", "exclude"}
 

@@ -145,8 +145,8 @@ class _MemberRollout(LatentRollout):
 
     def draw_noise(self, latent: Tensor, policy: StochasticPolicy | None = None) -> Tensor:
         """Draw the noise of all steps `[H, P, B, A]`, of each policy from its own stream."""
-        actions = (policy or self.policy).action_dim  # pyright: ignore
-        shape = (self.horizon, *latent.shape[1:-1], actions)
+        own: Any = self.policy if policy is None else policy
+        shape = (self.horizon, *latent.shape[1:-1], own.action_dim)
         kind: dict[str, Any] = {"dtype": latent.dtype, "device": latent.device}
         return self.streams.draw(lambda one: torch.randn(shape, **kind, generator=one), axis=1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.functional.moments import merge_moments
 from pwm_sdk.functional.twohot import two_hot_mean
+from pwm_sdk.protocols import origin
+
+MADE_OF = {"step": ("next", "reward"), "reward": ("reward_logits", "decode_reward")}
 
 
 class PublishedModel:
@@ -21,15 +24,30 @@ class PublishedModel:
             scalar reward head is left as it is.
         mask_actions: False: actions that a task does not have reach the networks.
 
+    Raises:
+        ValueError: for a model whose `step` or `reward` is not made of the outputs of its networks,
+            as in a subclass that replaces one of them: this view would not see it.
+
     Source: PWM (arXiv 2407.02466), its program. TD-MPC2 decodes rewards and masks actions.
     """
+
+    factored: ClassVar = True
 
     def __init__(
         self, model: Any, *, symlog_reward: bool = True, mask_actions: bool = False
     ) -> None:
+        for whole, parts in MADE_OF.items():
+            _, maker = origin(model, whole, *parts)
+            if maker is None or not all(name in vars(maker) for name in parts):
+                raise ValueError(
+                    f"model must have a {whole} made of its own {' and '.join(parts)} to be "
+                    f"imagined as published, got another {whole} in {type(model).__name__}"
+                )
         self.model, self.symlog_reward, self.mask_actions = model, symlog_reward, mask_actions
         self.latent_dim, self.action_dim = model.latent_dim, model.action_dim
         self.num_tasks = getattr(model, "num_tasks", 0)
+        if hasattr(model, "features"):
+            self.features = model.features
         self.episodic = False  # the published program imagines no ends
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:

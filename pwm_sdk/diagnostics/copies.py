@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from pwm_sdk.protocols import StochasticPolicy
+from pwm_sdk.protocols import is_stochastic
 
 
 def copies_of(policy: nn.Module, rows: int) -> Any:
     """Return a policy that acts as `policy` in each of so many rows."""
-    kind = StochasticCopies if isinstance(policy, StochasticPolicy) else Copies
+    kind = StochasticCopies if is_stochastic(policy) else Copies
     return kind(policy, rows)
 
 

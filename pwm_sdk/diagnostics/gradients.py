@@ -13,7 +13,7 @@ from pwm_sdk import keys
 from pwm_sdk.diagnostics.copies import copies_of
 from pwm_sdk.diagnostics.sums import check_horizons, partial_sums
 from pwm_sdk.functional.returns import alive_steps
-from pwm_sdk.protocols import LatentModel, StochasticPolicy, features
+from pwm_sdk.protocols import LatentModel, features, is_stochastic
 from pwm_sdk.rollout import LatentRollout
 
 
@@ -65,8 +65,9 @@ def policy_gradients(
         raise ValueError(f"estimator must be 'pathwise' or 'score', got {estimator!r}")
     check_horizons(horizons)
     copies = copies_of(policy, len(latent))
-    if noise is None and isinstance(policy, StochasticPolicy):
-        noise = _draw((max(horizons), len(latent), policy.action_dim), features(model, latent))
+    if noise is None and is_stochastic(policy):
+        own: Any = policy
+        noise = _draw((max(horizons), len(latent), own.action_dim), features(model, latent))
     rollout = LatentRollout(model, copies, max(horizons))
     if estimator == "pathwise":
         totals = partial_sums(rollout(latent, task, noise), gamma)
@@ -119,7 +120,7 @@ def _draw(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def _check_score(policy: nn.Module, latent: Tensor) -> None:
-    fits = isinstance(policy, StochasticPolicy) and hasattr(policy, "log_prob")
+    fits = is_stochastic(policy) and hasattr(policy, "log_prob")
     if not fits or len(latent) < 2:
         raise ValueError(
             "score needs a stochastic policy with log_prob and at least two rows, "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pwm_sdk.diagnostics.sums import check_horizons, partial_sums
-from pwm_sdk.protocols import LatentModel, StochasticPolicy, features
+from pwm_sdk.protocols import LatentModel, features, is_stochastic
 from pwm_sdk.rollout import LatentRollout
 
 
@@ -53,8 +54,9 @@ def return_landscape(
         )
     moved = copy.deepcopy(policy)
     parameters = list(moved.parameters())
-    if isinstance(moved, StochasticPolicy) and noise is None:
-        shape = (max(horizons), len(latent), moved.action_dim)
+    if is_stochastic(moved) and noise is None:
+        own: Any = moved
+        shape = (max(horizons), len(latent), own.action_dim)
         noise = features(model, latent).new_zeros(shape)
     rollout, returns = LatentRollout(model, moved, max(horizons)), []
     for offset in offsets.tolist():

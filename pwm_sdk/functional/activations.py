@@ -19,7 +19,8 @@ def mish(x: Tensor) -> Tensor:
 
     Equal to `torch.nn.functional.mish` up to rounding, which it is on a GPU, where that is one
     kernel, and for a few numbers. For many on a CPU, in float32, the slope is computed on the way
-    forward, so that the way back is one product. Compiled, in other dtypes or under `torch.func` it
+    forward, so that the backward pass is one product; with `create_graph` it is the formula, which
+    has second derivatives. Compiled, in other dtypes or under `torch.func` it
     is the formula alone.
 
     Args:
@@ -51,13 +52,23 @@ class _Mish(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         result, slope = _forward(x, slope=True)
-        ctx.save_for_backward(slope)
+        ctx.save_for_backward(x, slope)
         return result
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0] * ctx.saved_tensors[0]
+        x, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: there is a second derivative
+            slope = _slope(x)
+        return gradients[0] * slope
+
+
+def _slope(x: Tensor) -> Tensor:
+    """The slope of Mish as a formula that can be differentiated itself."""
+    sigmoid = x.sigmoid()
+    double = sigmoid * (2.0 - sigmoid)
+    ratio = double / (2.0 - double)
+    return ratio + x * sigmoid * (1.0 - ratio.square())
 
 
 def _forward(x: Tensor, slope: bool) -> tuple[Tensor, Tensor]:

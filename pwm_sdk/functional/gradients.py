@@ -129,12 +129,15 @@ class _Batch(torch.autograd.Function):
         return parameters[0].new_zeros(())
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
         inputs, gradients = (torch.stack(x, -2) for x in zip(*ctx.calls, strict=True))
         device, dtype, enabled = ctx.products
+        again = torch.is_grad_enabled()  # create_graph: there is a second derivative
         with torch.enable_grad(), torch.autocast(device, dtype, enabled):
             value = ctx.function(inputs)
         wanted = [p for p in ctx.parameters if p.requires_grad]
-        found = iter(torch.autograd.grad(value, wanted, gradients, allow_unused=True))
+        slopes = torch.autograd.grad(
+            value, wanted, gradients, allow_unused=True, create_graph=again
+        )
+        found = iter(slopes)
         return None, None, *(next(found) if p.requires_grad else None for p in ctx.parameters)

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from pwm_sdk.checks import whole
+from pwm_sdk.functional.precision import full
 from pwm_sdk.models.conditioning import TaskContext
 from pwm_sdk.models.layers import init_fan_in
 from pwm_sdk.models.world_model import WorldModel
+from pwm_sdk.protocols import step_is_parts
 
 
 class DisagreementHead(nn.Module):
@@ -52,7 +54,7 @@ class DisagreementHead(nn.Module):
         self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
     ) -> Tensor:
         """Return raw outputs of the reward network."""
-        return self.reward_head(self._shared[0].inputs(latent, action, task))
+        return full(self.reward_head(self._shared[0].inputs(latent, action, task)))
 
     def reward(
         self, latent: Tensor, action: Tensor, task: Tensor | TaskContext | None = None
@@ -70,8 +72,8 @@ class Disagreement(nn.Module):
 
     .. math:: \tilde r = r - coef (\| std_i z'_i \|_2 + std_i r_i)
 
-    over the model itself and further `heads`. Swap it for the model in a `LatentRollout` or in
-    `PWM`. Train the heads on the same data:
+    over the model itself and further `heads`; z' and r are those of the model's `step`. Swap it for
+    the model in a `LatentRollout` or in `PWM`. Train the heads on the same data:
     `sum(world_model_loss(head, batch) for head in guard.heads)`.
 
     Args:
@@ -90,7 +92,9 @@ class Disagreement(nn.Module):
             raise ValueError(f"coef must not be negative, got {coef}")
         self.model, self.coef = model, coef
         self.latent_dim, self.action_dim = model.latent_dim, model.action_dim
-        self.num_tasks = model.num_tasks
+        self.num_tasks, self.observation_dim = model.num_tasks, model.observation_dim
+        if hasattr(model, "features"):
+            self.features = model.features
         self.heads = nn.ModuleList(DisagreementHead(model) for _ in range(heads))
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
@@ -109,9 +113,13 @@ class Disagreement(nn.Module):
         An episodic model's end of the episode `[.., 1]` comes third.
         """
         context = self.model.context(task)
-        members: list[Any] = [self.model, *self.heads]
-        latents = torch.stack([m.next(latent, action, context) for m in members])
-        rewards = torch.stack([m.reward(latent, action, context) for m in members])
+        following, reward, *ends = self.model.step(latent, action, context)
+        members: list[Any] = list(self.heads)
+        latents, rewards = [following], [reward]
+        if not step_is_parts(self.model):  # heads differ from the networks, not from the step
+            latents = [self.model.next(latent, action, context)]
+            rewards = [self.model.reward(latent, action, context)]
+        latents = torch.stack([*latents, *(m.next(latent, action, context) for m in members)])
+        rewards = torch.stack([*rewards, *(m.reward(latent, action, context) for m in members)])
         spread = latents.std(0).norm(dim=-1, keepdim=True) + rewards.std(0)
-        ends = [self.model.terminated(latents[0], context)] if self.model.episodic else []
-        return latents[0], rewards[0] - self.coef * spread, *ends
+        return following, reward - self.coef * spread, *ends

@@ -54,7 +54,7 @@ class ReturnScale(nn.Module):
     @torch.no_grad()
     def update(self, returns: Tensor) -> Tensor:
         """Take in returns `[P, ..]` (`[..]` for one policy) and return the scale `[P]` (`[1]`)."""
-        rows = returns.detach().reshape(len(self.value), -1)
+        rows = returns.detach().reshape(len(self.value), -1).to(self.value.dtype)
         # linspace, since a copy of two numbers to the device would wait for it
         shares = torch.linspace(self.low, self.high, 2, dtype=rows.dtype, device=rows.device)
         quantiles = torch.quantile(rows, shares, dim=1)
@@ -101,8 +101,10 @@ class RunningMeanStd(nn.Module):
     @torch.no_grad()
     def update(self, values: Tensor) -> None:
         """Take in values `[.., *shape]`."""
-        rows = values.detach().reshape(-1, *self.mean.shape)
-        self.mean, self.var, self.count = merge_moments(self.mean, self.var, self.count, rows)
+        rows = values.detach().reshape(-1, *self.mean.shape).to(self.mean.dtype)
+        moments = merge_moments(self.mean, self.var, self.count, rows)
+        for buffer, value in zip((self.mean, self.var, self.count), moments, strict=True):
+            buffer.copy_(value)  # in place: it stays what it is, also under inference_mode
 
     def normalize(self, values: Tensor) -> Tensor:
         """Return `(x - mean) / std` of values `[.., *shape]`, clipped."""

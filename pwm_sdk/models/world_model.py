@@ -73,6 +73,7 @@ class WorldModel(Checkpointed):
     """
 
     foreign: ClassVar = {"TD-MPC2": tdmpc2_world_model, "PWM": pwm_world_model}
+    factored: ClassVar = True  # `step` is `next`, `reward` and, if episodic, `terminated`
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pwm_sdk.protocols import StochasticPolicy
+from pwm_sdk.protocols import is_stochastic
 
 
 class Draws:
@@ -48,7 +48,7 @@ def sample_action(policy: Any, seen: Tensor, draws: Draws) -> Tensor:
     """
     if hasattr(policy, "sample"):
         return policy.sample(seen, draws.normal((*seen.shape[:-1], policy.action_dim), seen))
-    if isinstance(policy, StochasticPolicy):
+    if is_stochastic(policy):
         noise = draws.normal((*seen.shape[:-1], policy.action_dim), seen)
         return policy.squash(policy.loc(seen), noise)
     return policy(seen)

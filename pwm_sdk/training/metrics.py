@@ -124,7 +124,7 @@ def exploitation_gap(
     table = {
         "predicted": predicted,
         "real": real.sum(-1).mean(1),
-        "value": critic(latent).mean((1, 2)),
+        "value": critic(features(model, latent)).mean((1, 2)),
         "value_real": backed.mean(1),
     }
     table["gap"] = table["predicted"] - table["real"]
