@@ -95,18 +95,16 @@ class PPO:
     ) -> None:
         self.config = config = config or PPOConfig()
         self.observations, self.returns, self.steps = observations, returns, 0
-        self.actor = _Gaussian(
-            actor or _mlp(observation_dim, action_dim, config.hidden, gain=0.01),
-            action_dim,
-            config.std,
-        )
+        if actor is None:
+            actor = _mlp(observation_dim, action_dim, config.hidden, gain=0.01)
+        self.actor = _Gaussian(actor, action_dim, config.std)
         policy = ProbabilisticActor(
             TensorDictModule(self.actor, [keys.OBSERVATION], [keys.LOC, keys.SCALE]),
             in_keys=[keys.LOC, keys.SCALE],
             out_keys=[keys.ACTION],
             distribution_class=IndependentNormal,
         )
-        net = critic or _mlp(observation_dim, 1, config.hidden, gain=1.0)
+        net = _mlp(observation_dim, 1, config.hidden, gain=1.0) if critic is None else critic
         value = ValueOperator(net, in_keys=[keys.OBSERVATION])
         self.advantages = GAE(gamma=config.gamma, lmbda=config.lam, value_network=value)
         self.loss = ClipPPOLoss(

@@ -90,7 +90,7 @@ class SAC:
     ) -> None:
         self.config = config = config or SACConfig()
         self.action_dim, self.steps, self._owed = action_dim, 0, 0.0
-        net = actor or _mlp(observation_dim, 2 * action_dim, config.hidden)
+        net = _mlp(observation_dim, 2 * action_dim, config.hidden) if actor is None else actor
         self.actor = _Gaussian(net, *config.log_std)
         policy = ProbabilisticActor(
             TensorDictModule(self.actor, [keys.OBSERVATION], [keys.LOC, keys.SCALE]),
@@ -98,7 +98,8 @@ class SAC:
             out_keys=[keys.ACTION],
             distribution_class=TanhNormal,
         )
-        q = critic or _mlp(observation_dim + action_dim, 1, config.hidden)
+        size = observation_dim + action_dim
+        q = _mlp(size, 1, config.hidden) if critic is None else critic
         target_entropy = config.target_entropy
         self.loss = SACLoss(
             policy,

@@ -35,7 +35,7 @@ class PolicyValue:
             context: what the model looked up of the tasks, or their ids.
             draws: of the planner, where this value has no generator of its own.
         """
-        draws = self._draws or draws or Draws()
+        draws = draws if self._draws is None and draws is not None else self._drawn()
         q = self.q.given(context, draws.generator) if hasattr(self.q, "given") else self.q
         bound = PolicyValue(q, given(self.policy, context))
         bound._draws = draws
@@ -43,4 +43,7 @@ class PolicyValue:
 
     def __call__(self, latent: Tensor) -> Tensor:
         """Return values `[.., 1]` of latents `[.., D]`."""
-        return self.q(latent, sample_action(self.policy, latent, self._draws or Draws()))
+        return self.q(latent, sample_action(self.policy, latent, self._drawn()))
+
+    def _drawn(self) -> Draws:
+        return Draws() if self._draws is None else self._draws

@@ -89,7 +89,7 @@ class MuJoCoModel:
         self.reward, self.terminated, self.start = reward, terminated, start
         self.action_repeat, self.episode_length = action_repeat, episode_length
         self.latent_dim, self.action_dim = self.layout.size, self.mj.nu
-        self.dtype = dtype or torch.get_default_dtype()
+        self.dtype = torch.get_default_dtype() if dtype is None else dtype
         self.bridge = Bridge(self.mj, self.layout, substeps, threads or os.cpu_count() or 1)
         self._features, self._bodies = features, Bodies(self.mj)
         self._tangent = Tangent(self.mj)
@@ -120,8 +120,9 @@ class MuJoCoModel:
         seed = torch.randint(2**62, (1,), generator=generator, device=device).item()
         rng = np.random.default_rng(int(seed))
         rows = np.zeros((count, self.layout.moving))
+        draw = self._default_start if self.start is None else self.start
         for row in rows:
-            drawn = np.concatenate((self.start or self._default_start)(rng))
+            drawn = np.concatenate(draw(rng))
             row[: len(drawn)] = drawn
         return torch.from_numpy(self.bridge.start(rows))
 
