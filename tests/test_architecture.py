@@ -17,9 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pwm_sdk"
 
 # part of the package -> the other parts it may import
-ANYONE = {"checks"}  # what every part may import
+ANYONE = {"checks", "states"}  # what every part may import
 INTERNAL = {
     "checks": set(),
+    "states": set(),
     "keys": set(),
     "protocols": set(),
     "optim": set(),

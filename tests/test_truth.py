@@ -66,9 +66,10 @@ def annotated(function: ast.AST) -> dict[str, ast.expr]:
             known[node.arg] = node.annotation
         elif isinstance(node, ast.AnnAssign):
             known[ast.unparse(node.target)] = node.annotation
-    if isinstance(function, FunctionNode):
-        for rest in (function.args.vararg, function.args.kwarg):  # a tuple, a dict
-            known.pop(rest.arg if rest else "", None)
+    for node in ast.walk(function):
+        if isinstance(node, ast.arguments):
+            for rest in (node.vararg, node.kwarg):  # a tuple, a dict
+                known.pop(rest.arg if rest else "", None)
     return known
 
 
@@ -106,7 +107,8 @@ def found(tree: ast.Module) -> Iterator[str]:
         for expression in asked(function):
             name = ast.unparse(expression)
             if name in known and not is_plain(known[name]):
-                yield f"line {expression.lineno}: ask `{name} is None`, a {ast.unparse(known[name])}"
+                kind = ast.unparse(known[name])
+                yield f"line {expression.lineno}: ask `{name} is None`, a {kind}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

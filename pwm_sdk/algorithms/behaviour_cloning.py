@@ -13,6 +13,7 @@ from pwm_sdk import keys
 from pwm_sdk.checks import at_least, positive, whole
 from pwm_sdk.objectives.policy import behaviour_loss
 from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
+from pwm_sdk.states import load_state, state_of
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,9 @@ class BehaviourCloning:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
-        return {"actor": self.actor.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {"actor": state_of(self.actor), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
-        self.actor.load_state_dict(state["actor"])
+        load_state(self.actor, state["actor"])
         self.optimizer.load_state_dict(state["optimizer"])

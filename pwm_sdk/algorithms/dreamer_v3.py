@@ -22,6 +22,7 @@ from pwm_sdk.algorithms.dreamer_v3_networks import (
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.twohot import symlog
 from pwm_sdk.optim import optimize
+from pwm_sdk.states import load_state, state_of
 
 PREVIOUS_ACTION, IS_INIT = "previous_action", "is_init"
 
@@ -121,11 +122,11 @@ class DreamerV3:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
-        return {"loss": self.loss.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {"loss": state_of(self.loss), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
-        self.loss.load_state_dict(state["loss"])
+        load_state(self.loss, state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _sequences(self, batch: TensorDictBase) -> TensorDict:

@@ -83,6 +83,14 @@ class Population(PWM):
             detach=self.config.detach,
             compile=self.execution.compile,
         )
+        self._scale_steps()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Give a copy its rates: hooks of an optimizer are not copied with it."""
+        self.__dict__.update(state)
+        self._scale_steps()
+
+    def _scale_steps(self) -> None:
         if any(rate != 1.0 for rate in self.rates):
             scale_steps(self.actor_optimizer, self.rates)
             scale_steps(self.critic_optimizer, self.rates)

@@ -17,6 +17,7 @@ from torchrl.objectives.value import GAE
 from pwm_sdk import keys
 from pwm_sdk.checks import at_least, in_unit, positive, whole
 from pwm_sdk.optim import optimize, scale_learning_rates
+from pwm_sdk.states import load_state, state_of
 
 
 @dataclass(frozen=True)
@@ -186,13 +187,13 @@ class PPO:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state = {name: state_of(part) for name, part in self._parts().items()}
         return {**state, "sum": self._sum, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+            load_state(part, state[name])
         self._sum, self.steps = state["sum"], state["steps"]
 
     def _parts(self) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from pwm_sdk.optim import (
 )
 from pwm_sdk.protocols import features
 from pwm_sdk.rollout import LatentRollout
+from pwm_sdk.states import load_state, state_of
 
 WATCHED = RETURNS, ACTOR, VALUE = (
     "imagined returns",
@@ -201,7 +202,7 @@ class PWM:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state = {name: state_of(part) for name, part in self._parts().items()}
         if self.generator is not None:
             state["generator"] = self.generator.get_state()
         return {**state, "updates": self.updates}
@@ -209,7 +210,7 @@ class PWM:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+            load_state(part, state[name])
         self.updates = state["updates"]
         self._prepare()
         if self.generator is not None:

@@ -17,6 +17,7 @@ from torchrl.objectives import SACLoss, SoftUpdate
 from pwm_sdk import keys
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 from pwm_sdk.optim import optimize
+from pwm_sdk.states import load_state, state_of
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class SAC:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` and `fit` change; the replay is the caller's."""
         return {
-            "loss": self.loss.state_dict(),
+            "loss": state_of(self.loss),
             "optimizer": self.optimizer.state_dict(),
             "steps": self.steps,
             "owed": self._owed,
@@ -188,7 +189,7 @@ class SAC:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
-        self.loss.load_state_dict(state["loss"])
+        load_state(self.loss, state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self._owed = state["steps"], state["owed"]
 

@@ -21,6 +21,7 @@ from pwm_sdk.objectives.policy import actor_loss, lambda_targets
 from pwm_sdk.optim import frozen, optimize, scale_learning_rates, soft_update
 from pwm_sdk.protocols import features
 from pwm_sdk.rollout import LatentRollout
+from pwm_sdk.states import load_state, state_of
 
 
 class SHAC:
@@ -168,7 +169,7 @@ class SHAC:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state = {name: state_of(part) for name, part in self._parts().items()}
         if self.generator is not None:
             state["generator"] = self.generator.get_state()
         return {**state, "steps": self.steps}
@@ -176,7 +177,7 @@ class SHAC:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+            load_state(part, state[name])
         self.steps = state["steps"]
         if self.generator is not None:
             self.generator.set_state(state["generator"])

@@ -16,6 +16,7 @@ from pwm_sdk.checks import whole
 from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targets
 from pwm_sdk.objectives.world_model import StepErrors, step_errors, task_ids
 from pwm_sdk.optim import frozen, optimize, scale_learning_rates, soft_update
+from pwm_sdk.states import load_state, state_of
 
 
 class TDMPC2:
@@ -156,7 +157,7 @@ class TDMPC2:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state = {name: state_of(part) for name, part in self._parts().items()}
         if self.generator is not None:
             state["generator"] = self.generator.get_state()
         return {
@@ -169,7 +170,7 @@ class TDMPC2:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+            load_state(part, state[name])
         self.scale, self._carried = state["value_scale"], state["carried"]
         self.updates = state["updates"]
         if self.generator is not None:

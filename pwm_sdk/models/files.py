@@ -17,6 +17,7 @@ from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checkpoints.foreign import is_pickled
 from pwm_sdk.checkpoints.kinds import read_part
 from pwm_sdk.checkpoints.layout import Part, PartReader
+from pwm_sdk.states import state_of
 
 VERSION = 1
 
@@ -51,7 +52,7 @@ class Checkpointed(nn.Module):
             "version": str(VERSION),
             "settings": json.dumps(self.settings),
         }
-        weights = {k: v.cpu().contiguous() for k, v in self.state_dict().items()}
+        weights = {k: v.cpu().contiguous() for k, v in state_of(self).items()}
         write_atomic(path, lambda part: save_file(weights, part, about))
 
     def _check_saved(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from pwm_sdk.models.files import Checkpointed
+from pwm_sdk.states import state_of, uncompiled
 
 Module = TypeVar("Module", bound=Checkpointed)
 
@@ -28,7 +29,7 @@ def cut_member(module: Module, index: int, own: Callable[[], dict[str, Any]]) ->
         ValueError: if there is no population, or no such member.
     """
     _check_index(index, _population(module))
-    weights = {name: value[index] for name, value in module.state_dict().items()}
+    weights = {name: value[index] for name, value in state_of(module).items()}
     return _build(module, {"population": None, **own()}, weights)
 
 
@@ -50,7 +51,7 @@ def keep_members(
         _check_index(index, population)
     if not members or len(set(members)) != len(members):
         raise ValueError(f"members must be named, each once, got {list(members)}")
-    weights = {name: value[list(members)] for name, value in module.state_dict().items()}
+    weights = {name: value[list(members)] for name, value in state_of(module).items()}
     return _build(module, {"population": len(members), **own()}, weights)
 
 
@@ -69,12 +70,12 @@ def stack_members(
     """
     if not modules:
         raise ValueError("networks must not be empty, got none")
-    first, count, states = modules[0], 0, []
+    first, count, states = uncompiled(modules[0]), 0, []
     for module in modules:
         for name, value in module.settings.items():
             if name not in ("population", *own, *first_values) and value != first.settings[name]:
                 raise ValueError(f"{name} must be {first.settings[name]} in all, got {value}")
-        alone, state = module.settings["population"] is None, module.state_dict()
+        alone, state = module.settings["population"] is None, state_of(module)
         count += 1 if alone else module.settings["population"]
         states.append({k: v.unsqueeze(0) if alone else v for k, v in state.items()})
     weights = {name: torch.cat([state[name] for state in states]) for name in states[0]}

@@ -15,6 +15,7 @@ from pwm_sdk.checks import positive, whole
 from pwm_sdk.data.replay import ReplayBuffer, make_episode
 from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
+from pwm_sdk.states import load_state, state_of
 from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
 from pwm_sdk.training.metrics import exploitation_gap
 from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_ids
@@ -188,7 +189,7 @@ class GrowingBatch:
     def state_dict(self) -> dict[str, Any]:
         """Return all but the replay's rows: networks, optimisers, counters, random states."""
         return {
-            "model": self.model.state_dict(),
+            "model": state_of(self.model),
             "model_optimizer": self.model_optimizer.state_dict(),
             "learners": [learner.pwm.state_dict() for learner in self.learners],
             "reward_weight": self.reward_weight,
@@ -206,7 +207,7 @@ class GrowingBatch:
         uninterrupted one in everything but what the environments draw, and to the bit another run
         that is resumed from the same state and the same replay.
         """
-        self.model.load_state_dict(state["model"])
+        load_state(self.model, state["model"])
         self.model_optimizer.load_state_dict(state["model_optimizer"])
         for learner, saved in zip(self.learners, state["learners"], strict=True):
             learner.pwm.load_state_dict(saved)

@@ -1,0 +1,36 @@
+"""States of parts by the names that they have uncompiled, so that they fit compiled or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+__all__ = ["load_state", "state_of", "uncompiled"]
+
+_ADDED = "_orig_mod."  # by torch.compile, to the names of what a module holds
+
+
+def state_of(part: Any) -> dict[str, Any]:
+    """Return `part.state_dict()`, of a module without what `torch.compile` adds to names."""
+    state = part.state_dict()
+    if not isinstance(part, nn.Module) or not any(_ADDED in name for name in state):
+        return state
+    return {name.replace(_ADDED, ""): value for name, value in state.items()}
+
+
+def load_state(part: Any, state: Mapping[str, Any]) -> None:
+    """Load what `state_of` or `state_dict` returned, of a compiled module or not, into either."""
+    if isinstance(part, nn.Module):
+        own = part.state_dict()
+        if any(_ADDED in name for name in (*own, *state)):
+            names = {name.replace(_ADDED, ""): name for name in own}
+            plain = {name.replace(_ADDED, ""): value for name, value in state.items()}
+            state = {names.get(name, name): value for name, value in plain.items()}
+    part.load_state_dict(state)
+
+
+def uncompiled(part: Any) -> Any:
+    """Return the module that `torch.compile` wraps, of any other part itself."""
+    return getattr(part, "_orig_mod", part) if isinstance(part, nn.Module) else part
