@@ -12,7 +12,7 @@ __all__ = ["load_state", "state_of", "uncompiled"]
 _ADDED = "_orig_mod."  # by torch.compile, to the names of what a module holds
 
 
-def state_of(part: Any) -> dict[str, Any]:
+def state_of(part: Any) -> Any:
     """Return `part.state_dict()`, of a module without what `torch.compile` adds to names."""
     state = part.state_dict()
     if not isinstance(part, nn.Module) or not any(_ADDED in name for name in state):

@@ -92,7 +92,7 @@ class Counter(TorchDispatchMode):
     total = 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        kwargs = {} if kwargs is None else kwargs
         formula = flop_registry.get(func._overloadpacket)
         if formula is None:
             with self:

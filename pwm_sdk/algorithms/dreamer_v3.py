@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from pwm_sdk.algorithms.dreamer_v3_networks import (
     STATE,
     DreamerV3Networks,
 )
+from pwm_sdk.algorithms.rebuilt import Rebuilt, arguments_of
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.twohot import symlog
 from pwm_sdk.optim import optimize
@@ -27,7 +30,7 @@ from pwm_sdk.states import load_state, state_of
 PREVIOUS_ACTION, IS_INIT = "previous_action", "is_init"
 
 
-class DreamerV3:
+class DreamerV3(Rebuilt):
     """A recurrent model of discrete states and a policy trained in it by score function.
 
     Args:
@@ -38,6 +41,8 @@ class DreamerV3:
     Attributes:
         loss: TorchRL's joint loss, which holds all networks.
 
+    All of it is in float32, whatever the default: TorchRL's recurrent cell takes no other.
+
     Source: Mastering diverse domains through world models (arXiv 2301.04104). Differs: one Adam
     with a clip instead of LaProp with adaptive clipping; windows start from an empty memory.
     """
@@ -45,12 +50,14 @@ class DreamerV3:
     def __init__(
         self, observation_dim: int, action_dim: int, config: DreamerV3Config | None = None
     ) -> None:
+        self._arguments = arguments_of(locals())
         self.config = config = config or DreamerV3Config()
-        nets = DreamerV3Networks(observation_dim, action_dim, config)
+        with _single():
+            nets = DreamerV3Networks(observation_dim, action_dim, config)
+            self.estimator = RSSMStateEstimatorV3(nets.prior, nets.posterior)
+            self.loss = nets.joint_loss()
         self.size, self.action_dim = nets.size, action_dim
         self.encoder, self.actor = nets.encoder, nets.actor
-        self.estimator = RSSMStateEstimatorV3(nets.prior, nets.posterior)
-        self.loss = nets.joint_loss()
         self.target = SoftUpdate(self.loss.value_loss, tau=config.tau)
         self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=config.lr, fused=True)
 
@@ -70,6 +77,7 @@ class DreamerV3:
             first: `[N]` bool, where an episode begins; None: nowhere.
             explore: draw actions instead of taking the mean.
         """
+        observation = self._as_weights(observation)
         if memory is None:
             memory = self._blank(len(observation), observation.device)
         elif first is not None:
@@ -95,7 +103,8 @@ class DreamerV3:
         Raises:
             ValueError: if a loss is not finite.
         """
-        losses: Any = self.loss(self._sequences(batch))
+        with _single():
+            losses: Any = self.loss(self._sequences(self._as_weights(batch)))
         parts = {name: value for name, value in losses.items() if name.startswith("loss_")}
         norm = optimize(
             torch.stack(list(parts.values())).sum(), self.optimizer, self.config.max_norm
@@ -155,6 +164,21 @@ class DreamerV3:
 
     def _blank(self, count: int, device: torch.device) -> TensorDict:
         sizes = {STATE: self.size, BELIEF: self.config.belief, PREVIOUS_ACTION: self.action_dim}
-        zeros = {name: torch.zeros(count, size, device=device) for name, size in sizes.items()}
+        kind: Any = {"dtype": torch.float32, "device": device}
+        zeros = {name: torch.zeros(count, size, **kind) for name, size in sizes.items()}
         begins = torch.ones(count, 1, dtype=torch.bool, device=device)
         return TensorDict({**zeros, IS_INIT: begins}, [count])
+
+
+@contextmanager
+def _single() -> Iterator[None]:
+    """Let new tensors be float32, for TorchRL's parts, which make some of the default dtype."""
+    before = torch.get_default_dtype()
+    if before == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -15,6 +15,7 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from pwm_sdk import keys
+from pwm_sdk.algorithms.rebuilt import Rebuilt, arguments_of
 from pwm_sdk.checks import at_least, in_unit, positive, whole
 from pwm_sdk.optim import optimize, scale_learning_rates
 from pwm_sdk.states import load_state, state_of
@@ -60,7 +61,7 @@ class PPOConfig:
         positive(clip=self.clip, max_norm=self.max_norm, std=self.std)
 
 
-class PPO:
+class PPO(Rebuilt):
     """A Gaussian policy with state-independent std and a value, trained from their own steps.
 
     Drawn actions may leave [-1, 1]; the environments of `make_env` and `make_gym` clip them.
@@ -94,6 +95,7 @@ class PPO:
         observations: Any = None,
         returns: Any = None,
     ) -> None:
+        self._arguments = arguments_of(locals())
         self.config = config = config or PPOConfig()
         self.observations, self.returns, self.steps = observations, returns, 0
         if actor is None:
@@ -149,11 +151,12 @@ class PPO:
         """
         if batch.dim() != 2:
             raise ValueError(f"batch must have shape [N, T], got {list(batch.shape)}")
+        batch = self._as_weights(batch)
         raw = batch[keys.OBSERVATION]
         flat = self._prepare(batch).reshape(-1)
         metrics: dict[str, Tensor] = {}
         for _ in range(self.config.epochs):
-            order = torch.randperm(len(flat), device=flat.device)
+            order = torch.randperm(len(flat), device=raw.device)
             for part in order.split(self.config.minibatch):
                 if len(part) > 1:  # the advantages of one transition have no spread
                     metrics = self._step(flat[part])
@@ -232,9 +235,10 @@ class PPO:
         }
 
     def _seen(self, observation: Tensor) -> Tensor:
+        observation = self._as_weights(observation)
         if self.observations is None:
             return observation
-        return self.observations.normalize(observation)
+        return self._as_weights(self.observations.normalize(observation))
 
     def _scaled(self, reward: Tensor, done: Tensor) -> Tensor:
         """Divide rewards `[N, T, 1]` by the std of their discounted sums, episodes apart."""
@@ -248,7 +252,7 @@ class PPO:
             total = sums[-1] * ~ended
         self._sum = total
         self.returns.update(torch.stack(sums, 1))
-        return reward / self.returns.std
+        return self._as_weights(reward / self.returns.std)
 
 
 class _Gaussian(nn.Module):

@@ -15,6 +15,7 @@ from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import SACLoss, SoftUpdate
 
 from pwm_sdk import keys
+from pwm_sdk.algorithms.rebuilt import Rebuilt, arguments_of
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 from pwm_sdk.optim import optimize
 from pwm_sdk.states import load_state, state_of
@@ -62,7 +63,7 @@ class SACConfig:
         pair(log_std=self.log_std)
 
 
-class SAC:
+class SAC(Rebuilt):
     """A squashed Gaussian policy and two critics, trained from replayed transitions.
 
     Args:
@@ -89,6 +90,7 @@ class SAC:
         actor: nn.Module | None = None,
         critic: nn.Module | None = None,
     ) -> None:
+        self._arguments = arguments_of(locals())
         self.config = config = config or SACConfig()
         self.action_dim, self.steps, self._owed = action_dim, 0, 0.0
         net = _mlp(observation_dim, 2 * action_dim, config.hidden) if actor is None else actor
@@ -115,13 +117,15 @@ class SAC:
 
     def __call__(self, observation: Tensor) -> Tensor:
         """Return mean actions `[.., A]` for observations `[.., O]`."""
-        return torch.tanh(self.actor(observation)[0])
+        return torch.tanh(self.actor(self._as_weights(observation))[0])
 
     def explore(self, observation: Tensor) -> Tensor:
         """Return drawn actions `[.., A]`: uniform ones at first, then the policy's."""
+        observation = self._as_weights(observation)
         if self.steps < self.config.random_steps:
             shape = (*observation.shape[:-1], self.action_dim)
-            return 2.0 * torch.rand(shape, device=observation.device) - 1.0
+            draw = torch.rand(shape, dtype=observation.dtype, device=observation.device)
+            return 2.0 * draw - 1.0
         loc, scale = self.actor(observation)
         return torch.tanh(loc + scale * torch.randn_like(loc))
 
@@ -138,7 +142,7 @@ class SAC:
         Raises:
             ValueError: if a loss is not finite.
         """
-        losses: Any = self.loss(batch)
+        losses: Any = self.loss(self._as_weights(batch))
         total = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
         optimize(total, self.optimizer)
         self.target.step()

@@ -97,9 +97,8 @@ class FirstOrderActor(Checkpointed):
     @torch.no_grad()
     def set_std(self, std: float | Tensor) -> None:
         """Set the std of the noise; a tensor must broadcast to `[P, 1, A]` or `[1, A]`."""
-        self.log_std.copy_(
-            torch.as_tensor(std, dtype=self.log_std.dtype).log().expand_as(self.log_std)
-        )
+        given = torch.as_tensor(std, dtype=self.log_std.dtype, device=self.log_std.device)
+        self.log_std.copy_(given.log().expand_as(self.log_std))
 
     @torch.no_grad()
     def clamp_std_(self) -> None:

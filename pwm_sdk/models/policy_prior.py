@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_policy_prior
 from pwm_sdk.functional.gaussian import bounded_log_std
+from pwm_sdk.functional.precision import full
 from pwm_sdk.models.conditioning import TaskContext, join
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import world_model_mlp
@@ -74,7 +75,7 @@ class PolicyPrior(Checkpointed):
         if latent.shape[-1] != self.latent_dim:
             raise ValueError(f"latent must have size {self.latent_dim}, got {list(latent.shape)}")
         embedding, mask = context or TaskContext(None, None)
-        mean, raw = self.net(join(latent, embedding)).chunk(2, -1)
+        mean, raw = full(self.net(join(latent, embedding))).chunk(2, -1)
         low, high = self.log_std
         log_std = bounded_log_std(raw, low, high)
         return (mean, log_std) if mask is None else (mean * mask, log_std * mask)

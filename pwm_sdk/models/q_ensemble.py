@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_q_ensemble
 from pwm_sdk.functional.losses import two_hot_loss
+from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.twohot import two_hot_decode
 from pwm_sdk.models.conditioning import TaskContext, join
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
@@ -141,7 +143,7 @@ class QEnsemble(Checkpointed):
             scale, shift = self._of(norm, heads)
             x = F.layer_norm(x, x.shape[-1:]) * scale.unsqueeze(1) + shift.unsqueeze(1)
             x = self.activation(x)
-        return _linear(x, *self._of(self.head, heads)).unflatten(1, joint.shape[:-1])
+        return full(_linear(x, *self._of(self.head, heads))).unflatten(1, joint.shape[:-1])
 
     def decode(self, logits: Tensor) -> Tensor:
         """Turn outputs into values `[.., 1]`."""
@@ -197,9 +199,7 @@ class QEnsemble(Checkpointed):
             context: see `logits`.
             generator: decides on the two heads, anew in each call; None: torch's global one.
         """
-        return lambda latent, action: self.value(
-            latent, action, context, reduce="mean", generator=generator
-        )
+        return partial(self.value, context=context, reduce="mean", generator=generator)
 
     @staticmethod
     def _of(layer: Any, heads: Tensor | None) -> tuple[Tensor, Tensor]:

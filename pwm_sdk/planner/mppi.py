@@ -87,6 +87,7 @@ class MPPI:
         if index is None:
             self.mean = None
         elif self.mean is not None:
+            self.mean = self.mean.clone()  # it may be of `inference_mode`
             self.mean[index] = 0.0
 
     @torch.no_grad()

@@ -58,6 +58,7 @@ class RecurrentBehaviour:
 
     def start(self, index: int) -> None:
         """Note that environment `index` begins an episode."""
+        self.first = self.first.clone()  # it may be of `inference_mode`
         self.first[index] = True
 
     @torch.no_grad()

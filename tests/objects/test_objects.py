@@ -1,0 +1,276 @@
+"""Public objects in a user's hands: copied, sent to other processes, in other modes and dtypes."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib.util
+import inspect
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from object_cases import CASES, Case
+from tensordict import TensorDictBase
+from torch import Tensor
+
+import pwm_sdk
+
+ROOT = Path(__file__).resolve().parents[2]
+OPTIONAL = {"SoftBody": "newton"}  # class -> the package without which it cannot be made
+NAMES = [n for n, p in OPTIONAL.items() if importlib.util.find_spec(p) is None]
+NAMES = [name for name in CASES if name not in NAMES]
+
+# Columns that wait for another part of the library: column -> why -> classes.
+PENDING: dict[str, dict[str, tuple[str, ...]]] = {
+    "copy": {"simulators hold a module": ("MuJoCoModel",)},
+    "pickle": {
+        "simulators hold a module": ("MuJoCoModel",),
+        "a ring holds a lambda": ("GrowingBatch", "Prefetcher", "ReplayBuffer"),
+    },
+    "float64": {
+        "observations of environments are float32": ("LatentBehaviour", "PlannerBehaviour"),
+        "simulators hold a module": ("MuJoCoModel",),
+    },
+    "device": {
+        "simulators hold a module": ("MuJoCoModel",),
+        "samplers name no device": ("GrowingBatch", "Prefetcher", "ReplayBuffer"),
+    },
+    "numpy": {
+        "calls turn numbers into Python's": (
+            "BehaviourCloning",
+            "Critic",
+            "Disagreement",
+            "DreamerV3",
+            "EncodedSimulator",
+            "FirstOrderActor",
+            "GrowingBatch",
+            "LatentBehaviour",
+            "LatentRollout",
+            "Learner",
+            "MPPI",
+            "MassSpring",
+            "PPO",
+            "PWM",
+            "PlannerBehaviour",
+            "PolicyPrior",
+            "PolicyValue",
+            "Population",
+            "Prefetcher",
+            "PublishedModel",
+            "QEnsemble",
+            "RecurrentBehaviour",
+            "ReplayBuffer",
+            "SAC",
+            "SHAC",
+            "SimulatorEnv",
+            "TDMPC2",
+            "WorldModel",
+        ),  # fmt: skip
+    },
+}
+
+
+def names(column: str) -> list[str]:
+    """Return the classes that a column holds for."""
+    waiting = {name for group in PENDING.get(column, {}).values() for name in group}
+    return [name for name in NAMES if name not in waiting]
+
+
+def each_class(column: str) -> pytest.MarkDecorator:
+    """Parametrise over them."""
+    return pytest.mark.parametrize("name", names(column))
+
+
+# (class, column) -> the named error that it is refused with
+REFUSED: dict[tuple[str, str], str] = {}
+LEARNERS = (
+    "BehaviourCloning", "DreamerV3", "GrowingBatch", "PPO", "PWM", "Population", "SAC", "SHAC",
+    "TDMPC2",
+)  # fmt: skip
+NO_GRAPH = r"loss must depend on a parameter|does not require grad|must be differentiable"
+REFUSED |= {(name, mode): NO_GRAPH for name in LEARNERS for mode in ("no_grad", "inference_mode")}
+
+
+def plain(value: Any) -> Any:
+    """Bring a result into lists, numbers and arrays that can be compared."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy()
+    if isinstance(value, TensorDictBase):
+        return plain(value.to_dict())
+    if isinstance(value, dict):
+        return [[str(key), plain(part)] for key, part in value.items() if "seconds" not in str(key)]
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    return value
+
+
+def used(case: Case, made: Any) -> Any:
+    """Use an object with the same global random numbers every time."""
+    torch.manual_seed(7)
+    np.random.seed(7)
+    return plain(case.use(made))
+
+
+def made(name: str) -> tuple[Case, Any]:
+    torch.manual_seed(0)
+    return CASES[name], CASES[name].make(lambda value: value)
+
+
+def same(first: Any, second: Any) -> None:
+    """Compare to the bit."""
+    np.testing.assert_equal(first, second)
+
+
+def test_the_table_has_every_public_class() -> None:
+    """Protocols have no instances; a new class needs a case."""
+    kinds = [getattr(pwm_sdk, n) for n in pwm_sdk.__all__]
+    kinds = [k for k in kinds if inspect.isclass(k) and not getattr(k, "_is_protocol", False)]
+    assert {kind.__name__ for kind in kinds} == set(CASES)
+
+
+@each_class("copy")
+def test_deep_copies_are_independent_and_go_on_to_the_bit(name: str) -> None:
+    case, original = made(name)
+    used(case, original)  # copied in the middle of its life
+    twin, third = copy.deepcopy(original), copy.deepcopy(original)
+    expected = [used(case, twin), used(case, twin)]
+    same([used(case, original), used(case, original)], expected)
+    same([used(case, third), used(case, third)], expected)
+
+
+@each_class("pickle")
+def test_pickles_go_on_to_the_bit_in_another_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, original = made(name)
+    used(case, original)
+    sent = pickle.dumps(original)
+    monkeypatch.chdir(tmp_path)
+    received = pickle.loads(sent)
+    same(used(case, received), used(case, original))
+
+
+CHILD = """
+import pickle, sys, torch
+torch.set_num_threads(1)
+from object_cases import CASES
+from test_objects import used
+with open(sys.argv[1], "rb") as file:
+    sent = pickle.load(file)
+results = {name: used(CASES[name], pickle.loads(part)) for name, part in sent.items()}
+with open(sys.argv[2], "wb") as file:
+    pickle.dump(results, file)
+"""
+
+
+def test_another_process_goes_on_to_the_bit(tmp_path: Path) -> None:
+    """One new interpreter for all classes, as `spawn` starts one."""
+    sent, expected = {}, {}
+    for name in names("pickle"):
+        case, original = made(name)
+        used(case, original)
+        sent[name], expected[name] = pickle.dumps(original), used(case, original)
+    paths = [str(tmp_path / name) for name in ("sent", "results")]
+    Path(paths[0]).write_bytes(pickle.dumps(sent))
+    folders = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "objects")])
+    environment = {**os.environ, "PYTHONPATH": folders, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", CHILD, *paths]
+    subprocess.run(command, check=True, env=environment, cwd=tmp_path, timeout=300)
+    results = pickle.loads(Path(paths[1]).read_bytes())
+    for name in names("pickle"):
+        same(results[name], expected[name])
+
+
+@contextmanager
+def refusing(name: str, column: str) -> Iterator[None]:
+    """Expect the error with which the table says that this is refused."""
+    if (name, column) not in REFUSED:
+        yield
+        return
+    with pytest.raises((ValueError, TypeError, RuntimeError), match=REFUSED[name, column]):
+        yield
+
+
+@pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
+@each_class("mode")
+def test_modes_without_gradients(name: str, mode: str) -> None:
+    """Works inside or is refused, and works as ever afterwards."""
+    case, original = made(name)
+    used(case, original)
+    with refusing(name, mode), getattr(torch, mode)():
+        used(case, original)
+    used(case, original)
+
+
+@each_class("numpy")
+def test_numbers_of_numpy(name: str) -> None:
+    case, original = made(name)
+    for whole, single in ((np.int64, np.float64), (np.uint8, np.float32)):
+        kinds = {int: whole, float: single}
+        torch.manual_seed(0)
+        other = case.make(lambda value, kinds=kinds: kinds.get(type(value), lambda x: x)(value))
+        first, second = used(case, original), used(case, other)
+        expected, found = np.concatenate(flat(first)), np.concatenate(flat(second))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        _, original = made(name)
+
+
+def flat(value: Any) -> list[Any]:
+    """Return all numbers of a result."""
+    if isinstance(value, list):
+        return [x for part in value for x in flat(part)] or [np.zeros(0)]
+    kind = np.asarray(value).dtype.kind
+    return [np.asarray(value, np.float64).reshape(-1)] if kind in "fiub" else []
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@each_class("float64")
+def test_double_precision_by_default(name: str, double: None) -> None:
+    case, original = made(name)
+    with refusing(name, "float64"):
+        used(case, original)
+        used(case, copy.deepcopy(original))
+
+
+@each_class("double")
+def test_modules_made_double(name: str, double: None) -> None:
+    """`.double()` of a module made in single precision."""
+    torch.set_default_dtype(torch.float32)
+    case, original = made(name)
+    torch.set_default_dtype(torch.float64)
+    if isinstance(original, torch.nn.Module):
+        original.double()
+        first = used(case, original)
+        assert all(x.dtype != torch.float32 for x in original.state_dict().values())
+        same(used(case, copy.deepcopy(original)), used(case, original))
+        assert np.isfinite(np.concatenate(flat(first))).all()
+
+
+@each_class("device")
+def test_another_default_device_does_not_break_objects_of_the_cpu(name: str) -> None:
+    case, original = made(name)
+    twin = copy.deepcopy(original)
+    expected = [used(case, twin), used(case, twin)]
+    torch.set_default_device("meta")
+    try:
+        found = [used(case, original), used(case, original)]
+    finally:
+        torch.set_default_device(None)
+    same(found, expected)
