@@ -16,10 +16,13 @@ class TaskContext(NamedTuple):
     Attributes:
         embedding: `[.., task_dim]`, or None for a model without tasks.
         action_mask: `[.., A]`, or None where all actions are real.
+        task: ids `[.., 1]` int64, for parts that depend on the task by other means, such as a
+            planner with a discount for each; None without tasks.
     """
 
     embedding: Tensor | None
     action_mask: Tensor | None
+    task: Tensor | None = None
 
 
 def join(first: Tensor, embedding: Tensor | None, *rest: Tensor) -> Tensor:

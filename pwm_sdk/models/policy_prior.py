@@ -74,7 +74,8 @@ class PolicyPrior(Checkpointed):
         """
         if latent.shape[-1] != self.latent_dim:
             raise ValueError(f"latent must have size {self.latent_dim}, got {list(latent.shape)}")
-        embedding, mask = context or TaskContext(None, None)
+        context = TaskContext(None, None) if context is None else context
+        embedding, mask = context.embedding, context.action_mask
         mean, raw = full(self.net(join(latent, embedding))).chunk(2, -1)
         low, high = self.log_std
         log_std = bounded_log_std(raw, low, high)

@@ -129,7 +129,8 @@ class QEnsemble(Checkpointed):
                 f"latent and action must have sizes {self.latent_dim} and {self.action_dim}, "
                 f"got {list(latent.shape)} and {list(action.shape)}"
             )
-        embedding, mask = context or TaskContext(None, None)
+        context = TaskContext(None, None) if context is None else context
+        embedding, mask = context.embedding, context.action_mask
         joint = join(latent, embedding, action if mask is None else action * mask)
         weight, bias = self._of(self.layers[0], heads)
         # All heads read the same input: one product with their weights side by side.

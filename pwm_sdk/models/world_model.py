@@ -198,7 +198,8 @@ class WorldModel(Checkpointed):
             raise ValueError(
                 f"task must be ids in 0..{self.num_tasks - 1}, got {task.unique().tolist()}"
             ) from error
-        return TaskContext(embedding, None if self.action_mask is None else self.action_mask[task])
+        mask = None if self.action_mask is None else self.action_mask[task]
+        return TaskContext(embedding, mask, task.unsqueeze(-1))
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Encode observations.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from numbers import Real
 from typing import Any
 
 import torch
@@ -72,13 +74,15 @@ class MPPI:
         gamma: float | Sequence[float] = 0.99,
         generator: torch.Generator | None = None,
     ) -> None:
+        given: Any = gamma
+        rates = float(given) if isinstance(given, Real) else [float(g) for g in given]
         _check_settings(
-            horizon, samples, elites, policy_samples, iterations, temperature, std, gamma
+            horizon, samples, elites, policy_samples, iterations, temperature, std, rates
         )
         self.model, self.policy, self.value = model, policy, value
         self.horizon, self.samples, self.elites = horizon, samples, elites
         self.policy_samples, self.iterations = policy_samples, iterations
-        self.temperature, self.std, self.gamma = temperature, std, gamma
+        self.temperature, self.std, self.gamma = temperature, std, rates
         self.mean: Tensor | None = None
         self._draws = Draws(generator)
 
@@ -122,7 +126,7 @@ class MPPI:
         latent = self.model.encode(rows, task)
         context = _context(self.model, task)
         start = None if self.mean is None else F.pad(self.mean[:, 1:], (0, 0, 0, 1))
-        self.mean, action = self._search(latent, context, start, self._gamma(task), choice)
+        self.mean, action = self._search(latent, context, start, self._gamma(task, latent), choice)
         return action if observation.dim() == 2 else action[0]
 
     @torch.no_grad()
@@ -134,21 +138,22 @@ class MPPI:
         """Return this planner as a `Policy` without memory for looked-up tasks.
 
         Args:
-            context: `model.context(task)` for task ids `[N]`, or the ids for a model without that
+            context: `model.context(task)` for task ids `[..]`, or the ids for a model without that
                 method.
 
         Returns:
-            Callable from latents `[N, D]` to actions `[N, A]`.
+            Callable from latents `[.., D]` to actions `[.., A]`.
         """
-        task = context if isinstance(context, Tensor) else None
+        return partial(self._act, context=context)
 
-        @torch.no_grad()
-        def act(latent: Tensor) -> Tensor:
-            flat = latent.reshape(-1, latent.shape[-1])
-            action = self._search(flat, context, None, self._gamma(task), "mean")[1]
-            return action.unflatten(0, latent.shape[:-1])
-
-        return act
+    @torch.no_grad()
+    def _act(self, latent: Tensor, context: Any) -> Tensor:
+        """Plan afresh from latents `[.., D]`, every row by itself."""
+        flat, context = latent.reshape(-1, latent.shape[-1]), _flat(context)
+        task = context if isinstance(context, Tensor) else getattr(context, "task", None)
+        task = task.squeeze(-1) if task is not None and task.dim() > 1 else task
+        action = self._search(flat, context, None, self._gamma(task, flat), "mean")[1]
+        return action.unflatten(0, latent.shape[:-1])
 
     def _search(
         self, latent: Tensor, context: Any, start: Tensor | None, gamma: Any, choice: str
@@ -225,13 +230,17 @@ class MPPI:
             return self.value.given(context, self._draws)
         return given(self.value, context)
 
-    def _gamma(self, task: Tensor | None) -> float | Tensor:
+    def _gamma(self, task: Tensor | None, like: Tensor | None = None) -> float | Tensor:
         """One discount, or those of the tasks `[N, 1, 1]`."""
-        if isinstance(self.gamma, (int, float)):
-            return float(self.gamma)
+        if isinstance(self.gamma, float):
+            return self.gamma
         if task is None:
-            raise ValueError("task must be given where every task has its own gamma, got None")
-        return torch.as_tensor(list(self.gamma), device=task.device)[task].view(-1, 1, 1)
+            raise ValueError(
+                "task must be given where every task has its own gamma, as task of the context "
+                "too, got None"
+            )
+        dtype = None if like is None else like.dtype
+        return torch.as_tensor(self.gamma, dtype=dtype, device=task.device)[task].view(-1, 1, 1)
 
 
 def _ids(task: Any, rows: Tensor) -> Tensor:
@@ -244,6 +253,17 @@ def _ids(task: Any, rows: Tensor) -> Tensor:
 
 def _context(model: Any, task: Tensor | None) -> Any:
     return model.context(task) if hasattr(model, "context") else task
+
+
+def _flat(context: Any) -> Any:
+    """Bring what was looked up of tasks `[..]` into one row per task."""
+    if isinstance(context, Tensor):
+        return context.reshape(-1)
+    if context is None:
+        return None
+    return type(context)(
+        *(x if x is None or x.dim() == 1 else x.reshape(-1, x.shape[-1]) for x in context)
+    )
 
 
 def _over(context: Any, count: int) -> Any:
@@ -260,7 +280,7 @@ def _check_settings(
     iterations: int,
     temperature: float,
     std: tuple[float, float],
-    gamma: float | Sequence[float],
+    gamma: float | list[float],
 ) -> None:
     whole(1, horizon=horizon, elites=elites, iterations=iterations)
     if elites > samples:
@@ -271,6 +291,6 @@ def _check_settings(
         raise ValueError(f"temperature must be positive, got {temperature}")
     if not 0.0 < std[0] <= std[1]:
         raise ValueError(f"std must satisfy 0 < smallest <= largest, got {std}")
-    rates = [gamma] if isinstance(gamma, (int, float)) else list(gamma)
+    rates = gamma if isinstance(gamma, list) else [gamma]
     if not all(0.0 <= rate <= 1.0 for rate in rates):
         raise ValueError(f"gamma must lie in [0, 1], got {gamma}")

@@ -61,6 +61,20 @@ def test_layouts_that_are_not_contiguous(copies: int) -> None:
     torch.testing.assert_close(x.grad, exact.grad, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("count", [8, SMALL + 1, CHUNK + 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_derivatives_of_every_order_whatever_the_number(count: int, dtype: torch.dtype) -> None:
+    """A penalty on a gradient has the slope that torch's Mish in double precision has."""
+    x = (3.0 * torch.randn(count)).to(dtype).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    derivatives = []
+    for function, value in ((mish, x), (F.mish, exact)):
+        (first,) = torch.autograd.grad(function(value).sum(), value, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), value)
+        derivatives.append((first.detach().double(), second.double()))
+    torch.testing.assert_close(*derivatives, rtol=1e-4, atol=1e-5)
+
+
 def test_under_vmap_and_grad_of_torch_func() -> None:
     x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(torch.vmap(mish)(x), F.mish(x))

@@ -66,3 +66,17 @@ def test_one_backward_for_all_calls_equals_one_for_each() -> None:
     torch.testing.assert_close(found, expected)
     assert runs == [False] * 5 + [True]
     assert unused.grad is None
+
+
+def test_one_backward_has_second_derivatives() -> None:
+    """A penalty on the gradient equals that of calls differentiated one by one."""
+    weight, inputs = torch.randn(3, 2, requires_grad=True), torch.randn(4, 5, 3)
+    found = []
+    for once in (True, False):
+        function = OneBackward(lambda x: torch.tanh(x @ weight), [weight]) if once else None
+        values = [function(x) if function else torch.tanh(x @ weight) for x in inputs]
+        (slope,) = torch.autograd.grad(
+            torch.stack(values).square().sum(), weight, create_graph=True
+        )
+        found.append(torch.autograd.grad(slope.square().sum(), weight)[0])
+    torch.testing.assert_close(*found)

@@ -74,3 +74,9 @@ def test_errors_name_the_argument() -> None:
         two_hot(torch.zeros(3, 1), 1)
     with pytest.raises(ValueError, match=r"x must have shape \[.., 1\], got \[3\]"):
         two_hot(torch.zeros(3), 5)
+
+
+def test_nan_stays_nan_and_out_of_addresses() -> None:
+    code = two_hot(torch.tensor([[1.0], [float("nan")], [float("inf")]]), 5)
+    assert code[1].isnan().any()
+    torch.testing.assert_close(code[[0, 2]], two_hot(torch.tensor([[1.0], [1e9]]), 5))

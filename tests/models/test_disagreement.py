@@ -132,3 +132,20 @@ def test_errors_name_the_argument() -> None:
         Disagreement(small_model(), heads=0)
     with pytest.raises(ValueError, match="coef must not be negative, got -1"):
         Disagreement(small_model(), coef=-1.0)
+
+
+def test_heads_that_agree_cost_nothing_in_half_precision() -> None:
+    guard, inputs = Disagreement(small_model(), heads=2, coef=3.0), step_inputs()
+    agree(guard)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, (_, reward) = guard.model.step(*inputs)[1], guard.step(*inputs)
+    assert reward.dtype == torch.float32
+    assert torch.equal(reward, expected)
+
+
+def test_what_the_model_shows_and_its_width_are_the_guards() -> None:
+    model = small_model()
+    model.features = lambda latent: 2 * latent  # pyright: ignore
+    guard = Disagreement(model)
+    assert guard.observation_dim == model.observation_dim
+    assert torch.equal(guard.features(torch.ones(1, 8)), 2 * torch.ones(1, 8))

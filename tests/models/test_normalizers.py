@@ -67,3 +67,15 @@ def test_state_dict_round_trip() -> None:
 def test_errors_name_the_argument() -> None:
     with pytest.raises(ValueError, match="low and high must satisfy 0 <= low < high <= 1, got"):
         ReturnScale(low=0.9, high=0.1)
+
+
+def test_values_of_another_dtype_do_not_change_the_buffers() -> None:
+    scale, moments = ReturnScale(), RunningMeanStd((2,))
+    values = torch.rand(6, 2, dtype=torch.float64)
+    assert scale.update(values[:, 0]).dtype == torch.float32
+    with torch.inference_mode():
+        moments.update(values)
+    kinds = {name: value.dtype for name, value in moments.state_dict().items()}
+    assert kinds == {"mean": torch.float32, "var": torch.float32, "count": torch.float64}
+    torch.testing.assert_close(moments.mean, values.float().mean(0))
+    moments.normalize(torch.rand(1, 2, requires_grad=True)).sum().backward()

@@ -29,6 +29,13 @@ OPTIONAL = {"SoftBody": "newton"}  # class -> the package without which it canno
 NAMES = [n for n, p in OPTIONAL.items() if importlib.util.find_spec(p) is None]
 NAMES = [name for name in CASES if name not in NAMES]
 
+NUMPY = (
+    "BehaviourCloning", "Critic", "Disagreement", "DreamerV3", "EncodedSimulator",
+    "FirstOrderActor", "GrowingBatch", "LatentBehaviour", "LatentRollout", "Learner", "MPPI",
+    "MassSpring", "PPO", "PWM", "PlannerBehaviour", "PolicyPrior", "PolicyValue",
+    "Population", "Prefetcher", "PublishedModel", "QEnsemble", "RecurrentBehaviour",
+    "ReplayBuffer", "SAC", "SHAC", "SimulatorEnv", "TDMPC2", "WorldModel",
+)  # fmt: skip
 # Columns that wait for another part of the library: column -> why -> classes.
 PENDING: dict[str, dict[str, tuple[str, ...]]] = {
     "copy": {"simulators hold a module": ("MuJoCoModel",)},
@@ -44,38 +51,7 @@ PENDING: dict[str, dict[str, tuple[str, ...]]] = {
         "simulators hold a module": ("MuJoCoModel",),
         "samplers name no device": ("GrowingBatch", "Prefetcher", "ReplayBuffer"),
     },
-    "numpy": {
-        "calls turn numbers into Python's": (
-            "BehaviourCloning",
-            "Critic",
-            "Disagreement",
-            "DreamerV3",
-            "EncodedSimulator",
-            "FirstOrderActor",
-            "GrowingBatch",
-            "LatentBehaviour",
-            "LatentRollout",
-            "Learner",
-            "MPPI",
-            "MassSpring",
-            "PPO",
-            "PWM",
-            "PlannerBehaviour",
-            "PolicyPrior",
-            "PolicyValue",
-            "Population",
-            "Prefetcher",
-            "PublishedModel",
-            "QEnsemble",
-            "RecurrentBehaviour",
-            "ReplayBuffer",
-            "SAC",
-            "SHAC",
-            "SimulatorEnv",
-            "TDMPC2",
-            "WorldModel",
-        ),  # fmt: skip
-    },
+    "numpy": {"calls turn numbers into Python's": NUMPY},
 }
 
 

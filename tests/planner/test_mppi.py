@@ -175,6 +175,33 @@ def test_a_planner_is_a_policy_without_memory() -> None:
     assert many.given(model.context(torch.tensor([0, 1])))(torch.rand(2, 8)).shape == (2, 2)
 
 
+@pytest.mark.parametrize("lead", [(3,), (2, 3)])
+def test_a_planner_with_a_discount_for_each_task_is_a_policy_in_a_rollout(lead: tuple) -> None:
+    model, task = world_model(num_tasks=2), torch.tensor([0, 1, 0]).expand(lead)
+    start = torch.rand(*lead, 8)
+    parts = FirstOrderActor(8, 2, (8,)), Critic(8, (8,))
+    planner = MPPI(model, *parts, gamma=[0.9, 0.5], **FAST)
+    planner._draws.generator = seeded()
+    action = LatentRollout(model, planner, 2)(start, task)["action"][..., 0, :]
+    planner._draws.generator = seeded()
+    rows = start.reshape(-1, 8)
+    context = model.context(task.reshape(-1))
+    expected = planner._search(rows, context, None, planner._gamma(task.reshape(-1)), "mean")[1]
+    torch.testing.assert_close(action.reshape(-1, 2), expected)
+    own = model.context(task)._replace(task=None)
+    with pytest.raises(ValueError, match="as task of the context"):
+        planner.given(own)(start)
+
+
+def test_a_plan_made_without_gradients_can_be_forgotten_later() -> None:
+    planner = MPPI(Still(), zero, zero, **FAST)
+    with torch.inference_mode():
+        planner.plan(torch.tensor([[0.5], [-0.5]]))
+    planner.reset(0)
+    assert not planner.mean[0].any()
+    assert planner.mean[1].any()
+
+
 def test_the_same_seed_gives_the_same_plan() -> None:
     model, observation = world_model(), torch.randn(2, 3)
     actor, critic = FirstOrderActor(8, 2, (8,)), Critic(8, (8,))
