@@ -98,8 +98,11 @@ class Population(PWM):
     def keep(self, members: Sequence[int]) -> None:
         """Go on with some members alone; the others end here.
 
-        Networks are replaced by smaller ones, with the optimisers' state, averages, scale and
-        random streams of the members that stay.
+        In place, unlike `keep` of a `FirstOrderActor` or `Critic`, which return a copy: `actor`,
+        `critic`, `target`, `average`, `return_scale` and the optimizers of this object are replaced
+        by smaller ones with the state of the members that stay, and its random streams go on. What
+        was read from it before (`population.actor` in a variable, an optimizer handed to a
+        scheduler) is then no longer trained: read it again.
 
         Args:
             members: 0-based, each once, in their new order.

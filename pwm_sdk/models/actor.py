@@ -169,7 +169,10 @@ class FirstOrderActor(Checkpointed):
         return cut_member(self, index, lambda: {"action_dims": dims and [dims[index]]})
 
     def keep(self, members: Sequence[int]) -> FirstOrderActor:
-        """Return the population of some policies of this one, in the order given, copied."""
+        """Return the population of some policies of this one, in the order given.
+
+        A copy; this population stays as it is, unlike a `Population`, whose `keep` changes itself.
+        """
         dims = self.settings["action_dims"]
         return keep_members(
             self, members, lambda: {"action_dims": dims and [dims[i] for i in members]}

@@ -116,7 +116,10 @@ class Critic(Checkpointed):
         return cut_member(self, index, lambda: {"scale": float(self.value_scale[index])})
 
     def keep(self, members: Sequence[int]) -> Critic:
-        """Return the population of some critics of this one, in the order given, copied."""
+        """Return the population of some critics of this one, in the order given.
+
+        A copy; this population stays as it is, unlike a `Population`, whose `keep` changes itself.
+        """
         return keep_members(
             self, members, lambda: {"scale": self.value_scale[list(members)].tolist()}
         )

@@ -18,7 +18,7 @@ from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
 from pwm_sdk.states import load_state, state_of
 from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
 from pwm_sdk.training.metrics import exploitation_gap
-from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_ids
+from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_abilities, check_ids
 
 
 class GrowingBatch:
@@ -30,7 +30,8 @@ class GrowingBatch:
 
     Args:
         pool: an `EnvPool`, one environment per task, in the order of the learners' tasks.
-        model: a `WorldModel` with observation statistics, of tasks whose ids the learners name, or
+        model: a `WorldModel` with observation statistics (or one that is a `TrainableModel` and a
+            `StandardizedModel`, see `pwm_sdk.protocols`), of tasks whose ids the learners name, or
             for one task without ids.
         model_optimizer: steps the model.
         learners: their tasks, joined, are the pool's.
@@ -45,8 +46,8 @@ class GrowingBatch:
             times their number.
 
     Raises:
-        ValueError: for numbers of tasks that differ, ids that the model does not know, or settings
-            out of range.
+        ValueError: for numbers of tasks that differ, ids that the model does not know, settings
+            out of range, or a model or an actor that lacks what the loop uses, by its name.
     """
 
     def __init__(
@@ -87,6 +88,8 @@ class GrowingBatch:
         positive(reward_scale=self.reward_scale)
         whole(1, lengths=self.lengths, episodes=self.episodes)
         check_ids(self.tasks, getattr(model, "num_tasks", 0))
+        several, settles = dist.is_initialized(), config.statistics_rounds > 0
+        check_abilities(model, self.learners, statistics=settles, shared=several)
         self.rng = np.random.default_rng(seed)
         self.reward_weight = torch.ones(max(getattr(model, "num_tasks", 0), max(self.tasks) + 1))
         self.round = self.updates = 0
@@ -262,6 +265,8 @@ class GrowingBatch:
 
     def _share_statistics(self) -> None:
         """Let every process know the observation statistics of every other process's tasks."""
+        if not dist.is_initialized():  # no other; a model need not show its tables
+            return
         self._share_rows(self.model.observation_mean, 0.0)
         self._share_rows(self.model.observation_std, 1.0)
 

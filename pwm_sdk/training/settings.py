@@ -9,6 +9,14 @@ from typing import Any
 import numpy as np
 
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
+from pwm_sdk.protocols import (
+    EpisodicModel,
+    ExploringPolicy,
+    SharedStatistics,
+    StandardizedModel,
+    TrainableModel,
+    lacks,
+)
 
 
 @dataclass(frozen=True)
@@ -119,3 +127,35 @@ def check_ids(tasks: Sequence[int], known: int) -> None:
         raise ValueError(
             f"tasks must be ids in 0..{known - 1}, as the model has num_tasks={known}, got {tasks}"
         )
+
+
+def check_abilities(
+    model: Any, learners: Sequence[Learner], *, statistics: bool, shared: bool
+) -> None:
+    """Raise ValueError, which names what is missing, for parts that a growing batch cannot use.
+
+    Args:
+        model: see `TrainableModel`, and `EpisodicModel` where it is episodic.
+        learners: their actors are `ExploringPolicy`s.
+        statistics: the loop sets observation statistics, see `StandardizedModel`.
+        shared: several processes share them, see `SharedStatistics`.
+    """
+    needed: list[type] = [TrainableModel]
+    needed += [EpisodicModel] * bool(getattr(model, "episodic", False))
+    needed += [SharedStatistics if shared else StandardizedModel] * statistics
+    if missing := lacks(model, *needed):
+        raise ValueError(
+            f"model must have {', '.join(missing)} to be trained by a growing batch, "
+            f"got a {type(model).__name__} without"
+        )
+    if statistics and getattr(model, "observation_mean", True) is None:
+        raise ValueError(
+            "model must have observation statistics (standardize=True of a WorldModel), or "
+            "statistics_rounds must be 0, got a model without them"
+        )
+    for actor in (learner.pwm.actor for learner in learners):
+        if missing := lacks(actor, ExploringPolicy):
+            raise ValueError(
+                f"actor must have {', '.join(missing)} to explore, "
+                f"got a {type(actor).__name__} without"
+            )
