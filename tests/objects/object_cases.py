@@ -18,6 +18,11 @@ O, A, D, B, H = 3, 2, 8, 4, 2  # noqa: E741 - the legend of shapes
 Number = Callable[[Any], Any]  # what integers and floats are handed over as
 
 
+def itself(number: Any) -> Any:
+    """Hand a number over as it is."""
+    return number
+
+
 @dataclass(frozen=True)
 class Case:
     """A class's example: how it is made, with numbers of any kind, and what it does."""
@@ -65,28 +70,28 @@ def starts(*lead: int) -> TensorDict:
     return TensorDict({"observation": rand(*lead, O)}, lead)
 
 
-def model(n: Number = int, **options: Any) -> Any:
+def model(n: Number = itself, **options: Any) -> Any:
     """A small world model with rewards that are not flat."""
     sizes = {"latent_dim": n(D), "simnorm_size": n(4), "hidden": (n(16),), "num_bins": n(5)}
     made = P.WorldModel(n(O), n(A), encoder_hidden=(n(16),), **sizes, **options)
     return P.init_fan_in(made)
 
 
-def actor(n: Number = int, size: int = D, **options: Any) -> Any:
+def actor(n: Number = itself, size: int = D, **options: Any) -> Any:
     return P.FirstOrderActor(n(size), n(A), (n(6),), std=n(0.5), **options)
 
 
-def critic(n: Number = int, size: int = D, **options: Any) -> Any:
+def critic(n: Number = itself, size: int = D, **options: Any) -> Any:
     return P.Critic(n(size), (n(6),), n(2), scale=n(1.5), **options)
 
 
-def pwm_config(n: Number = int) -> Any:
+def pwm_config(n: Number = itself) -> Any:
     return P.PWMConfig(
         horizon=n(H), gamma=n(0.9), target_tau=n(0.1), average_tau=n(0.1), critic_splits=n(2)
     )
 
 
-def pwm(n: Number = int, population: int | None = None) -> Any:
+def pwm(n: Number = itself, population: int | None = None) -> Any:
     parts = model(n), actor(n, population=population), critic(n, population=population)
     scale = P.ReturnScale(population)
     if population is None:
@@ -97,13 +102,13 @@ def pwm(n: Number = int, population: int | None = None) -> Any:
     return P.Population(*parts, pwm_config(n), return_scale=scale, seeds=seeds, rates=rates)
 
 
-def tdmpc2(n: Number = int) -> Any:
+def tdmpc2(n: Number = itself) -> Any:
     own = model(n)
     q, prior = P.QEnsemble.for_model(own), P.PolicyPrior.for_model(own)
     return P.TDMPC2(own, q, prior, P.TDMPC2Config(gamma=n(0.9)))
 
 
-def shac(n: Number = int) -> Any:
+def shac(n: Number = itself) -> Any:
     simulator = P.MassSpring(n(2), n(2), episode_length=n(5))
     size = simulator.observation_dim
     policy = P.FirstOrderActor(size, simulator.action_dim, (n(6),))
@@ -114,7 +119,7 @@ def shac(n: Number = int) -> Any:
     return P.SHAC(simulator, policy, value, config, normalizer=normalizer, generator=generator)
 
 
-def dreamer(n: Number = int) -> Any:
+def dreamer(n: Number = itself) -> Any:
     sizes = {"hidden": 8, "layers": 1, "belief": 8, "blocks": 2, "categoricals": 2, "classes": 4}
     numbers = {name: n(size) for name, size in {**sizes, "bins": 11, "horizon": 3}.items()}
     return P.DreamerV3(n(O), n(A), P.DreamerV3Config(**numbers, gamma=n(0.9)))
@@ -136,7 +141,7 @@ class Line(gymnasium.Env):
         return seen, 1.0, False, self.t >= 8, {}
 
 
-def growing_batch(n: Number = int) -> Any:
+def growing_batch(n: Number = itself) -> Any:
     own = model(n, standardize=True)
     learner = P.PWM(own, actor(n), critic(n), pwm_config(n))
     replay = P.ReplayBuffer(n(500), n(H + 1), n(B), seed=n(0))
@@ -180,7 +185,7 @@ def numpy_of(*parts: Any) -> Any:
     return [np.asarray(part) for part in parts]
 
 
-def mppi(n: Number = int) -> Any:
+def mppi(n: Number = itself) -> Any:
     sizes = {"horizon": 2, "samples": 8, "elites": 2, "policy_samples": 2, "iterations": 2}
     numbers = {name: n(size) for name, size in sizes.items()}
     generator = torch.Generator("cpu").manual_seed(0)
@@ -196,7 +201,7 @@ def planned(planner: Any) -> Any:
     return [action, planner.plan(rand(2, O))]
 
 
-def rollout(n: Number = int) -> Any:
+def rollout(n: Number = itself) -> Any:
     generator = torch.Generator("cpu").manual_seed(0)
     return P.LatentRollout(model(n), actor(n), n(H), detach=True, generator=generator)
 
