@@ -190,14 +190,100 @@ class SharedStatistics(StandardizedModel, Protocol):
 
 @runtime_checkable
 class ExploringPolicy(Protocol):
-    """A policy whose noise a loop sets, as `FirstOrderActor`.
-
-    It may also have `population` (P, or None for one policy), `action_mask` (1 for real actions)
-    and `clamp_std_()`, which is called before each update.
-    """
+    """A policy whose noise a loop sets, as `FirstOrderActor`."""
 
     def set_std(self, std: float | Tensor) -> None:
         """Set the standard deviation of the noise."""
+        ...
+
+
+@runtime_checkable
+class LearnedNoise(Protocol):
+    """A policy that learns the size of its noise, within bounds."""
+
+    def clamp_std_(self) -> None:
+        """Bring it back into its bounds; called before each update."""
+        ...
+
+
+@runtime_checkable
+class MaskedPolicy(Protocol):
+    """A policy that knows which of its actions are real, where tasks differ.
+
+    Attributes:
+        action_mask: 1 for real actions and 0 for others, `[A]` or `[P, 1, A]`; None: all are.
+    """
+
+    action_mask: Tensor | None
+
+
+@runtime_checkable
+class SampledPolicy(Protocol):
+    """A policy that draws its actions itself, as one of a `PolicyPrior`; a planner asks it."""
+
+    action_dim: int
+
+    def sample(self, latent: Tensor, noise: Tensor) -> Tensor:
+        """Return actions `[.., A]` of latents `[.., D]` and standard-normal noise `[.., A]`."""
+        ...
+
+
+@runtime_checkable
+class ScoredPolicy(Protocol):
+    """A policy with a density, for gradients that need returns only."""
+
+    def log_prob(self, loc: Tensor, noise: Tensor) -> Tensor:
+        """Return the log-density `[.., 1]` of what `noise` drew around `loc`."""
+        ...
+
+
+@runtime_checkable
+class EnsembleValue(Protocol):
+    """A value function of several heads, which `critic_loss` trains."""
+
+    def values(self, latent: Tensor) -> Tensor:
+        """Return the heads, `[E, .., 1]`."""
+        ...
+
+    def unit(self, value: Tensor) -> Tensor:
+        """Return the unit of the loss, to broadcast against values `[.., 1]`; 1 without it."""
+        ...
+
+
+@runtime_checkable
+class PopulationPart(Protocol):
+    """A policy or value that may be P at once; latents are then `[P, .., D]`.
+
+    Attributes:
+        population: P, or None for one.
+        latent_dim: D, what it takes; not checked where it is missing.
+    """
+
+    population: int | None
+    latent_dim: int
+
+
+@runtime_checkable
+class EmbeddedModel(Protocol):
+    """A model of tasks with a table that several processes share.
+
+    Attributes:
+        task_embedding: `[K, E]`, or None without tasks.
+    """
+
+    task_embedding: Tensor | None
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """What plans at every step, in place of a policy, as `MPPI`."""
+
+    def plan(self, observation: Tensor, task: Any = None) -> Tensor:
+        """Return actions `[N, A]` for observations `[N, O]`."""
+        ...
+
+    def reset(self, index: int | None = None) -> None:
+        """Forget the plan of environment `index`, or of all."""
         ...
 
 

@@ -34,7 +34,6 @@ from torch import nn
 
 import pwm_sdk as P
 
-
 # Of torch's, for a compiled network that is called with what has a graph.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 

@@ -1,0 +1,83 @@
+"""Whatever the library asks a part for is stated by a protocol."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pwm_sdk import protocols
+from pwm_sdk.models.actor import FirstOrderActor
+from pwm_sdk.models.critic import Critic
+from pwm_sdk.models.policy_prior import PolicyPrior
+from pwm_sdk.models.world_model import WorldModel
+from pwm_sdk.planner.mppi import MPPI
+from pwm_sdk.protocols import is_stochastic, lacks
+
+PACKAGE = Path(protocols.__file__).parent
+PARTS = {
+    "model", "imagined", "simulator", "actor", "policy", "critic", "part", "q", "value", "planner",
+    "prior",
+}  # fmt: skip
+OTHERS = {"parameters", "compile", "shape"}  # of any module or tensor
+
+
+def asked_for() -> dict[str, str]:
+    """Return the names that are asked for by `hasattr` or `getattr`, with the file."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+                continue
+            if node.func.id not in ("hasattr", "getattr") or len(node.args) < 2:
+                continue
+            owner, name = ast.unparse(node.args[0]).split(".")[-1], node.args[1]
+            if owner in PARTS and isinstance(name, ast.Constant):
+                found[str(name.value)] = path.name
+    return found
+
+
+def stated() -> set[str]:
+    every = [v for v in vars(protocols).values() if getattr(v, "_is_protocol", False)]
+    return {name for kind in every for name in lacks(object(), kind)}
+
+
+@pytest.mark.parametrize("name", sorted(asked_for()))
+def test_every_name_that_is_asked_for_is_stated(name: str) -> None:
+    private = name.startswith("_")
+    assert private or name in stated() | OTHERS, f"{asked_for()[name]} asks for {name}"
+
+
+def test_the_packages_own_parts_have_the_abilities() -> None:
+    model = WorldModel(
+        3, 2, latent_dim=8, hidden=(4,), num_tasks=2, standardize=True, episodic=True
+    )
+    for kind in (
+        protocols.LatentModel, protocols.TaskModel, protocols.FactoredModel,
+        protocols.EpisodicModel, protocols.TrainableModel, protocols.SharedStatistics,
+        protocols.EmbeddedModel,
+    ):  # fmt: skip
+        assert not lacks(model, kind), kind
+    actor, critic = FirstOrderActor(8, 2), Critic(8)
+    for kind in (
+        protocols.StochasticPolicy, protocols.ExploringPolicy, protocols.LearnedNoise,
+        protocols.MaskedPolicy, protocols.ScoredPolicy, protocols.PopulationPart,
+    ):  # fmt: skip
+        assert not lacks(actor, kind), kind
+    assert not lacks(critic, protocols.EnsembleValue, protocols.PopulationPart)
+    prior = PolicyPrior(8, 2, task_dim=96)
+    assert not lacks(prior, protocols.TaskPart)
+    assert not lacks(prior.given(model.context(torch.tensor([0]))), protocols.SampledPolicy)
+    assert not lacks(MPPI(model, actor, critic), protocols.Planner, protocols.TaskPart)
+
+
+def test_what_is_lacking_is_named() -> None:
+    assert lacks(nn.Linear(1, 1), protocols.TaskModel, protocols.FeatureModel) == [
+        "context", "features", "num_tasks",
+    ]  # fmt: skip
+    actor = FirstOrderActor(8, 2, (4,))
+    assert is_stochastic(torch.compile(actor, backend="eager"))
+    assert not is_stochastic(Critic(8, (4,)))
