@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,6 +228,23 @@ def test_imports_run_one_way(path: Path) -> None:
 def test_tables_name_only_parts_of_the_design() -> None:
     assert set(EXTERNAL) | set(LAZY) <= set(INTERNAL)
     assert {part_of(path) for path in LIBRARY} <= set(INTERNAL)
+
+
+def test_the_page_for_contributors_has_the_same_table() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [row.strip("| ").split(" | ") for row in re.findall(r"^\| `.* \|$", page, re.M)]
+    written = {
+        part: set(re.findall(r"`(\w+)`", allowed))
+        for parts, allowed in (row for row in rows if len(row) == 2)
+        for part in re.findall(r"`(\w+)`", parts)
+    }
+    del written["examples"], written["benchmarks"]
+    programs = {
+        row[0].strip("`"): set(re.findall(r"`(\w+)`", row[2])) for row in rows if len(row) == 3
+    }
+    shared = {"command_line", "files", "machine"}  # a sentence of the page says that all may
+    assert programs == {p: PROGRAMS[p] - shared for p in set(PROGRAMS) - shared}
+    assert written == {part: allowed for part, allowed in INTERNAL.items() if part != "__init__"}
 
 
 def test_waivers_name_files_that_need_them() -> None:
