@@ -54,6 +54,11 @@ class FinalEvaluation:
         self._select()
         episodes = self._play(self._behaviour("actor"), self.preset.final_episodes, 3)
         rows = self._rows("pwm", episodes)
+        low = 0
+        for learner in self.loop.learners:
+            for member in learner.pwm.stopped:
+                rows[low + member]["stopped"] = 1
+            low += len(learner.tasks)
         alarms = self.loop.alarms(episodes, deterministic=True)
         for i, (row, milliseconds) in enumerate(zip(rows, self._latencies(), strict=True)):
             row.update({name: float(column[i]) for name, column in alarms.items()})
