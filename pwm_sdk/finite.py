@@ -48,10 +48,14 @@ class FiniteWatch:
     ) -> None:
         whole(1, every=every, population=population)
         self.names, self.every, self.population = [*names, WEIGHTS], every, population
+        self.device = torch.empty(0, device=device).device
         self._at_once = every == 1 and not captured and population is None
+        self._at_once &= self.device.type != "meta"  # there are no numbers
         lead = () if population is None else (population,)
         self._seen = torch.zeros(len(self.names), *lead, dtype=torch.bool, device=device)
-        self.stopped: Tensor | None = None if population is None else torch.zeros_like(self._seen[0])
+        self.stopped: Tensor | None = (
+            None if population is None else torch.zeros_like(self._seen[0])
+        )
         self._keeping = False
 
     @torch.no_grad()
@@ -80,10 +84,14 @@ class FiniteWatch:
     def read(self) -> None:
         """Wait for the device; warn of policies of a population that were stopped, by number.
 
+        Tensors on `meta` have no numbers to read.
+
         Raises:
             ValueError: naming what was not finite since the last reading; of a population, if no
                 policy is left to go on.
         """
+        if self._seen.is_meta:
+            return
         seen = self._seen.tolist()
         self._seen.zero_()
         if self.stopped is not None:
@@ -98,7 +106,8 @@ class FiniteWatch:
 
     def members(self) -> list[int]:
         """Wait for the device and return the numbers of the policies that are stopped."""
-        stopped = [] if self.stopped is None else self.stopped.tolist()
+        none = self.stopped is None or self.stopped.is_meta
+        stopped = [] if none else self.stopped.tolist()
         return [i for i, one in enumerate(stopped) if one]
 
     def load(self, stopped: Tensor | None) -> None:
@@ -191,7 +200,7 @@ def _not_finite(values: Sequence[Tensor], population: int | None) -> Tensor:
             raise ValueError(
                 f"watched numbers must have shape [{population}, ..], got {list(flag.shape)}"
             )
-    return torch.stack([flag.flatten(1).any(1) if flag.dim() > 1 else flag for flag in flags]).any(0)
+    return torch.stack([flag.reshape(population, -1).any(1) for flag in flags]).any(0)
 
 
 def _parameters(part: object) -> list[Tensor]:

@@ -118,7 +118,7 @@ def _clip(gradients: list[Tensor], norm: Tensor, max_norm: float) -> None:
 
 def _step(optimizer: Any, bad: Tensor | None) -> None:
     """Step, unless `bad` is 1: fused optimizers leave a step out without the host knowing."""
-    if bad is None:
+    if bad is None or bad.is_meta:
         optimizer.step()
         return
     if not getattr(optimizer, "_step_supports_amp_scaling", False):

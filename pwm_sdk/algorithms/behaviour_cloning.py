@@ -11,6 +11,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
+from pwm_sdk.algorithms.watched import Watched
 from pwm_sdk.checks import at_least, positive, whole
 from pwm_sdk.objectives.policy import behaviour_loss
 from pwm_sdk.optim import (
@@ -44,7 +45,7 @@ class BehaviourCloningConfig:
         positive(max_norm=self.max_norm)
 
 
-class BehaviourCloning:
+class BehaviourCloning(Watched):
     """Least squares from observations, or a model's latents, to the actions of the data.
 
     Policies of a population are independent. One whose loss or gradient is not finite is stopped
@@ -84,8 +85,9 @@ class BehaviourCloning:
 
         Args:
             batch: windows `[B]` of a `ReplayBuffer` (observation `[B, H+1, O]`, action `[B, H, A]`,
-                task `[B]`): all H pairs are used; or pairs `[B]` (observation `[B, O]`, action
-                `[B, A]`). For a population `[P, B]` of either.
+                task `[B]`): all H pairs are used, but for steps that are not real (`[B, H, 1]`;
+                without it, all are); or pairs `[B]` (observation `[B, O]`, action `[B, A]`). For a
+                population `[P, B]` of either.
 
         Returns:
             Detached metrics, `[]` or `[P]`: loss (squared distance of the actions), grad_norm.
@@ -94,12 +96,12 @@ class BehaviourCloning:
             ValueError: for a batch that does not fit, or if the loss or its gradient is not finite,
                 of a population if that holds for all policies; nothing is stepped then.
         """
-        observation, action, task = self._pairs(batch)
+        observation, action, task, real = self._pairs(batch)
         if self.model is not None:
             with torch.no_grad():
                 observation = self.model.encode(observation, task)
         several = self.population is not None
-        loss = behaviour_loss(self.actor, observation, action, per_policy=several)
+        loss = behaviour_loss(self.actor, observation, action, real, per_policy=several)
         norm = optimize(
             loss,
             self.optimizer,
@@ -139,20 +141,6 @@ class BehaviourCloning:
         self.check_finite()
         return metrics
 
-    @property
-    def stopped(self) -> list[int]:
-        """Numbers of the policies of a population that are stopped; waits for the device."""
-        return self.finite.members()
-
-    def check_finite(self) -> None:
-        """Wait for the device and tell what was not finite since the last reading.
-
-        Raises:
-            ValueError: naming it; of a population only if all policies are stopped, others are
-                named in a warning.
-        """
-        self.finite.read()
-
     def set_learning_rates(self, factor: float) -> None:
         """Set the learning rate to `factor` times the one that it was made with."""
         scale_learning_rates(self.optimizer, factor)
@@ -171,16 +159,20 @@ class BehaviourCloning:
         self.finite.load(state.get("stopped"))
         self.updates = state.get("updates", 0)
 
-    def _pairs(self, batch: TensorDictBase) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Observations `[N, O]` or `[P, N, O]`, their actions, and their tasks where there are."""
+    def _pairs(self, batch: TensorDictBase) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Observations `[N, O]` or `[P, N, O]`, actions, tasks, and weights of those that are real.
+
+        The last two are None where there are none.
+        """
         observation, action = batch[keys.OBSERVATION], batch[keys.ACTION]
-        task = batch.get(keys.TASK, None)
+        task, real = batch.get(keys.TASK, None), batch.get(keys.REAL, None)
         lead = 0 if self.population is None else 1
         if observation.dim() == lead + 3:  # windows, one row longer than their actions
             observation = observation[..., :-1, :]
             task = None if task is None else task.unsqueeze(-1).expand(observation.shape[:-1])
             task = None if task is None else task.flatten(lead, -1)
             observation, action = observation.flatten(lead, -2), action.flatten(lead, -2)
+            real = None if real is None else real.flatten(lead, -2)
         shape = [*observation.shape[:-1], action.shape[-1]]
         if observation.dim() != lead + 2 or list(action.shape) != shape:
             kind = "[B, ..]" if self.population is None else f"[{self.population}, B, ..]"
@@ -188,4 +180,4 @@ class BehaviourCloning:
                 f"observation and action must be pairs or windows {kind}, got "
                 f"{list(batch[keys.OBSERVATION].shape)} and {list(batch[keys.ACTION].shape)}"
             )
-        return observation, action, task
+        return observation, action, task, None if real is None else real.to(observation.dtype)

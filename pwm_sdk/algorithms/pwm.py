@@ -16,7 +16,14 @@ from pwm_sdk.algorithms.execution import Captured, Execution, prepare
 from pwm_sdk.algorithms.half_weights import HalfWeights
 from pwm_sdk.algorithms.published import ReturnDeviation, published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
-from pwm_sdk.algorithms.starts import check_parts, discount_of, real_actions, starts_of
+from pwm_sdk.algorithms.starts import (
+    check_parts,
+    discount_of,
+    real_actions,
+    starts_of,
+    taken_at,
+)
+from pwm_sdk.algorithms.watched import Watched
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.losses import saturated_share
@@ -47,7 +54,7 @@ WATCHED = RETURNS, ACTOR, VALUE = (
 )
 
 
-class PWM:
+class PWM(Watched):
     """One or P policies, improved by gradients through a frozen latent model.
 
     Policies of a population are independent. One whose imagined returns, losses, gradients or
@@ -141,7 +148,7 @@ class PWM:
         Args:
             batch: windows `[B]` (observation `[B, H+1, O]`, the first row is used), or starts
                 `[B]`, or `[P, B]` for a population (observation `[P, B, O]`); with `task`, and
-                `action` where a behaviour guard is on.
+                `action` where a behaviour guard is on, which leaves out starts that are not `real`.
 
         Returns:
             Detached metrics: return (imagined), actor_grad_norm and critic_grad_norm, `[]` or `[P]`
@@ -158,14 +165,19 @@ class PWM:
         observation, task, action = starts_of(batch, self.population)
         if self.config.behaviour and action is None:
             raise ValueError("batch must hold actions for a behaviour guard, got none")
+        taken = taken_at(batch, self.population) if self.config.behaviour else None
         with self.finite.keeping(*self._parts().values()):
-            metrics = self._update(observation, task, action)
+            metrics = self._update(observation, task, action, taken)
         if self.updates % self.finite.every == 0:
             self.finite.read()
         return metrics
 
     def _update(
-        self, observation: Tensor, task: Tensor | None, action: Tensor | None
+        self,
+        observation: Tensor,
+        task: Tensor | None,
+        action: Tensor | None,
+        taken: Tensor | None,
     ) -> dict[str, Tensor]:
         if hasattr(self.actor, "clamp_std_"):
             self.actor.clamp_std_()
@@ -173,7 +185,9 @@ class PWM:
             with torch.no_grad(), self.execution.products(self.device):
                 latent = full(self.model.encode(observation, task))
             noise = self.rollout.draw_noise(latent) if self.execution.cuda_graphs else None
-            states, targets, alive, loc, returns, norm = self._imagine(latent, task, noise, action)
+            states, targets, alive, loc, returns, norm = self._imagine(
+                latent, task, noise, action, taken
+            )
             real = real_actions(self.imagined, self.actor, task)
         value_loss, critic_norm = self.fit_critic(states, targets, alive)
         self._move_averages()
@@ -215,20 +229,6 @@ class PWM:
             metrics = self.update(batch)
         self.check_finite()
         return metrics
-
-    @property
-    def stopped(self) -> list[int]:
-        """Numbers of the policies of a population that are stopped; waits for the device."""
-        return self.finite.members()
-
-    def check_finite(self) -> None:
-        """Wait for the device and tell what was not finite since the last reading.
-
-        Raises:
-            ValueError: naming it; of a population only if all policies are stopped, others are
-                named in a warning.
-        """
-        self.finite.read()
 
     def set_learning_rates(self, factor: float, critic: float | None = None) -> None:
         """Set both learning rates to a share of those that they were made with.
@@ -280,7 +280,12 @@ class PWM:
         self._imagine: Any = Captured(imagine) if captured else imagine
 
     def _improve_actor(
-        self, latent: Tensor, task: Tensor | None, noise: Tensor | None, action: Tensor | None
+        self,
+        latent: Tensor,
+        task: Tensor | None,
+        noise: Tensor | None,
+        action: Tensor | None,
+        taken: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         """Imagine, step the actor; returns what the critic learns from, loc, returns and norm."""
         config, several = self.config, self.population is not None
@@ -304,7 +309,7 @@ class PWM:
             )
             if config.behaviour and action is not None:
                 seen = features(self.model, latent)
-                near = behaviour_loss(self.actor, seen, action, per_policy=several)
+                near = behaviour_loss(self.actor, seen, action, taken, per_policy=several)
                 loss = loss + config.behaviour * near
         norm = optimize(
             loss,

@@ -175,22 +175,21 @@ def critic_loss(
         raise ValueError(
             f"targets must have shape {list(values.shape[1:])}, got {list(targets.shape)}"
         )
-    if weight is not None and weight.shape != targets.shape:
-        raise ValueError(f"weight must have shape {list(targets.shape)}, got {list(weight.shape)}")
     error = values - targets
     if hasattr(critic, "unit"):
         error = error / critic.unit(targets)
-    squares, population = error.square().mean(0), _population_of(critic, "targets", targets)
-    if weight is None:
-        loss = _means(squares, population)
-    else:
-        share = _means(weight, population).clamp_min(torch.finfo(weight.dtype).tiny)
-        loss = _means(squares * weight, population) / share
+    population = _population_of(critic, "targets", targets)
+    loss = _weighted(error.square().mean(0), weight, population)
     return loss if per_policy else loss.sum()
 
 
 def behaviour_loss(
-    policy: Any, latents: Tensor, actions: Tensor, *, per_policy: bool = False
+    policy: Any,
+    latents: Tensor,
+    actions: Tensor,
+    weight: Tensor | None = None,
+    *,
+    per_policy: bool = False,
 ) -> Tensor:
     """Squared distance of mean actions to the actions in the data.
 
@@ -200,13 +199,15 @@ def behaviour_loss(
         policy: maps latents to deterministic actions.
         latents: `[.., D]`, or `[P, .., D]` for a population.
         actions: `[.., A]` or `[P, .., A]` in [-1, 1].
+        weight: of each pair in the mean, `[.., 1]` or `[P, .., 1]`; 0 leaves out rows in which no
+            action was taken. None: all alike.
         per_policy: return the loss of each policy, `[P]`, not their sum.
 
     Returns:
         Scalar, the sum over policies of their means.
 
     Raises:
-        ValueError: for actions of another shape than the policy's.
+        ValueError: for actions of another shape than the policy's, or weights that do not fit.
 
     Source: TD3+BC (arXiv 2106.06860), eq. 5.
     """
@@ -214,7 +215,7 @@ def behaviour_loss(
     if actions.shape != mean.shape:
         raise ValueError(f"actions must have shape {list(mean.shape)}, got {list(actions.shape)}")
     error = (mean - actions).square().sum(-1, keepdim=True)
-    loss = _means(error, _population_of(policy, "actions", actions))
+    loss = _weighted(error, weight, _population_of(policy, "actions", actions))
     return loss if per_policy else loss.sum()
 
 
@@ -230,7 +231,9 @@ def _population_of(network: Any, name: str, value: Tensor) -> int | None:
 
 def _check_numbers(name: str, value: float | Tensor, population: int | None) -> None:
     """Raise ValueError for numbers that are neither one nor one per policy."""
-    if isinstance(value, Tensor) and value.dim() and tuple(value.shape) not in {(1,), (population,)}:
+    if not isinstance(value, Tensor) or not value.dim():
+        return
+    if tuple(value.shape) not in {(1,), (population,)}:
         raise ValueError(
             f"{name} must be one number or one per policy ({population or 1}), "
             f"got shape {list(value.shape)}"
@@ -240,3 +243,13 @@ def _check_numbers(name: str, value: float | Tensor, population: int | None) -> 
 def _means(values: Tensor, population: int | None) -> Tensor:
     """Mean over everything but the policies: `[P]` of a population, else `[]`."""
     return values.mean() if population is None else values.flatten(1).mean(1)
+
+
+def _weighted(values: Tensor, weight: Tensor | None, population: int | None) -> Tensor:
+    """Mean over everything but the policies, with weights of the shape of `values`."""
+    if weight is None:
+        return _means(values, population)
+    if weight.shape != values.shape:
+        raise ValueError(f"weight must have shape {list(values.shape)}, got {list(weight.shape)}")
+    share = _means(weight, population).clamp_min(torch.finfo(weight.dtype).tiny)
+    return _means(values * weight, population) / share
