@@ -106,9 +106,9 @@ class FiniteWatch:
 
     def members(self) -> list[int]:
         """Wait for the device and return the numbers of the policies that are stopped."""
-        none = self.stopped is None or self.stopped.is_meta
-        stopped = [] if none else self.stopped.tolist()
-        return [i for i, one in enumerate(stopped) if one]
+        if self.stopped is None or self.stopped.is_meta:
+            return []
+        return [i for i, one in enumerate(self.stopped.tolist()) if one]
 
     def load(self, stopped: Tensor | None) -> None:
         """Forget what was noted; policies are stopped as in `stopped` `[P]`, None: none is."""
