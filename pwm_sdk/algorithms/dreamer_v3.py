@@ -24,7 +24,7 @@ from pwm_sdk.algorithms.dreamer_v3_networks import (
 from pwm_sdk.algorithms.rebuilt import Rebuilt, arguments_of
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.twohot import symlog
-from pwm_sdk.optim import optimize
+from pwm_sdk.optim import optimize, remember_learning_rates
 from pwm_sdk.states import load_state, state_of
 
 PREVIOUS_ACTION, IS_INIT = "previous_action", "is_init"
@@ -60,6 +60,7 @@ class DreamerV3(Rebuilt):
         self.encoder, self.actor = nets.encoder, nets.actor
         self.target = SoftUpdate(self.loss.value_loss, tau=config.tau)
         self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=config.lr, fused=True)
+        remember_learning_rates(self.optimizer)
 
     def act(
         self,

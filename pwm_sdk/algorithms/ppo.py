@@ -17,7 +17,7 @@ from torchrl.objectives.value import GAE
 from pwm_sdk import keys
 from pwm_sdk.algorithms.rebuilt import Rebuilt, arguments_of
 from pwm_sdk.checks import at_least, in_unit, positive, whole
-from pwm_sdk.optim import optimize, scale_learning_rates
+from pwm_sdk.optim import optimize, remember_learning_rates, scale_learning_rates
 from pwm_sdk.states import load_state, state_of
 
 
@@ -123,6 +123,7 @@ class PPO(Rebuilt):
         self.optimizer = torch.optim.Adam(
             self.loss.parameters(), lr=config.lr, eps=1e-5, fused=True
         )
+        remember_learning_rates(self.optimizer)
         self._sum: Tensor | None = None
 
     def __call__(self, observation: Tensor) -> Tensor:
