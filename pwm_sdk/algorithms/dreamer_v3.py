@@ -61,6 +61,7 @@ class DreamerV3(Rebuilt):
         self.target = SoftUpdate(self.loss.value_loss, tau=config.tau)
         self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=config.lr, fused=True)
         remember_learning_rates(self.optimizer)
+        self._made = frozenset(vars(self))
 
     def act(
         self,

@@ -125,6 +125,7 @@ class PPO(Rebuilt):
         )
         remember_learning_rates(self.optimizer)
         self._sum: Tensor | None = None
+        self._made = frozenset(vars(self))
 
     def __call__(self, observation: Tensor) -> Tensor:
         """Return mean actions `[.., A]` for observations `[.., O]`, cut to [-1, 1]."""

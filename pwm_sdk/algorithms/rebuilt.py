@@ -21,17 +21,25 @@ class Rebuilt:
 
     loss: Any
     _arguments: dict[str, Any]
+    _made: frozenset[str] = frozenset()  # attributes that the constructor sets
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
         raise NotImplementedError
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Say how a copy is made: from the constructor's arguments and the state."""
+        """Say how a copy is made: from the constructor's arguments and the state.
+
+        What a subclass or a user added is copied as it is.
+        """
         parameters = list(self.loss.parameters())
         place = {"device": parameters[0].device, "dtype": parameters[0].dtype}
         wanted = [p.requires_grad for p in parameters]
-        return _rebuild, (type(self), self._arguments, self.state_dict(), place, wanted)
+        lineage = type(self).__mro__
+        base = lineage[lineage.index(Rebuilt) - 1]
+        added = {k: v for k, v in vars(self).items() if k not in self._made and k != "_made"}
+        kinds = type(self), base
+        return _rebuild, (kinds, self._arguments, self.state_dict(), place, wanted, added)
 
     def _as_weights(self, values: Any) -> Any:
         """Return a tensor, or the tensors of a batch, with floating-point numbers as the weights'.
@@ -54,16 +62,20 @@ def arguments_of(scope: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rebuild(
-    kind: Any,
+    kinds: tuple[Any, Any],
     arguments: dict[str, Any],
     state: dict[str, Any],
     place: dict[str, Any],
     wanted: list[bool],
+    added: dict[str, Any],
 ) -> Any:
+    kind, base = kinds
+    built = kind.__new__(kind)
     with torch.random.fork_rng(devices=[]):  # first weights, which the state replaces
-        built = kind(**arguments)
+        base.__init__(built, **arguments)
     built.loss.to(**place)
     built.load_state_dict(state)
     for parameter, own in zip(built.loss.parameters(), wanted, strict=True):
         parameter.requires_grad_(own)
+    vars(built).update(added)
     return built

@@ -115,6 +115,7 @@ class SAC(Rebuilt):
         self.target = SoftUpdate(self.loss, tau=config.tau)
         self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=config.lr, fused=True)
         remember_learning_rates(self.optimizer)
+        self._made = frozenset(vars(self))
 
     def __call__(self, observation: Tensor) -> Tensor:
         """Return mean actions `[.., A]` for observations `[.., O]`."""

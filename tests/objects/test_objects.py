@@ -250,3 +250,24 @@ def test_another_default_device_does_not_break_objects_of_the_cpu(name: str) -> 
     finally:
         torch.set_default_device(None)
     same(found, expected)
+
+
+class Named(pwm_sdk.SAC):
+    """A subclass with a constructor of its own."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(3, 2, pwm_sdk.SACConfig(hidden=(4,), batch_size=4))
+        self.name = name
+
+
+@pytest.mark.parametrize("send", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_of_a_subclass_keep_what_it_added_and_what_is_frozen(send: Any) -> None:
+    original = Named("mine")
+    next(original.actor.parameters()).requires_grad_(False)
+    before = torch.get_rng_state()
+    other = send(original)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert type(other) is Named
+    assert other.name == "mine"
+    flags = [[p.requires_grad for p in sac.actor.parameters()] for sac in (original, other)]
+    assert flags[0] == flags[1] == [False, *[True] * (len(flags[0]) - 1)]
