@@ -71,7 +71,8 @@ def _rebuild(
 ) -> Any:
     kind, base = kinds
     built = kind.__new__(kind)
-    with torch.random.fork_rng(devices=[]):  # first weights, which the state replaces
+    # The first weights are replaced by the state.
+    with torch.random.fork_rng(devices=[]), place["device"]:
         base.__init__(built, **arguments)
     built.loss.to(**place)
     built.load_state_dict(state)

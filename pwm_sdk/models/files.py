@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -110,7 +111,8 @@ class Checkpointed(nn.Module):
         cls, settings: dict[str, Any], weights: dict[str, Tensor], path: str | os.PathLike[str]
     ) -> Self:
         """Build a module and give it its weights."""
-        module = cls(**settings)
+        with torch.device("cpu"):
+            module = cls(**settings)
         if len(kinds := _float_types(weights)) == 1:
             module.to(*kinds)
         try:

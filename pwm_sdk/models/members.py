@@ -96,7 +96,7 @@ def _check_index(index: int, population: int) -> None:
 
 def _build(module: Module, changed: dict[str, Any], weights: dict[str, Any]) -> Module:
     """Build a module like another, without a trace in the global random numbers."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), next(module.parameters()).device:
         built = type(module)(**{**module.settings, **changed})
     built.to(next(module.parameters()))  # its device and dtype
     built.load_state_dict(weights)

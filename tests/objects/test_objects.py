@@ -246,7 +246,9 @@ def test_another_default_device_does_not_break_objects_of_the_cpu(name: str) -> 
     expected = [used(case, twin), used(case, twin)]
     torch.set_default_device("meta")
     try:
+        third = copy.deepcopy(original)
         found = [used(case, original), used(case, original)]
+        same([used(case, third), used(case, third)], expected)
     finally:
         torch.set_default_device(None)
     same(found, expected)
@@ -271,3 +273,31 @@ def test_copies_of_a_subclass_keep_what_it_added_and_what_is_frozen(send: Any) -
     assert other.name == "mine"
     flags = [[p.requires_grad for p in sac.actor.parameters()] for sac in (original, other)]
     assert flags[0] == flags[1] == [False, *[True] * (len(flags[0]) - 1)]
+
+
+@pytest.mark.parametrize("kind", ["FirstOrderActor", "Critic"])
+def test_members_and_files_are_where_they_belong_whatever_the_default_device(
+    kind: str, tmp_path: Path
+) -> None:
+    _, many = made(kind)
+    many.save(tmp_path / "file")
+    latent = torch.rand(2, 4, 8)
+    expected = many(latent)
+    torch.set_default_device("meta")
+    try:
+        parts = [many.keep([0, 1]), type(many).stack([many.member(0), many.member(1)])]
+        parts.append(type(many).from_checkpoint(tmp_path / "file"))
+        values = [part(latent) for part in parts]
+        for change in (pwm_sdk.init_uniform, pwm_sdk.init_orthogonal, pwm_sdk.init_fan_in):
+            assert change(many)(latent).device.type == "cpu"
+    finally:
+        torch.set_default_device(None)
+    for value in values:
+        torch.testing.assert_close(value, expected)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert many.keep([0])(latent[:1]).dtype == torch.float32
+        for change in (pwm_sdk.init_uniform, pwm_sdk.init_orthogonal, pwm_sdk.init_fan_in):
+            assert change(many)(latent).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
