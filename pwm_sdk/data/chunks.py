@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checkpoints.foreign import open_foreign
-from pwm_sdk.checks import whole
+from pwm_sdk.checks import file_path, whole
 from pwm_sdk.data.dataset import DatasetWriter
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.data.row_checks import ROUNDING, task_index
@@ -108,7 +108,7 @@ def to_tdmpc2_chunks(
     chunk_episodes, episode_length = whole(
         1, chunk_episodes=chunk_episodes, episode_length=episode_length
     )
-    folder = Path(out).expanduser()
+    folder = file_path(out=out)
     if old := sorted(folder.glob("chunk_*.pt")):
         raise ValueError(f"out must be a folder without chunks, got {old[0]}")
     files = []
@@ -134,10 +134,10 @@ def _sorted_files(
 ) -> list[Path]:
     """Return the files in the order of the numbers in their names: 2 before 10."""
     if isinstance(paths, str | os.PathLike):
-        folder = Path(paths).expanduser()
+        folder = file_path(paths=paths)
         files = list(folder.glob("chunk_*.pt")) if folder.is_dir() else [folder]
     else:
-        files = [Path(path).expanduser() for path in paths]
+        files = [file_path(paths=path) for path in paths]
     if not files:
         raise ValueError(f"paths must name at least one chunk, got {paths}")
     unique = {file.resolve() for file in files}

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from tensordict import TensorDict
 from torch import Tensor
 
-from pwm_sdk.checkpoints.atomic import sync, write_atomic
+from pwm_sdk.checkpoints.atomic import sync
+from pwm_sdk.checkpoints.reading import DIGEST, read_tensors
+from pwm_sdk.checkpoints.writing import write_json, write_tensors
+from pwm_sdk.checks import file_path
 from pwm_sdk.data.disk import DiskStorage, record_type, to_records
 from pwm_sdk.data.episode import of_tasks
 from pwm_sdk.data.row_checks import ROW_KEYS, check_rows, marked, per_episode
 from pwm_sdk.data.state import LENGTH, REAL_LENGTH, episode_counts
-from pwm_sdk.data.store import (
-    MANIFEST,
-    check_digest,
-    digest_of,
-    new_digest,
-    read_manifest,
-    read_tensors,
-)
+from pwm_sdk.data.store import MANIFEST, read_manifest
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
 
 __all__ = ["DATASET", "Dataset", "DatasetWriter", "open_dataset"]
@@ -70,14 +65,14 @@ class DatasetWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).expanduser()
+        self.path = file_path(out=path)
         if (self.path / MANIFEST).exists():
             raise ValueError(f"out must be a folder without data, got {str(path)!r}")
         self.path.mkdir(parents=True, exist_ok=True)
         self._layout: dict[str, dict[str, Any]] = {}
         self._lengths: list[Tensor] = []
         self._about: list[Tensor] = []
-        self._digest = new_digest()
+        self._digest = _new_digest()
 
     def append(self, rows: TensorDict, length: Tensor) -> None:
         """Write rows of whole episodes behind those that are there.
@@ -145,18 +140,16 @@ class DatasetWriter:
             REAL_LENGTH: about[:, 1].contiguous(),
             TERMINATED: about[:, 1] > about[:, 2],
         }
-        write_atomic(self.path / _INDEX, lambda part: save_file(index, part))
+        write_tensors(self.path / _INDEX, index, {})
         manifest = {
             "format": DATASET,
             "version": _VERSION,
             "rows": int(index[LENGTH].sum()),
             "episodes": episode_counts(index[TASK]),
             "entries": self._layout,
-            "digest": self._digest.hexdigest(),
-            "index_digest": digest_of(index),
+            DIGEST: self._digest.hexdigest(),
         }
-        text = json.dumps(manifest, indent=2) + "\n"
-        write_atomic(self.path / MANIFEST, lambda part: part.write_text(text))
+        write_json(self.path / MANIFEST, manifest)
 
 
 def open_dataset(
@@ -184,15 +177,15 @@ def open_dataset(
             f"path must hold {DATASET!r} version {_OLDEST}, got version {about['version']} in "
             f"{str(path)!r}: convert its chunks again"
         )
-    folder, count = Path(path).expanduser(), about.get("rows")
+    folder, count = file_path(path=path), about.get("rows")
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise ValueError(f"rows of {MANIFEST} must be a number of at least 1, got {count!r}")
     rows = DiskStorage(folder / _ROWS, record_of(about.get("entries")), count)
-    index = read_tensors(folder / _INDEX)
-    signed = about["version"] > _OLDEST
-    length, known = _known(index, count, signed)
-    if signed or "index_digest" in about:
-        check_digest(about.get("index_digest"), digest_of(index), folder / _INDEX)
+    try:
+        index = read_tensors(folder / _INDEX).tensors
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"path must hold an undamaged {_INDEX}, got {folder} ({error})") from error
+    length, known = _known(index, count, signed=about["version"] > _OLDEST)
     if "episodes" in about and about["episodes"] != episode_counts(known[:, 0]):
         raise ValueError(f"episodes of {MANIFEST} must be those of {_INDEX}")
     if verify or (verify is None and folder.joinpath(_ROWS).stat().st_size <= _VERIFIED_BYTES):
@@ -224,12 +217,16 @@ def _known(index: dict[str, Tensor], count: int, signed: bool) -> tuple[Tensor, 
 
 def _verify(rows: DiskStorage, about: dict[str, Any], length: Tensor, known: Tensor) -> Tensor:
     """Read all rows and raise ValueError unless they are as written; return what is known then."""
-    if "digest" in about or about["version"] > _OLDEST:
-        digest = new_digest()
+    if DIGEST in about or about["version"] > _OLDEST:
+        digest = _new_digest()
         digest.update(json.dumps(about["entries"], sort_keys=True).encode())
         for records in rows.blocks():
             digest.update(records)
-        check_digest(about.get("digest"), digest.hexdigest(), rows.path)
+        if digest.hexdigest() != about.get(DIGEST):
+            raise ValueError(
+                f"{rows.path} must hold what was written, got other bytes: restore it, or convert "
+                "its chunks again"
+            )
         return known
     found, begin, episodes = [], 0, 0
     for block in length.split(_BLOCK_EPISODES):
@@ -241,6 +238,11 @@ def _verify(rows: DiskStorage, about: dict[str, Any], length: Tensor, known: Ten
     if not torch.equal(torch.cat(found)[:, 0], known[:, 0]):
         raise ValueError(f"{_INDEX} must have the tasks of {_ROWS}")
     return torch.cat(found)
+
+
+def _new_digest() -> Any:
+    """Return the hash of rows: it finds damage, it does not stop forgers."""
+    return hashlib.blake2b(digest_size=16)
 
 
 def record_of(entries: Any) -> np.dtype:

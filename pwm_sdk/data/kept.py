@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pwm_sdk.checks import file_path
 from pwm_sdk.data.dataset import DATASET, open_dataset
 from pwm_sdk.data.ring import Ring
 from pwm_sdk.data.row_checks import ROW_KEYS, task_index
@@ -133,9 +133,9 @@ class KeptEpisodes:
             copy: keep the rows of these tasks on `device`. False leaves what `from_tdmpc2_chunks`
                 wrote on the disk, where each batch reads its own rows; no episodes can be added
                 then. What `save` wrote is always copied.
-            verify: compare the bytes of the rows with the digest that was written with them, and
-                look at their values where there is none. None does so up to 256 MiB of rows left on
-                the disk, as all must be read for it, and always where they are copied.
+            verify: compare rows left on the disk with the digest that was written with them, and
+                look at their values where there is none, for which all of them must be read. None
+                does so up to 256 MiB; whatever is copied is compared.
             **settings: further arguments of `ReplayBuffer`; `capacity` is the number of rows kept
                 unless it is given.
 
@@ -147,7 +147,7 @@ class KeptEpisodes:
                 is damaged or holds something else, or if rows left on the disk are given a
                 `capacity`.
         """
-        path = Path(path).expanduser()
+        path = file_path(path=path)
         kept = None if tasks is None else [task_index(task) for task in tasks]
         settings = {"slice_len": slice_len, "batch_size": batch_size, "device": device, **settings}
         if describe(path).get("format") == DATASET:
@@ -164,7 +164,7 @@ class KeptEpisodes:
             source.left_out = int((~long).sum())
             return cls._copy(source, settings) if copy else source
         with naming(path):
-            state = read_state(path, verify=verify is not False)
+            state = read_state(path)
             if kept is not None:
                 state.update(select_tasks(state, kept))
             replay = cls(**{"capacity": max(int(state[LENGTH].sum()), slice_len), **settings})

@@ -34,7 +34,7 @@ REAL_LENGTH = "real_length"
 """Rows of each episode that are real, the first ones, [episodes] int64; files of version 1 lack it,
 and the rows after an end are found by their values."""
 
-_FORMAT, _VERSION, _DIGEST_SINCE = "pwm_sdk.replay", 2, 2
+_FORMAT, _VERSION = "pwm_sdk.replay", 2
 
 
 def about_state(episodes: Tensor) -> dict[str, Any]:
@@ -47,20 +47,14 @@ def about_state(episodes: Tensor) -> dict[str, Any]:
     return {"format": _FORMAT, "version": _VERSION, **about}
 
 
-def read_state(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, Tensor]:
+def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read a state that `ReplayBuffer.save` wrote.
-
-    Args:
-        path: the folder.
-        verify: compare the tensors with the digest that was written with them.
 
     Raises:
         FileNotFoundError: If there is no such folder.
         ValueError: If it is damaged or holds something else.
     """
-    state, about = read_folder(
-        path, format=_FORMAT, version=_VERSION, digest_since=_DIGEST_SINCE, verify=verify
-    )
+    state, about = read_folder(path, format=_FORMAT, version=_VERSION)
     length = _layout(state)
     rows, found = int(length.sum()), about.get("rows")
     if rows != found:
