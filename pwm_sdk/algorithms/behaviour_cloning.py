@@ -63,8 +63,8 @@ class BehaviourCloning:
 
         Args:
             batch: windows `[B]` of a `ReplayBuffer` (observation `[B, H+1, O]`, action `[B, H, A]`,
-                task `[B]`): all H pairs are used; or pairs `[B]` (observation `[B, O]`, action
-                `[B, A]`).
+                task `[B]`): all H pairs are used, but for steps that are not real (`[B, H, 1]`;
+                without it, all are); or pairs `[B]` (observation `[B, O]`, action `[B, A]`).
 
         Returns:
             Detached metrics `[]`: loss (squared distance of the actions), grad_norm.
@@ -81,9 +81,22 @@ class BehaviourCloning:
             with torch.no_grad():
                 observation = self.model.encode(observation, task)
         pairs = observation.reshape(-1, observation.shape[-1]), action.reshape(-1, action.shape[-1])
-        loss = behaviour_loss(self.actor, *pairs)
+        loss = self._loss(*pairs, batch.get(keys.REAL, None))
         norm = optimize(loss, self.optimizer, self.config.max_norm)
         return {"loss": loss.detach(), "grad_norm": norm}
+
+    def _loss(self, seen: Tensor, action: Tensor, real: Tensor | None) -> Tensor:
+        """Mean over the real ones of pairs `[N]`, without a wait for the device."""
+        if real is None:
+            return behaviour_loss(self.actor, seen, action)
+        real = real.reshape(-1, 1)
+
+        def policy(
+            seen: Tensor,
+        ) -> Tensor:  # right, and without a gradient, where a pair is made up
+            return torch.where(real, self.actor(seen), action)
+
+        return behaviour_loss(policy, seen, action) * (real.numel() / real.sum().clamp_min(1))
 
     def fit(self, replay: Any, steps: int) -> dict[str, Tensor]:
         """Update `steps` times from a replay; the learning rate falls linearly to 2% of its start.

@@ -43,6 +43,10 @@ class GrowingBatch:
         weight: weight of this process's model loss in a process group, its share of all windows
             times their number.
 
+    Attributes:
+        left_out: episodes so far that were cut before they were as long as a window of the replay;
+            they are not kept.
+
     Raises:
         ValueError: for numbers of tasks that differ, ids that the model does not know, or settings
             out of range.
@@ -88,7 +92,7 @@ class GrowingBatch:
         check_ids(self.tasks, getattr(model, "num_tasks", 0))
         self.rng = np.random.default_rng(seed)
         self.reward_weight = torch.ones(max(getattr(model, "num_tasks", 0), max(self.tasks) + 1))
-        self.round = self.updates = 0
+        self.round = self.updates = self.left_out = 0
 
     def collect_seed(self, episodes: Sequence[int]) -> list[list[Episode]]:
         """Fill the replay with episodes of held random actions and set all statistics."""
@@ -144,7 +148,7 @@ class GrowingBatch:
         begin = time.perf_counter()
         metrics = self.improve(count)
         self._share_embeddings()
-        trained = time.perf_counter()
+        trained, left_out = time.perf_counter(), self.left_out
         gathered = self.collect()
         self.round += 1
         return RoundReport(
@@ -154,6 +158,7 @@ class GrowingBatch:
             metrics=_flatten(metrics),
             train_seconds=trained - begin,
             collect_seconds=time.perf_counter() - trained,
+            left_out=self.left_out - left_out,
         )
 
     def alarms(
@@ -233,11 +238,27 @@ class GrowingBatch:
             learner.pwm.set_learning_rates(factor)
 
     def _store(self, gathered: Sequence[Sequence[Episode]]) -> None:
-        rest = self.replay.slice_len - 2  # a model must see ends at every step of its windows
+        rows = self.replay.slice_len
         for task, scale, mine in zip(self.tasks, self.reward_scale, gathered, strict=True):
-            for e in mine:
-                steps = e.observation, e.action, e.reward / scale, task, e.terminated
-                self.replay.add(make_episode(*steps, absorbing=rest))
+            made = [  # a model must see ends at every step of its windows
+                make_episode(
+                    e.observation,
+                    e.action,
+                    e.reward / scale,
+                    task,
+                    e.terminated,
+                    absorbing=rows - 2,
+                )
+                for e in mine
+            ]
+            kept = [episode for episode in made if len(episode) >= rows]
+            self.left_out += len(made) - len(kept)
+            self.replay.extend(kept)
+            if made and not self.replay.num_episodes(task):
+                raise ValueError(
+                    f"environment of task {task} must play episodes of at least {rows - 1} steps, "
+                    f"as the replay's windows have, got {max(map(len, made)) - 1} at most"
+                )
         settling = self.round < self.config.statistics_rounds
         if settling or self.round % 5 == 0:  # the moments of a large replay change slowly
             self.refresh_statistics(settling)
