@@ -54,10 +54,11 @@ def make_episode(
         terminated: [T] or [T, 1], True where the last step ended in a state of no further reward;
             None where it did not.
         absorbing: rows to append to an episode whose last step terminated: they stay in its last
-            observation without a reward, terminated, under actions of the episode, from its first
-            on. A model trained on windows of H+1 rows sees ends at each of the H steps with H-1 of
-            them, and without them, as windows stay inside an episode, at the last step only. They
-            are marked as not real, and nothing but windows shows them: no start, no statistic.
+            observation without a reward, terminated, under actions drawn from the episode's own
+            (the same ones each time, so that equal arguments give equal episodes). A model trained
+            on windows of H+1 rows sees ends at each of the H steps with H-1 of them, and without
+            them, as windows stay inside an episode, at the last step only. They are marked as not
+            real, and nothing but windows shows them: no start, no statistic.
 
     Returns:
         TensorDict [T+1], or longer by `absorbing`: observation [T+1, O], action [T+1, A], reward
@@ -101,8 +102,9 @@ def _staying(rows: TensorDict, count: int) -> TensorDict:
     if not count or not bool(rows[TERMINATED][-1]):
         return rows
     rest: Any = rows[-1:].expand(count).clone()
-    steps = torch.arange(count, device=rows.device) % (len(rows) - 1)
-    rest[ACTION] = rows[ACTION][1:][steps]
+    drawn = torch.Generator("cpu").manual_seed(len(rows))
+    steps = torch.randint(1, len(rows), (count,), generator=drawn, device="cpu")
+    rest[ACTION] = rows[ACTION][steps.to(rows.device)]
     rest[REWARD].zero_()
     rest[REAL].zero_()
     longer: Any = torch.cat([rows, rest])

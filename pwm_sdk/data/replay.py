@@ -127,7 +127,9 @@ class ReplayBuffer(KeptEpisodes):
         self._ring.check_sizes(joined)
         check_rows(joined, lengths, first=0)
         after = lengths.sum() - lengths.cumsum(0) + lengths  # rows from each episode to the end
-        kept = after <= self.capacity  # the others would leave again
+        kept = after <= self.capacity  # the others would leave again, as would all that is there
+        if not kept.all():
+            self._ring.evict_all()
         self._ring.write(joined[-int(lengths[kept].sum()) :], lengths[kept])
 
     def sample(self, batch_size: int | None = None) -> TensorDict:

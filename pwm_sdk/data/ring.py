@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
@@ -71,14 +72,10 @@ class Ring:
         self.check_sizes(rows)
         about = per_episode(rows, lengths)
         if self._rows is None:
-            ring = {
-                key: rows.get(key).new_empty(
-                    capacity, *rows.get(key).shape[1:], device=self._device
-                )
-                for key in ROW_KEYS
-            }
-            self._rows = TensorDict(ring, batch_size=[capacity], device=self._device)
-            self._storage = RowStorage(self._rows, device=self._device)
+            kept = rows.select(*ROW_KEYS).items()
+            self._keep(
+                {k: v.new_empty(capacity, *v.shape[1:], device=self._device) for k, v in kept}
+            )
         while sampler.num_rows + len(rows) > capacity:
             sampler.evict()
         start = self._next
@@ -101,6 +98,11 @@ class Ring:
         self.check_room(episodes[:, 1])
         self._storage = storage
         self._sampler.append(episodes[:, 0], episodes[:, 1], episodes[:, 2:])
+
+    def evict_all(self) -> None:
+        """Let all episodes go; the ring goes on where it is."""
+        while self._sampler.num_rows:
+            self._sampler.evict()
 
     def clear(self) -> None:
         """Forget all rows."""
@@ -151,15 +153,21 @@ class Ring:
                 marks = torch.arange(length, device=rows[TASK].device) < real
                 yield rows.set(REAL, marks.unsqueeze(-1))
 
-    def __getstate__(self) -> dict[str, Any]:  # a copy: processes would share the rows' memory
+    def __getstate__(self) -> dict[str, Any]:  # arrays: see `OwnStream`
         state = self.__dict__.copy()
         if not isinstance(state.get("_storage"), DiskStorage):
             state.pop("_storage", None)
         if self._rows is not None:
-            state["_rows"] = self._rows.clone()
+            state["_rows"] = {k: v.cpu().numpy().copy() for k, v in self._rows.items()}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if self._rows is not None:
-            self._storage = RowStorage(self._rows, device=self._device)
+        if state["_rows"] is not None:
+            self._keep({k: torch.from_numpy(np.array(v)) for k, v in state["_rows"].items()})
+
+    def _keep(self, rows: Mapping[str, Tensor]) -> None:
+        """Keep rows [capacity] in place."""
+        own = {name: value.to(self._device) for name, value in rows.items()}
+        self._rows = TensorDict(own, batch_size=[self._sampler.capacity], device=self._device)
+        self._storage = RowStorage(self._rows, device=self._device)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
@@ -216,6 +217,14 @@ class EpisodeSampler(Sampler):
         except (AttributeError, RuntimeError, TypeError) as error:
             about = f"{state.dtype} {list(state.shape)}" if torch.is_tensor(state) else type(state)
             raise ValueError(f"generator must be the state of one, got {about}") from error
+
+    def __getstate__(self) -> dict[str, Any]:  # arrays: see `OwnStream`
+        live = self.episodes.numpy().copy()
+        return {**self.__dict__, "_table": live, "_head": 0, "_tail": len(live), "_tables": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._table = torch.from_numpy(np.array(state["_table"]))
 
     def dumps(self, path: Any) -> None:
         """Write nothing: `ReplayBuffer.save` writes the whole state."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -42,3 +42,19 @@ class OwnStream(Generic[Source]):
                 words = np.random.SeedSequence([int(drawn), worker.seed]).generate_state(2)
                 part.manual_seed(int(words[0]) << 32 | int(words[1]))
         return self._source
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Arrays, here and elsewhere in a replay: a tensor that is sent to a process is shared with
+        # it, through a file handle that must outlive the sending.
+        state = self._source.get_state().numpy()
+        return {
+            "state": state,
+            "many": isinstance(self._source, Generators),
+            "worker": self._worker,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        found = torch.from_numpy(np.array(state["state"]))
+        source: Any = Generators([0], "cpu") if state["many"] else torch.Generator("cpu")
+        source.set_state(found)
+        self._source, self._worker = source, state["worker"]

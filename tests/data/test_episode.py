@@ -36,7 +36,11 @@ def test_row_t_holds_the_step_that_led_to_observation_t():
 def test_a_terminated_episode_stays_where_it_ended_a_cut_one_does_not():
     ended = make_episode(**steps(), terminated=[False, True], absorbing=2)
     assert ended["observation"].tolist() == [[0, 1], [2, 3], [4, 5], [4, 5], [4, 5]]
-    torch.testing.assert_close(ended["action"][1:, 0], torch.tensor([0.1, 0.2, 0.1, 0.2]))
+    torch.testing.assert_close(ended["action"][1:3, 0], torch.tensor([0.1, 0.2]))
+    many = make_episode(**steps(), terminated=[False, True], absorbing=50)["action"][3:]
+    assert many.unique().tolist() == steps()["actions"].flatten().tolist()  # of the episode
+    again = make_episode(**steps(), terminated=[False, True], absorbing=50)["action"][3:]
+    assert torch.equal(many, again)
     assert ended["reward"][1:, 0].tolist() == [1, 2, 0, 0]
     assert ended["terminated"][:, 0].tolist() == [False, False, True, True, True]
     assert ended["task"].tolist() == [7] * 5
