@@ -240,7 +240,7 @@ def _pieces(
     """Yield the episodes of `tasks` in order, or their pieces of `steps` steps."""
     kept = None if tasks is None else {task_index(task) for task in tasks}
     for whole_episode in replay.iter_episodes():
-        episode = whole_episode[whole_episode[REAL].squeeze(-1)]  # absorbing rows are no data
+        episode: Any = whole_episode[whole_episode[REAL].squeeze(-1)]  # absorbing rows are no data
         if kept is not None and int(episode[TASK][0]) not in kept:
             continue
         length = len(episode) - 1

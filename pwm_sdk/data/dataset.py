@@ -258,7 +258,7 @@ def record_of(entries: Any) -> np.dtype:
         dtype, shape = _LAYOUT[name]
         if not isinstance(entry, dict) or entry.get("dtype") != dtype:
             raise ValueError(f"dtype of {name} must be {dtype!r}, got {entry}")
-        found = entry.get("shape")
+        found: Any = entry.get("shape")
         sizes = isinstance(found, list) and all(type(n) is int and 0 < n < 2**31 for n in found)
         if not sizes or len(found) != len(shape) or (shape == [1] and found != [1]):
             raise ValueError(f"shape of {name} must be {shape}, got {entry}")

@@ -69,6 +69,15 @@ def make_episode(
             a step before the last one terminated, or `task` is not an integer of at least 0.
     """
     absorbing = whole(0, absorbing=absorbing)
+    rows = _laid_out(observations, actions, rewards, task, terminated)
+    check_rows(rows, torch.tensor([len(rows)], device="cpu"))
+    return _staying(rows, absorbing)
+
+
+def _laid_out(
+    observations: Any, actions: Any, rewards: Any, task: Any, terminated: Any
+) -> TensorDict:
+    """Copy the parts of an episode into rows; see `make_episode`."""
     observation = copied("observations", observations, torch.float32)
     if observation.ndim != 2 or len(observation) < 2 or not observation.shape[1]:
         raise ValueError(f"observations must be [T+1, O] with T >= 1, got {shape_of(observation)}")
@@ -81,7 +90,7 @@ def make_episode(
     for name, value in (("rewards", reward), ("terminated", ended)):
         if value.shape not in ((steps,), (steps, 1)):
             raise ValueError(f"{name} must be [{steps}] or [{steps}, 1], got {shape_of(value)}")
-    rows = TensorDict(
+    return TensorDict(
         {
             OBSERVATION: observation,
             ACTION: _lead(action, torch.nan),
@@ -93,8 +102,6 @@ def make_episode(
         batch_size=[steps + 1],
         device=device,
     )
-    check_rows(rows, torch.tensor([steps + 1], device="cpu"))
-    return _staying(rows, absorbing)
 
 
 def _staying(rows: TensorDict, count: int) -> TensorDict:

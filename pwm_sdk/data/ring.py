@@ -79,7 +79,7 @@ class Ring:
         while sampler.num_rows + len(rows) > capacity:
             sampler.evict()
         start = self._next
-        places = (torch.arange(len(rows), device="cpu") + start) % capacity
+        places: Any = (torch.arange(len(rows), device="cpu") + start) % capacity
         self._storage.set(places, rows.select(*ROW_KEYS).to(self._device))
         self._next = (start + len(rows)) % capacity
         lengths = lengths.cpu()

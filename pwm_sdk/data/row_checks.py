@@ -88,7 +88,9 @@ def rows_of_episode(
     return TensorDict(rows, batch_size=[count], device=device)
 
 
-def check_rows(rows: TensorDictBase, length: Tensor, first: int | None = None) -> None:
+def check_rows(
+    rows: Mapping[str, Tensor] | TensorDictBase, length: Tensor, first: int | None = None
+) -> None:
     """Check the values of the rows of whole episodes.
 
     Args:
@@ -99,7 +101,8 @@ def check_rows(rows: TensorDictBase, length: Tensor, first: int | None = None) -
     Raises:
         ValueError: As `check_episode`.
     """
-    device = rows[OBSERVATION].device
+    data: Any = rows
+    device = data[OBSERVATION].device
     length = length.to(device)
     begin = length.cumsum(0) - length
     owner = torch.arange(len(length), device=device).repeat_interleave(length)
@@ -112,29 +115,27 @@ def check_rows(rows: TensorDictBase, length: Tensor, first: int | None = None) -
 
     led = offset > 0  # nothing led to row 0
     for name in (OBSERVATION, ACTION, REWARD):
-        wrong = ~rows[name].isfinite().all(1)
+        wrong = ~data[name].isfinite().all(1)
         if name != OBSERVATION:
             wrong &= led
         if wrong.any():
             row = wrong.nonzero()[0, 0]
-            raise ValueError(f"{name} must be finite, got {rows[name][row].tolist()} in {at(row)}")
-    wrong = (rows[ACTION].abs() > 1.0 + ROUNDING).any(1) & led
+            raise ValueError(f"{name} must be finite, got {data[name][row].tolist()} in {at(row)}")
+    wrong = (data[ACTION].abs() > 1.0 + ROUNDING).any(1) & led
     if wrong.any():
         row = wrong.nonzero()[0, 0]
-        given, place = rows[ACTION][row].tolist(), at(row, "step")
+        given, place = data[ACTION][row].tolist(), at(row, "step")
         raise ValueError(f"{ACTION} must lie in [-1, 1], got {given} in {place}")
-    task = rows[TASK]
+    task = data[TASK]
     if (wrong := (task < 0) | (task != task[begin[owner]])).any():
         row = wrong.nonzero()[0, 0]
         raise ValueError(
             f"{TASK} must be one number of at least 0 an episode, got {int(task[row])} in {at(row)}"
         )
-    _check_ends(rows, owner, offset, length, at)
+    _check_ends(data, owner, offset, length, at)
 
 
-def _check_ends(
-    rows: TensorDictBase, owner: Tensor, offset: Tensor, length: Tensor, at: Any
-) -> None:
+def _check_ends(rows: Any, owner: Tensor, offset: Tensor, length: Tensor, at: Any) -> None:
     """Raise ValueError unless episodes end once, and rows after that say so and nothing else."""
     begin = length.cumsum(0) - length
     real, ended = rows[REAL].squeeze(-1), rows[TERMINATED].squeeze(-1)
@@ -190,12 +191,13 @@ def per_episode(rows: TensorDictBase, length: Tensor) -> Tensor:
 
     A live row is a real one at which the episode went on or was cut: all but where it terminated.
     """
-    length = length.to(rows[TASK].device)
+    data: Any = rows
+    length = length.to(data[TASK].device)
     begin = length.cumsum(0) - length
     owner = torch.arange(len(length), device=length.device).repeat_interleave(length)
-    real = torch.zeros_like(length).index_add_(0, owner, rows[REAL].flatten().long())
-    ended = rows[TERMINATED].flatten()[begin + real - 1]
-    return torch.stack([rows[TASK][begin], real, real - ended.long()], dim=1).cpu()
+    real = torch.zeros_like(length).index_add_(0, owner, data[REAL].flatten().long())
+    ended = data[TERMINATED].flatten()[begin + real - 1]
+    return torch.stack([data[TASK][begin], real, real - ended.long()], dim=1).cpu()
 
 
 def check_actions(name: str, action: Tensor, steps: int) -> None:

@@ -223,7 +223,7 @@ class EpisodeSampler(Sampler):
         return {**self.__dict__, "_table": live, "_head": 0, "_tail": len(live), "_tables": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         self._table = torch.from_numpy(np.array(state["_table"]))
 
     def dumps(self, path: Any) -> None:

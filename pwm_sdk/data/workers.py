@@ -48,13 +48,13 @@ class OwnStream(Generic[Source]):
         # it, through a file handle that must outlive the sending.
         state = self._source.get_state().numpy()
         return {
-            "state": state,
+            "numbers": state,
             "many": isinstance(self._source, Generators),
             "worker": self._worker,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        found = torch.from_numpy(np.array(state["state"]))
+        found = torch.from_numpy(np.array(state["numbers"]))
         source: Any = Generators([0], "cpu") if state["many"] else torch.Generator("cpu")
         source.set_state(found)
         self._source, self._worker = source, state["worker"]

@@ -12,10 +12,11 @@ import torch
 import torch.distributed as dist
 
 from pwm_sdk.checks import positive, whole
-from pwm_sdk.data.replay import ReplayBuffer, make_episode
+from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
 from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
+from pwm_sdk.training.keeping import keep_episodes
 from pwm_sdk.training.metrics import exploitation_gap
 from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_ids
 
@@ -238,27 +239,8 @@ class GrowingBatch:
             learner.pwm.set_learning_rates(factor)
 
     def _store(self, gathered: Sequence[Sequence[Episode]]) -> None:
-        rows = self.replay.slice_len
         for task, scale, mine in zip(self.tasks, self.reward_scale, gathered, strict=True):
-            made = [  # a model must see ends at every step of its windows
-                make_episode(
-                    e.observation,
-                    e.action,
-                    e.reward / scale,
-                    task,
-                    e.terminated,
-                    absorbing=rows - 2,
-                )
-                for e in mine
-            ]
-            kept = [episode for episode in made if len(episode) >= rows]
-            self.left_out += len(made) - len(kept)
-            self.replay.extend(kept)
-            if made and not self.replay.num_episodes(task):
-                raise ValueError(
-                    f"environment of task {task} must play episodes of at least {rows - 1} steps, "
-                    f"as the replay's windows have, got {max(map(len, made)) - 1} at most"
-                )
+            self.left_out += keep_episodes(self.replay, task, scale, mine)
         settling = self.round < self.config.statistics_rounds
         if settling or self.round % 5 == 0:  # the moments of a large replay change slowly
             self.refresh_statistics(settling)
