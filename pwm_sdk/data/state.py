@@ -87,6 +87,8 @@ def rows_of_state(state: Mapping[str, Any]) -> tuple[TensorDict, Tensor]:
 
 def _layout(state: Mapping[str, Any]) -> Tensor:
     """Return the length of each episode, once entries and numbers of rows fit together."""
+    if not isinstance(state, Mapping):
+        raise ValueError(f"state must be a dictionary as of state_dict(), got {type(state)}")
     length = _numbers(state, LENGTH)
     if not len(length):
         return length
