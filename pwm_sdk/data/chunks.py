@@ -17,7 +17,7 @@ from pwm_sdk.checkpoints.foreign import open_foreign
 from pwm_sdk.checks import file_path, whole
 from pwm_sdk.data.dataset import DatasetWriter
 from pwm_sdk.data.replay import ReplayBuffer
-from pwm_sdk.data.row_checks import ROUNDING, task_index
+from pwm_sdk.data.row_checks import ROUNDING, task_indices
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
 
 __all__ = ["from_tdmpc2_chunks", "to_tdmpc2_chunks"]
@@ -238,7 +238,7 @@ def _pieces(
     replay: ReplayBuffer, tasks: Sequence[Any] | None, steps: int | None
 ) -> Iterator[TensorDict]:
     """Yield the episodes of `tasks` in order, or their pieces of `steps` steps."""
-    kept = None if tasks is None else {task_index(task) for task in tasks}
+    kept = None if tasks is None else set(task_indices(tasks))
     for whole_episode in replay.iter_episodes():
         episode: Any = whole_episode[whole_episode[REAL].squeeze(-1)]  # absorbing rows are no data
         if kept is not None and int(episode[TASK][0]) not in kept:
@@ -272,7 +272,7 @@ def _to_chunk(episodes: list[TensorDict]) -> TensorDict:
     if len(lengths) > 1:
         raise ValueError(f"episodes must have one length in rows, got {lengths}")
     rows = {name: torch.stack([e[name] for e in episodes]).cpu() for name in (*_NAMES, TERMINATED)}
-    if rows[TERMINATED].any():
+    if rows[TERMINATED][:, 1:].any():
         raise ValueError("episodes must run until they are truncated, got a terminated step")
     action, reward = rows[ACTION].clone(), rows[REWARD].squeeze(-1).clone()
     action[:, 0], reward[:, 0] = torch.nan, torch.nan

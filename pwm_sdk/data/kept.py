@@ -13,7 +13,7 @@ from torch import Tensor
 from pwm_sdk.checks import file_path
 from pwm_sdk.data.dataset import DATASET, open_dataset
 from pwm_sdk.data.ring import Ring
-from pwm_sdk.data.row_checks import ROW_KEYS, task_index
+from pwm_sdk.data.row_checks import ROW_KEYS, task_index, task_indices
 from pwm_sdk.data.sampler import EpisodeSampler
 from pwm_sdk.data.state import (
     LENGTH,
@@ -148,7 +148,7 @@ class KeptEpisodes:
                 `capacity`.
         """
         path = file_path(path=path)
-        kept = None if tasks is None else [task_index(task) for task in tasks]
+        kept = None if tasks is None else task_indices(tasks)
         settings = {"slice_len": slice_len, "batch_size": batch_size, "device": device, **settings}
         if describe(path).get("format") == DATASET:
             if not copy and "capacity" in settings:

@@ -13,7 +13,13 @@ from pwm_sdk.checks import whole
 from pwm_sdk.data.episode import make_episode
 from pwm_sdk.data.kept import KeptEpisodes
 from pwm_sdk.data.ring import Ring
-from pwm_sdk.data.row_checks import check_episode, check_rows, rows_of_episode, task_index
+from pwm_sdk.data.row_checks import (
+    check_episode,
+    check_rows,
+    rows_of_episode,
+    task_index,
+    task_indices,
+)
 from pwm_sdk.data.sampler import EpisodeSampler
 from pwm_sdk.data.starts import Starts
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
@@ -176,7 +182,7 @@ class ReplayBuffer(KeptEpisodes):
         """
         count = whole(1, count=count)
         self._check_filled()
-        drawn = self._sampler.draw_rows([task_index(task) for task in tasks], count)
+        drawn = self._sampler.draw_rows(task_indices(tasks), count)
         return self._ring.starts(*drawn).to(self.device)
 
     def starts(self, tasks: int | Sequence[int], count: int, seeds: int | Sequence[int]) -> Starts:

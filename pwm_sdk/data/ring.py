@@ -132,15 +132,20 @@ class Ring:
             real, whether one does.
         """
         after = torch.where(goes_on, index + 1, index) % self._sampler.capacity
-        pair = self.gather(torch.stack([index, after], dim=-1), (OBSERVATION, ACTION, TASK))
-        real = goes_on.unsqueeze(-1).to(pair[TASK].device)
+        if isinstance(self._storage, DiskStorage):  # one read for both rows
+            both = self.gather(torch.stack([index, after], dim=-1), (OBSERVATION, ACTION, TASK))
+            here, action = both[..., 0], both[..., 1][ACTION]
+        else:
+            here = self.gather(index, (OBSERVATION, TASK))
+            action = self.gather(after, (ACTION,))[ACTION]
+        real = goes_on.unsqueeze(-1).to(action.device)
         found = {
-            OBSERVATION: pair[OBSERVATION][..., 0, :],
-            ACTION: pair[ACTION][..., 1, :].where(real, 0.0),
+            OBSERVATION: here[OBSERVATION],
+            ACTION: action.where(real, 0.0),
             REAL: real,
-            TASK: pair[TASK][..., 0],
+            TASK: here[TASK],
         }
-        return TensorDict(found, batch_size=index.shape, device=pair.device)
+        return TensorDict(found, batch_size=index.shape, device=here.device)
 
     def episodes(self, table: Tensor) -> Iterator[TensorDict]:
         """Yield the episodes [T+1] of `table`, see `EpisodeSampler.episodes`, with real."""

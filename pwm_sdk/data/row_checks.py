@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ __all__ = [
     "rows_of_episode",
     "shape_of",
     "task_index",
+    "task_indices",
 ]
 
 ROW_KEYS = (OBSERVATION, ACTION, REWARD, TASK, TERMINATED)
@@ -223,6 +224,17 @@ def task_index(task: Any) -> int:
     if index < 0 or isinstance(task, bool):
         raise ValueError(f"task must have an index of at least 0 (register_task), got {task!r}")
     return index
+
+
+def task_indices(tasks: Any) -> list[int]:
+    """Return the indices of several tasks, given as `task_index` takes them.
+
+    Raises:
+        ValueError: If they are no sequence, or one of them has no index.
+    """
+    if not isinstance(tasks, Iterable) or isinstance(tasks, str):
+        raise ValueError(f"tasks must be a sequence of indices or Tasks, got {tasks!r}")
+    return [task_index(task) for task in tasks]
 
 
 def shape_of(value: Tensor) -> list[int]:
