@@ -147,7 +147,10 @@ class BehaviourCloning(Watched):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
-        state: dict[str, Any] = {"actor": self.actor.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state: dict[str, Any] = {
+            "actor": self.actor.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
         if self.finite.stopped is not None:
             state["stopped"] = self.finite.stopped.clone()
         return {**state, "updates": self.updates}

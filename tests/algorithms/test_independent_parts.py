@@ -108,6 +108,8 @@ def test_scales_of_returns_are_independent(scale: Any) -> None:
             results.append(own.update(returns))
         return results
 
+    with pytest.raises(ValueError, match=r"returns must have shape \[3, ..\], got \[6, 1\]"):
+        scale(MEMBERS).update(torch.randn(6, 1))
     for value in VALUES.values():
         for a, b in zip(scaled(None), scaled(value), strict=True):
             assert torch.equal(a[OTHERS], b[OTHERS])
