@@ -21,7 +21,7 @@ from pwm_sdk.algorithms.dreamer_v3_networks import (
 )
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.twohot import symlog
-from pwm_sdk.optim import optimize
+from pwm_sdk.optim import optimize, remember_learning_rates
 
 PREVIOUS_ACTION, IS_INIT = "previous_action", "is_init"
 
@@ -52,6 +52,7 @@ class DreamerV3:
         self.loss = nets.joint_loss()
         self.target = SoftUpdate(self.loss.value_loss, tau=config.tau)
         self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=config.lr, fused=True)
+        remember_learning_rates(self.optimizer)
 
     def act(
         self,

@@ -16,7 +16,7 @@ from torchrl.objectives.value import GAE
 
 from pwm_sdk import keys
 from pwm_sdk.checks import at_least, in_unit, positive, whole
-from pwm_sdk.optim import optimize, scale_learning_rates
+from pwm_sdk.optim import optimize, remember_learning_rates, scale_learning_rates
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ class PPO:
         self.optimizer = torch.optim.Adam(
             self.loss.parameters(), lr=config.lr, eps=1e-5, fused=True
         )
+        remember_learning_rates(self.optimizer)
         self._sum: Tensor | None = None
 
     def __call__(self, observation: Tensor) -> Tensor:

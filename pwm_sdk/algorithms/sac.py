@@ -16,7 +16,7 @@ from torchrl.objectives import SACLoss, SoftUpdate
 
 from pwm_sdk import keys
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
-from pwm_sdk.optim import optimize
+from pwm_sdk.optim import optimize, remember_learning_rates
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ class SAC:
         self.loss.make_value_estimator(gamma=config.gamma)
         self.target = SoftUpdate(self.loss, tau=config.tau)
         self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=config.lr, fused=True)
+        remember_learning_rates(self.optimizer)
 
     def __call__(self, observation: Tensor) -> Tensor:
         """Return mean actions `[.., A]` for observations `[.., O]`."""

@@ -18,7 +18,13 @@ from pwm_sdk.checks import whole
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.returns import lambda_returns, restarted_return
 from pwm_sdk.objectives.policy import actor_loss, lambda_targets
-from pwm_sdk.optim import frozen, optimize, scale_learning_rates, soft_update
+from pwm_sdk.optim import (
+    frozen,
+    optimize,
+    remember_learning_rates,
+    scale_learning_rates,
+    soft_update,
+)
 from pwm_sdk.protocols import features
 from pwm_sdk.rollout import LatentRollout
 
@@ -81,6 +87,7 @@ class SHAC:
         fused: dict[str, Any] = {"betas": config.betas, "fused": True}
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
+        remember_learning_rates(self.actor_optimizer, self.critic_optimizer)
         self.fit_critic = CriticFit(
             critic,
             self.critic_optimizer,
@@ -102,7 +109,8 @@ class SHAC:
         """Run one window in all environments and improve actor and critic from it.
 
         Returns:
-            Detached scalars: return (of the window, per step), reward (mean per step),
+            Detached scalars: return (what the actor climbs, over H: the window's return, or with
+            `actor_lam` the mean lambda-return of its steps), reward (mean per step),
             episode_return (mean of the episodes that ended last; NaN before the first), value_loss,
             actor_grad_norm, critic_grad_norm, clipped (share of cotangents), saturated (share of
             pre-tanh means beyond 2).
@@ -161,10 +169,18 @@ class SHAC:
             metrics = self.update()
         return metrics
 
-    def set_learning_rates(self, factor: float) -> None:
-        """Set both learning rates to `factor` times their start."""
+    def check_finite(self) -> None:
+        """Do nothing: every update has read all its losses and gradients, and raised."""
+
+    def set_learning_rates(self, factor: float, critic: float | None = None) -> None:
+        """Set both learning rates to a share of those that they were made with.
+
+        Args:
+            factor: the share; 0 lets the actor wait, for example for its critic.
+            critic: the critic's, where it is another.
+        """
         scale_learning_rates(self.actor_optimizer, factor)
-        scale_learning_rates(self.critic_optimizer, factor)
+        scale_learning_rates(self.critic_optimizer, factor if critic is None else critic)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""

@@ -47,6 +47,19 @@ def starts_of(
     return observation, task, action
 
 
+def taken_at(batch: TensorDictBase, population: int | None) -> Tensor | None:
+    """Weights of the actions that `starts_of` returns, `[.., 1]`: 0 where none was taken.
+
+    None where the batch does not say: all were.
+    """
+    real = batch.get(keys.REAL, None)
+    if real is None:
+        return None
+    if population is None and real.dim() == 3:
+        real = real[:, 0]
+    return real.to(batch[keys.OBSERVATION].dtype)
+
+
 def check_parts(model: Any, actor: Any, critic: Any, return_scale: Any) -> None:
     """Check that critic and return scale are of the actor's population and see what it sees.
 
@@ -54,10 +67,9 @@ def check_parts(model: Any, actor: Any, critic: Any, return_scale: Any) -> None:
         ValueError: if they do not.
     """
     population = getattr(actor, "population", None)
-    if getattr(critic, "population", None) != population:
-        raise ValueError(
-            f"critic must have the actor's population {population}, got {critic.population}"
-        )
+    of_critic = getattr(critic, "population", None)
+    if of_critic != population:
+        raise ValueError(f"critic must have the actor's population {population}, got {of_critic}")
     policies = getattr(return_scale, "policies", population or 1)
     if policies != (population or 1):
         raise ValueError(
@@ -75,7 +87,7 @@ def real_actions(model: Any, actor: Any, task: Tensor | None) -> Tensor | None:
     """Mask of the actions that exist, broadcastable to `[.., B, H, A]`; None: all do."""
     mask = getattr(actor, "action_mask", None)
     if mask is not None:
-        return mask if actor.population is None else mask.unsqueeze(1)
+        return mask if getattr(actor, "population", None) is None else mask.unsqueeze(1)
     if hasattr(model, "context"):
         mask = getattr(model.context(task), "action_mask", None)
     if mask is None:

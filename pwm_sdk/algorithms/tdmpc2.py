@@ -15,7 +15,13 @@ from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
 from pwm_sdk.checks import whole
 from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targets
 from pwm_sdk.objectives.world_model import StepErrors, step_errors, task_ids
-from pwm_sdk.optim import frozen, optimize, scale_learning_rates, soft_update
+from pwm_sdk.optim import (
+    frozen,
+    optimize,
+    remember_learning_rates,
+    scale_learning_rates,
+    soft_update,
+)
 
 
 class TDMPC2:
@@ -71,6 +77,7 @@ class TDMPC2:
         self.prior_optimizer = torch.optim.Adam(
             prior.parameters(), lr=config.lr, eps=1e-5, fused=True
         )
+        remember_learning_rates(self.optimizer, self.prior_optimizer)
         self._carried: Tensor | None = None
         self.updates = 0
 

@@ -133,7 +133,9 @@ class Ring:
         """
         after = torch.where(goes_on, index + 1, index) % self._sampler.capacity
         if isinstance(self._storage, DiskStorage):  # one read for both rows
-            both = self.gather(torch.stack([index, after], dim=-1), (OBSERVATION, ACTION, TASK))
+            both: Any = self.gather(
+                torch.stack([index, after], dim=-1), (OBSERVATION, ACTION, TASK)
+            )
             here, action = both[..., 0], both[..., 1][ACTION]
         else:
             here = self.gather(index, (OBSERVATION, TASK))
