@@ -50,8 +50,7 @@ class GrowingBatch:
             times their number.
 
     Attributes:
-        left_out: episodes so far that were cut before they were as long as a window of the replay;
-            they are not kept.
+        left_out: episodes so far that were cut shorter than a window; the replay has none of them.
 
     Raises:
         ValueError: for numbers of tasks that differ, ids that the model does not know, or settings
