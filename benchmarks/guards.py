@@ -160,10 +160,11 @@ def _train_policies(loop: GrowingBatch, learner: Learner, steps: int) -> None:
 
 
 def _pairs(episodes: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    """All observations and the actions taken at them."""
+    """All observations and the actions taken at them, in real rows."""
+    real = [episode[episode["real"].squeeze(-1)] for episode in episodes]
     return (
-        torch.cat([episode["observation"][:-1] for episode in episodes]),
-        torch.cat([episode["action"][1:] for episode in episodes]),
+        torch.cat([episode["observation"][:-1] for episode in real]),
+        torch.cat([episode["action"][1:] for episode in real]),
     )
 
 

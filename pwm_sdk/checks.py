@@ -6,11 +6,23 @@ what a setting leaves out.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
-__all__ = ["at_least", "in_unit", "pair", "positive", "seed", "whole", "widths"]
+__all__ = [
+    "at_least",
+    "file_name",
+    "file_path",
+    "in_unit",
+    "pair",
+    "positive",
+    "seed",
+    "whole",
+    "widths",
+]
 
 
 def positive(**settings: Any) -> None:
@@ -88,6 +100,46 @@ def widths(**settings: Any) -> None:
         if not isinstance(value, Iterable):
             raise ValueError(f"{name} must be a sequence of widths, got {value!r}")
     whole(1, **settings)
+
+
+def file_path(**paths: Any) -> Path:
+    """Return the path of a file or folder; `~` at its beginning is the home folder.
+
+    Args:
+        **paths: one path by the argument's name, a string or an `os.PathLike` of one.
+
+    Raises:
+        ValueError: for an empty path, one with a null character, a home that is not known, or what
+            is no path.
+    """
+    ((name, given),) = paths.items()
+    if not isinstance(given, str | os.PathLike):
+        raise ValueError(f"{name} must be a path, got {given!r}")
+    text = os.fspath(given)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(f"{name} must be a non-empty path, got {given!r}")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # of a user that this machine does not have
+        raise ValueError(f"{name} must be in a known home folder, got {text!r}") from error
+
+
+def file_name(**names: Any) -> str:
+    """Return a name that files may have: text without separators that leads to no other folder.
+
+    Args:
+        **names: one name by the argument's name.
+
+    Raises:
+        ValueError: for a path, a hidden name, a control character or an empty text.
+    """
+    ((name, given),) = names.items()
+    good = isinstance(given, str) and given.isprintable() and given.strip() == given != ""
+    if not good or given.startswith((".", "~")) or not {"/", "\\"}.isdisjoint(given):
+        raise ValueError(f"{name} must be a name without separators, not a path, got {given!r}")
+    if len(given.encode(errors="replace")) > 150:
+        raise ValueError(f"{name} must have at most 150 bytes, got {len(given)} characters")
+    return given
 
 
 def _check(settings: Mapping[str, Any], expected: str, good: Callable[[Any], bool]) -> None:

@@ -210,9 +210,9 @@ def score_of(task: Task, summary: dict[str, float]) -> float:
 def _pairs(
     episodes: Sequence[Any], count: int, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw observations and the actions taken at them."""
+    """Draw observations and the actions taken at them, in real rows."""
     picks = [episodes[int(rng.integers(len(episodes)))] for _ in range(count)]
-    times = [int(rng.integers(len(episode) - 1)) for episode in picks]
+    times = [int(rng.integers(int(episode["real"].sum()) - 1)) for episode in picks]
     observation = torch.stack([e["observation"][t] for e, t in zip(picks, times, strict=True)])
     action = torch.stack([e["action"][t + 1] for e, t in zip(picks, times, strict=True)])
     return observation, action

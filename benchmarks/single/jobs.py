@@ -85,7 +85,7 @@ class Job:
         self.settings, self.folder = settings, folder
         self.scale: Scale = settings.scale
         self.tiny, self.device = self.scale == "tiny", settings.device
-        self.steps = 0
+        self.steps = self.left_out = 0
         self.curve: list[dict[str, float]] = []
         self._behaviour: Any = None
         self._test = EnvPool([make_gym(task, seed=1_000_000 + seed)])
@@ -157,7 +157,8 @@ class Job:
             acting: behaviour that acts.
             policy: behaviour that is evaluated.
             replay: a `ReplayBuffer`, which gets each episode when it ends, as task 0, with
-                absorbing rows after a fall; those shorter than its windows are left out.
+                absorbing rows after a fall; those shorter than its windows are left out, and
+                counted in `left_out`.
             length: keep episodes in pieces of so many steps; None: whole.
 
         Yields:
@@ -170,6 +171,8 @@ class Job:
                 episode, rows = _episode(torch.cat(rows, 1)[0], replay), []
                 if len(episode) >= replay.slice_len:
                     replay.add(episode)
+                else:
+                    self.left_out += 1
             yield self.steps
 
     def _batches(self, acting: Any, policy: Any, envs: int, steps: int) -> Iterator[TensorDictBase]:

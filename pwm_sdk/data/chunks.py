@@ -14,15 +14,16 @@ from torch import Tensor
 
 from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checkpoints.foreign import open_foreign
-from pwm_sdk.checks import whole
+from pwm_sdk.checks import file_path, whole
 from pwm_sdk.data.dataset import DatasetWriter
-from pwm_sdk.data.episode import task_index
 from pwm_sdk.data.replay import ReplayBuffer
-from pwm_sdk.keys import ACTION, OBSERVATION, REWARD, TASK, TERMINATED
+from pwm_sdk.data.row_checks import ROUNDING, task_indices
+from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
 
 __all__ = ["from_tdmpc2_chunks", "to_tdmpc2_chunks"]
 
 _NAMES = {OBSERVATION: "obs", ACTION: "action", REWARD: "reward", TASK: "task"}
+_NO_NUMBERS = (torch.bool, torch.complex32, torch.complex64, torch.complex128)
 _BLOCK_ROWS = 1 << 19  # about 100 MB of MT80's rows
 
 
@@ -57,7 +58,7 @@ def from_tdmpc2_chunks(
             `tasks` or changes within an episode, or if an entry is not finite. The message names
             the file.
     """
-    files = _sorted_files(paths)
+    files, episode_length = _sorted_files(paths), whole(1, episode_length=episode_length)
     shortest = min(task.episode_length for task in tasks)
     rows = 1 + (shortest if episode_length is None else episode_length)
     for file in files:  # all of them before hours of copying
@@ -70,7 +71,7 @@ def from_tdmpc2_chunks(
                 block = {name: value[first : first + step] for name, value in chunk.items()}
                 _check_values(block, tasks, file, first)
                 writer.append(_to_rows(block), torch.full((len(block[TASK]),), rows))
-    return Path(out)
+    return writer.path
 
 
 def to_tdmpc2_chunks(
@@ -104,8 +105,10 @@ def to_tdmpc2_chunks(
         ValueError: If `out` has chunks already, there is no episode, episodes differ in length or
             are shorter than `episode_length`, or a step of one terminated, which chunks cannot say.
     """
-    whole(1, chunk_episodes=chunk_episodes, episode_length=episode_length)
-    folder = Path(out)
+    chunk_episodes, episode_length = whole(
+        1, chunk_episodes=chunk_episodes, episode_length=episode_length
+    )
+    folder = file_path(out=out)
     if old := sorted(folder.glob("chunk_*.pt")):
         raise ValueError(f"out must be a folder without chunks, got {old[0]}")
     files = []
@@ -131,10 +134,10 @@ def _sorted_files(
 ) -> list[Path]:
     """Return the files in the order of the numbers in their names: 2 before 10."""
     if isinstance(paths, str | os.PathLike):
-        folder = Path(paths)
+        folder = file_path(paths=paths)
         files = list(folder.glob("chunk_*.pt")) if folder.is_dir() else [folder]
     else:
-        files = [Path(path) for path in paths]
+        files = [file_path(paths=path) for path in paths]
     if not files:
         raise ValueError(f"paths must name at least one chunk, got {paths}")
     unique = {file.resolve() for file in files}
@@ -171,9 +174,16 @@ def _checked_chunk(file: Path, tasks: Any, rows: int) -> dict[str, Tensor]:
                 f"{_NAMES[name]} must be {wanted} for episodes of {rows - 1} steps, "
                 f"got {list(value.shape)} in {file}"
             )
-        if value.is_floating_point() == (name == TASK) or value.dtype == torch.bool:
+        if value.is_floating_point() == (name == TASK) or value.dtype in _NO_NUMBERS:
             kind = "integers" if name == TASK else "floating-point numbers"
             raise ValueError(f"{_NAMES[name]} must hold {kind}, got {value.dtype} in {file}")
+        claimed = value.numel() * value.element_size()
+        if name != TASK and claimed > value.untyped_storage().nbytes():  # strides of 0 take no room
+            held = value.untyped_storage().nbytes()
+            raise ValueError(
+                f"{_NAMES[name]} must hold every number it shows, {claimed} bytes, "
+                f"got {held} in {file}"
+            )
     return chunk
 
 
@@ -195,13 +205,19 @@ def _check_values(block: dict[str, Tensor], tasks: Any, file: Path, first: int) 
         )
     for name in (OBSERVATION, ACTION, REWARD):
         begin = int(name != OBSERVATION)  # nothing led to row 0
-        wrong = ~block[name][:, begin:].isfinite()
+        wrong = ~block[name][:, begin:].float().isfinite()  # as they are kept
         if wrong.any():
             episode, row = wrong.nonzero()[0, :2].tolist()
             raise ValueError(
                 f"{_NAMES[name]} must be finite, got {block[name][episode, row + begin].tolist()} "
                 f"in row {row + begin} of episode {first + episode} of {file}"
             )
+    if (wrong := block[ACTION][:, 1:].abs() > 1.0 + ROUNDING).any():
+        episode, row = wrong.nonzero()[0, :2].tolist()
+        raise ValueError(
+            f"action must lie in [-1, 1], got {block[ACTION][episode, row + 1].tolist()} "
+            f"in row {row + 1} of episode {first + episode} of {file}"
+        )
 
 
 def _to_rows(block: dict[str, Tensor]) -> TensorDict:
@@ -222,8 +238,9 @@ def _pieces(
     replay: ReplayBuffer, tasks: Sequence[Any] | None, steps: int | None
 ) -> Iterator[TensorDict]:
     """Yield the episodes of `tasks` in order, or their pieces of `steps` steps."""
-    kept = None if tasks is None else {task_index(task) for task in tasks}
-    for episode in replay.iter_episodes():
+    kept = None if tasks is None else set(task_indices(tasks))
+    for whole_episode in replay.iter_episodes():
+        episode: Any = whole_episode[whole_episode[REAL].squeeze(-1)]  # absorbing rows are no data
         if kept is not None and int(episode[TASK][0]) not in kept:
             continue
         length = len(episode) - 1
@@ -255,7 +272,7 @@ def _to_chunk(episodes: list[TensorDict]) -> TensorDict:
     if len(lengths) > 1:
         raise ValueError(f"episodes must have one length in rows, got {lengths}")
     rows = {name: torch.stack([e[name] for e in episodes]).cpu() for name in (*_NAMES, TERMINATED)}
-    if rows[TERMINATED].any():
+    if rows[TERMINATED][:, 1:].any():
         raise ValueError("episodes must run until they are truncated, got a terminated step")
     action, reward = rows[ACTION].clone(), rows[REWARD].squeeze(-1).clone()
     action[:, 0], reward[:, 0] = torch.nan, torch.nan

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from tensordict import TensorDict
 from torch import Tensor
 
-from pwm_sdk.checkpoints.atomic import sync, write_atomic
+from pwm_sdk.checkpoints.atomic import sync
+from pwm_sdk.checkpoints.reading import DIGEST, read_tensors
+from pwm_sdk.checkpoints.writing import write_json, write_tensors
+from pwm_sdk.checks import file_path
 from pwm_sdk.data.disk import DiskStorage, record_type, to_records
-from pwm_sdk.data.episode import ROW_KEYS, of_tasks
+from pwm_sdk.data.episode import of_tasks
+from pwm_sdk.data.row_checks import ROW_KEYS, check_rows, marked, per_episode
+from pwm_sdk.data.state import LENGTH, REAL_LENGTH, episode_counts
 from pwm_sdk.data.store import MANIFEST, read_manifest
-from pwm_sdk.keys import TASK
+from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
 
 __all__ = ["DATASET", "Dataset", "DatasetWriter", "open_dataset"]
 
-DATASET, _VERSION = "pwm_sdk.dataset", 2
+DATASET, _VERSION, _OLDEST = "pwm_sdk.dataset", 3, 2  # since 3: real rows, ends and digests
 _ROWS, _INDEX = "rows.bin", "episodes.safetensors"
-_DTYPES = ("float32", "int64", "bool")
+_LAYOUT = {
+    OBSERVATION: ("float32", ["O"]),
+    ACTION: ("float32", ["A"]),
+    REWARD: ("float32", [1]),
+    TERMINATED: ("bool", [1]),
+    TASK: ("int64", []),
+}
+_VERIFIED_BYTES = 1 << 28
+_BLOCK_EPISODES = 1024
 
 
 class Dataset(NamedTuple):
@@ -33,7 +44,8 @@ class Dataset(NamedTuple):
 
     Attributes:
         rows: N rows on the disk, episodes one behind the other.
-        episodes: first row, number of rows and task of each episode, [episodes, 3] int64.
+        episodes: of each episode first row, number of rows, task, number of real rows and of live
+            ones, see `EpisodeSampler.episodes`, [episodes, 5] int64.
     """
 
     rows: DiskStorage
@@ -53,37 +65,55 @@ class DatasetWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = file_path(out=path)
         if (self.path / MANIFEST).exists():
             raise ValueError(f"out must be a folder without data, got {str(path)!r}")
         self.path.mkdir(parents=True, exist_ok=True)
         self._layout: dict[str, dict[str, Any]] = {}
         self._lengths: list[Tensor] = []
-        self._tasks: list[Tensor] = []
+        self._about: list[Tensor] = []
+        self._digest = _new_digest()
 
     def append(self, rows: TensorDict, length: Tensor) -> None:
         """Write rows of whole episodes behind those that are there.
 
         Args:
-            rows: TensorDict [N] of the entries of `make_episode`, on any device.
+            rows: TensorDict [N] of the entries of `make_episode`, on any device; without real, all
+                rows are.
             length: rows of each episode, [episodes] int64, N in all.
 
         Raises:
-            ValueError: If the entries differ from those of the rows before.
+            ValueError: If the entries differ from those of the rows before, or `ReplayBuffer.add`
+                would refuse one.
         """
-        if sorted(rows.keys()) != sorted(ROW_KEYS):
+        if sorted(set(rows.keys()) | {REAL}) != sorted((*ROW_KEYS, REAL)):
             raise ValueError(f"rows must have the entries {ROW_KEYS}, got {sorted(rows.keys())}")
+        if (len(length) and int(length.min()) < 2) or int(length.sum()) != len(rows):
+            raise ValueError(
+                f"length must add up to {len(rows)} rows, each 2 or more, got {length}"
+            )
+        if REAL not in rows.keys():  # noqa: SIM118
+            rows = rows.clone(recurse=False).set(REAL, torch.ones_like(rows[TERMINATED]))
         rows, length = rows.cpu(), length.cpu()
+        check_rows(rows, length, first=sum(map(len, self._lengths)))
         layout = {
-            name: {"dtype": str(value.dtype).removeprefix("torch."), "shape": [*value.shape[1:]]}
-            for name, value in sorted(rows.items())
+            name: {
+                "dtype": str(rows[name].dtype).removeprefix("torch."),
+                "shape": [*rows[name].shape[1:]],
+            }
+            for name in sorted(ROW_KEYS)
         }
         if self._layout and layout != self._layout:
             raise ValueError(f"rows must be laid out as {self._layout}, got {layout}")
+        if not self._layout:
+            record_of(layout)
+            self._digest.update(json.dumps(layout, sort_keys=True).encode())
         self._layout = layout
-        self._file.write(to_records(rows, record_type(layout)).view(np.uint8).data)
+        records = to_records(rows, record_type(layout)).view(np.uint8).data
+        self._file.write(records)
+        self._digest.update(records)
         self._lengths.append(length)
-        self._tasks.append(rows[TASK][length.cumsum(0) - length])
+        self._about.append(per_episode(rows, length))
 
     def __enter__(self) -> Self:
         self._file = (self.path / _ROWS).open("wb")
@@ -103,63 +133,133 @@ class DatasetWriter:
         if not self._lengths:
             raise ValueError("dataset must hold at least one episode, got none")
         sync(self.path / _ROWS)
-        index = {"length": torch.cat(self._lengths), TASK: torch.cat(self._tasks)}
-        write_atomic(self.path / _INDEX, lambda part: save_file(index, part))
-        about = {
+        about = torch.cat(self._about)
+        index = {
+            LENGTH: torch.cat(self._lengths),
+            TASK: about[:, 0].contiguous(),
+            REAL_LENGTH: about[:, 1].contiguous(),
+            TERMINATED: about[:, 1] > about[:, 2],
+        }
+        write_tensors(self.path / _INDEX, index, {})
+        manifest = {
             "format": DATASET,
             "version": _VERSION,
-            "rows": int(index["length"].sum()),
-            "episodes": _counts(index[TASK]),
+            "rows": int(index[LENGTH].sum()),
+            "episodes": episode_counts(index[TASK]),
             "entries": self._layout,
+            DIGEST: self._digest.hexdigest(),
         }
-        text = json.dumps(about, indent=2) + "\n"
-        write_atomic(self.path / MANIFEST, lambda part: part.write_text(text))
+        write_json(self.path / MANIFEST, manifest)
 
 
-def open_dataset(path: str | os.PathLike[str], tasks: Sequence[int] | None = None) -> Dataset:
+def open_dataset(
+    path: str | os.PathLike[str],
+    tasks: Sequence[int] | None = None,
+    *,
+    verify: bool | None = None,
+) -> Dataset:
     """Open what `DatasetWriter` wrote.
 
     Args:
         path: the folder.
         tasks: indices of the tasks whose episodes are listed; None lists all.
+        verify: read all rows and compare them with their digest, or check their values in a folder
+            of version 2, which has none; None does so up to 256 MiB.
 
     Raises:
         FileNotFoundError: If there is no such folder, or it is not complete.
-        ValueError: If it holds another format or version, or a file of the wrong size, or if a task
-            has no episode in it.
+        ValueError: If it is damaged, if it holds another format or version, or a file of the wrong
+            size, or if a task has no episode in it.
     """
     about = read_manifest(path, format=DATASET, version=_VERSION)
-    if about["version"] < _VERSION:
+    if about["version"] < _OLDEST:
         raise ValueError(
-            f"path must hold {DATASET!r} version {_VERSION}, got version {about['version']} in "
+            f"path must hold {DATASET!r} version {_OLDEST}, got version {about['version']} in "
             f"{str(path)!r}: convert its chunks again"
         )
-    folder, count = Path(path), int(about["rows"])
-    rows = DiskStorage(folder / _ROWS, _record_type(about["entries"], folder), count)
+    folder, count = file_path(path=path), about.get("rows")
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"rows of {MANIFEST} must be a number of at least 1, got {count!r}")
+    rows = DiskStorage(folder / _ROWS, record_of(about.get("entries")), count)
     try:
-        index = load_file(folder / _INDEX)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"path must hold an undamaged {_INDEX}, got {str(path)!r}") from error
-    length, task = index["length"], index[TASK]
-    if int(length.sum()) != count:
-        raise ValueError(f"{_INDEX} must describe {count} rows, got {int(length.sum())}")
-    episodes = torch.stack([length.cumsum(0) - length, length, task], dim=1)
+        index = read_tensors(folder / _INDEX).tensors
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"path must hold an undamaged {_INDEX}, got {folder} ({error})") from error
+    length, known = _known(index, count, signed=about["version"] > _OLDEST)
+    if "episodes" in about and about["episodes"] != episode_counts(known[:, 0]):
+        raise ValueError(f"episodes of {MANIFEST} must be those of {_INDEX}")
+    if verify or (verify is None and folder.joinpath(_ROWS).stat().st_size <= _VERIFIED_BYTES):
+        known = _verify(rows, about, length, known)
+    episodes = torch.cat([torch.stack([length.cumsum(0) - length, length], dim=1), known], dim=1)
     if tasks is not None:
-        episodes = episodes[of_tasks(task, tasks)]
+        episodes = episodes[of_tasks(known[:, 0], tasks)]
     return Dataset(rows, episodes)
 
 
-def _record_type(entries: dict[str, dict[str, Any]], folder: Path) -> np.dtype:
-    """Return the layout of a record that the manifest describes."""
-    if sorted(entries) != sorted(ROW_KEYS):
-        raise ValueError(f"entries must be {ROW_KEYS}, got {sorted(entries)} in {folder}")
+def _known(index: dict[str, Tensor], count: int, signed: bool) -> tuple[Tensor, Tensor]:
+    """Return length [episodes] of the episodes and [episodes, 3] of task, real and live rows."""
+    names = (LENGTH, TASK, *((REAL_LENGTH, TERMINATED) if signed else ()))
+    if LENGTH in index and int(index[LENGTH].sum()) != count:
+        raise ValueError(f"{_INDEX} must describe {count} rows, got {int(index[LENGTH].sum())}")
+    if missing := [name for name in names if name not in index]:
+        raise ValueError(f"{_INDEX} must have the entries {missing}, got {sorted(index)}")
+    length, task = index[LENGTH], index[TASK]
+    ended = index[TERMINATED] if signed else torch.zeros_like(length, dtype=torch.bool)
+    real = index[REAL_LENGTH] if signed else length
+    columns = (length, task, real, ended.long())
+    if any(c.dtype != torch.int64 or c.shape != length.shape or c.dim() != 1 for c in columns):
+        found = {name: f"{index[name].dtype} {[*index[name].shape]}" for name in names}
+        raise ValueError(f"{_INDEX} must have one integer an episode, got {found}")
+    if ((real < 2) | (real > length) | (task < 0)).any():
+        raise ValueError(f"{_INDEX} must have 2 <= {REAL_LENGTH} <= {LENGTH} and {TASK} >= 0")
+    return length, torch.stack([task, real, real - ended.long()], dim=1)
+
+
+def _verify(rows: DiskStorage, about: dict[str, Any], length: Tensor, known: Tensor) -> Tensor:
+    """Read all rows and raise ValueError unless they are as written; return what is known then."""
+    if DIGEST in about or about["version"] > _OLDEST:
+        digest = _new_digest()
+        digest.update(json.dumps(about["entries"], sort_keys=True).encode())
+        for records in rows.blocks():
+            digest.update(records)
+        if digest.hexdigest() != about.get(DIGEST):
+            raise ValueError(
+                f"{rows.path} must hold what was written, got other bytes: restore it, or convert "
+                "its chunks again"
+            )
+        return known
+    found, begin, episodes = [], 0, 0
+    for block in length.split(_BLOCK_EPISODES):
+        end = begin + int(block.sum())
+        data = marked(rows.between(begin, end), block)
+        check_rows(data, block, first=episodes)
+        found.append(per_episode(data, block))
+        begin, episodes = end, episodes + len(block)
+    if not torch.equal(torch.cat(found)[:, 0], known[:, 0]):
+        raise ValueError(f"{_INDEX} must have the tasks of {_ROWS}")
+    return torch.cat(found)
+
+
+def _new_digest() -> Any:
+    """Return the hash of rows: it finds damage, it does not stop forgers."""
+    return hashlib.blake2b(digest_size=16)
+
+
+def record_of(entries: Any) -> np.dtype:
+    """Return the layout of records that a manifest describes.
+
+    Raises:
+        ValueError: If it is not that of rows of episodes.
+    """
+    if not isinstance(entries, dict) or sorted(entries) != sorted(ROW_KEYS):
+        found = sorted(entries) if isinstance(entries, dict) else entries
+        raise ValueError(f"entries must be {ROW_KEYS}, got {found}")
     for name, entry in entries.items():
-        if entry["dtype"] not in _DTYPES:
-            raise ValueError(f"dtype of {name} must be one of {_DTYPES}, got {entry} in {folder}")
+        dtype, shape = _LAYOUT[name]
+        if not isinstance(entry, dict) or entry.get("dtype") != dtype:
+            raise ValueError(f"dtype of {name} must be {dtype!r}, got {entry}")
+        found: Any = entry.get("shape")
+        sizes = isinstance(found, list) and all(type(n) is int and 0 < n < 2**31 for n in found)
+        if not sizes or len(found) != len(shape) or (shape == [1] and found != [1]):
+            raise ValueError(f"shape of {name} must be {shape}, got {entry}")
     return record_type(entries)
-
-
-def _counts(task: Tensor) -> dict[str, int]:
-    """Count episodes by task."""
-    tasks, counts = task.unique(return_counts=True)
-    return {str(t): n for t, n in zip(tasks.tolist(), counts.tolist(), strict=True)}

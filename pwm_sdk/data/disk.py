@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ class DiskStorage(Storage):
 
     Rows that follow one another, such as those of a window, are one read. Nothing stays in the
     process's memory; the system may keep what was read as its cache of the file. Reads carry
-    their own position, so threads and forked processes can share a storage.
+    their own position, so threads and forked processes can share a storage (a process that trains
+    must be forked before torch's first parallel work).
 
     Args:
         path: the file, records one behind the other.
@@ -34,6 +35,7 @@ class DiskStorage(Storage):
     """
 
     def __init__(self, path: Path, record: np.dtype, count: int) -> None:
+        path = path.absolute()  # a pickle may be opened in another folder
         expected, size = count * record.itemsize, path.stat().st_size if path.exists() else 0
         if size != expected or not size:
             raise ValueError(f"{path.name} must have {expected} bytes, got {size} in {path.parent}")
@@ -60,7 +62,16 @@ class DiskStorage(Storage):
 
     def between(self, begin: int, end: int) -> TensorDict:
         """Return a copy of the rows from `begin` to before `end`."""
-        return self.get(torch.arange(begin, end))
+        return self.get(torch.arange(begin, end, device="cpu"))
+
+    def blocks(self, size: int = 1 << 24) -> Iterator[memoryview]:
+        """Yield the bytes of the file in order, `size` at a time."""
+        room = memoryview(bytearray(min(size, self.max_size * self.record.itemsize)))
+        total = self.max_size * self.record.itemsize
+        for place in range(0, total, size):
+            part = room[: min(size, total - place)]
+            self._fill(part, place)
+            yield part
 
     def get(self, index: Any) -> TensorDict:
         """Return the rows at `index` [B] int64."""
@@ -74,8 +85,9 @@ class DiskStorage(Storage):
         if not 0 <= int(rows.min()) <= int(rows.max()) < self.max_size:
             raise IndexError(f"index must be in [0, {self.max_size}), got {rows}")
         room = records.view(np.uint8).data
-        begins = torch.cat([torch.tensor([0]), (rows.diff() != 1).nonzero().flatten() + 1])
-        ends = torch.cat([begins[1:], torch.tensor([len(rows)])])
+        breaks = (rows.diff() != 1).nonzero().flatten() + 1
+        begins = torch.cat([breaks.new_zeros(1), breaks])
+        ends = torch.cat([breaks, breaks.new_tensor([len(rows)])])
         runs = torch.stack([rows[begins], begins, ends], dim=1) * size
         for first, begin, end in runs.tolist():
             self._fill(room[begin:end], first)

@@ -11,7 +11,7 @@ from tensordict import TensorDictBase
 
 from pwm_sdk.data.chunks import open_source
 from pwm_sdk.data.replay import ReplayBuffer
-from pwm_sdk.keys import ACTION, OBSERVATION, REWARD, TERMINATED
+from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TERMINATED
 
 __all__ = ["minari_episodes", "to_minari"]
 
@@ -64,7 +64,7 @@ def minari_episodes(
     """Yield episodes in the layout of `minari.EpisodeBuffer`.
 
     Args:
-        episodes: TensorDicts [T+1] as of `make_episode`.
+        episodes: TensorDicts [T+1] as of `make_episode`; rows that are not real are left out.
         task: the `Task`; observations and actions are cut to its sizes.
 
     Yields:
@@ -81,7 +81,8 @@ def minari_episodes(
                 found = list(episode[name].shape)
                 raise ValueError(f"{name} must have {size} entries of {task.name}, got {found}")
         names = (OBSERVATION, ACTION, REWARD, TERMINATED)
-        observation, action, reward, terminated = (episode[name].cpu() for name in names)
+        real = _real(episode)
+        observation, action, reward, terminated = (episode[name].cpu()[real] for name in names)
         ended: Any = terminated[1:, 0].numpy().copy()
         truncated = np.zeros_like(ended)
         truncated[-1] = not ended[-1]
@@ -92,3 +93,9 @@ def minari_episodes(
             "terminations": ended,
             "truncations": truncated,
         }
+
+
+def _real(episode: Mapping[str, Any] | TensorDictBase) -> Any:
+    """Return which rows of an episode are data, [T+1] bool."""
+    marks = episode.get(REAL, None)
+    return slice(None) if marks is None else marks.cpu().squeeze(-1)

@@ -96,6 +96,11 @@ class Prefetcher:
             self._line = None
             self.source.generator.set_state(self._state)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Let copies and pickles go on with the next batch; a thread that runs is ended."""
+        self.close()
+        return {k: v for k, v in self.__dict__.items() if k != "_finalizer"}
+
     def __enter__(self) -> Self:
         return self
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from pwm_sdk.checks import whole
-from pwm_sdk.data.episode import check_episode, make_episode, task_index
+from pwm_sdk.data.episode import make_episode
 from pwm_sdk.data.kept import KeptEpisodes
 from pwm_sdk.data.ring import Ring
+from pwm_sdk.data.row_checks import (
+    check_episode,
+    check_rows,
+    rows_of_episode,
+    task_index,
+    task_indices,
+)
 from pwm_sdk.data.sampler import EpisodeSampler
 from pwm_sdk.data.starts import Starts
-from pwm_sdk.keys import ACTION, OBSERVATION, REWARD, TASK, TERMINATED
+from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
 
 __all__ = ["ReplayBuffer", "make_episode"]
+
+_STEPS = (ACTION, REWARD, TERMINATED, REAL)
 
 
 class ReplayBuffer(KeptEpisodes):
@@ -25,6 +35,11 @@ class ReplayBuffer(KeptEpisodes):
     A ring of rows over TorchRL's storage. When a new episode does not fit, the oldest episodes
     leave, whole, whatever their task. No window crosses from one episode into another, and every
     window of a task is equally likely. One `sample` costs the same for any number of rows.
+
+    Copies and pickles continue the stream of draws where it was, to the bit. In a worker of a
+    `DataLoader` the stream begins anew, with numbers that follow from the replay's and from the
+    worker's seed, so that no two workers draw the same; other processes must be given replays of
+    different seeds.
 
     Args:
         capacity: rows to keep at most.
@@ -36,6 +51,10 @@ class ReplayBuffer(KeptEpisodes):
             at least five).
         device: where the rows are kept and come out.
         seed: of the replay's own random numbers; None takes one from the system.
+
+    Attributes:
+        left_out: episodes of the folder or state it was loaded from that were shorter than a
+            window, and are not kept.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -52,35 +71,72 @@ class ReplayBuffer(KeptEpisodes):
         device: str | torch.device = "cpu",
         seed: int | None = None,
     ) -> None:
+        capacity, batch_size = whole(1, capacity=capacity, batch_size=batch_size)
+        slice_len = whole(1, slice_len=slice_len)
         if slice_len < 2:
             raise ValueError(f"slice_len must be at least 2 rows, one step, got {slice_len}")
-        whole(1, capacity=capacity, slice_len=slice_len, batch_size=batch_size)
         if capacity < slice_len:
             raise ValueError(f"capacity must be at least slice_len={slice_len}, got {capacity}")
         self.capacity, self.slice_len, self.batch_size = capacity, slice_len, batch_size
         self.device = torch.empty(0, device=device).device
+        self.left_out = 0
         self._sampler = EpisodeSampler(
             capacity, slice_len, task_weights=task_weights, recent=recent, seed=seed
         )
         self._ring = Ring(self._sampler, self.device)
         self._check_batch_size(batch_size)
 
-    def add(self, episode: TensorDictBase | Mapping[str, Tensor]) -> None:
+    def add(self, episode: TensorDictBase | Mapping[str, Any]) -> None:
         """Keep a copy of an episode, laid out as by `make_episode`.
 
         Args:
-            episode: observation [T+1, O], action [T+1, A] and reward [T+1, 1] float32, task [T+1]
-                or [] integer, and optionally terminated [T+1, 1] bool; row t holds the step that
-                led to it, so action and reward of row 0 mean nothing and may be NaN.
+            episode: observation [T+1, O], action [T+1, A] and reward [T+1, 1], task [T+1] or one
+                integer, and optionally terminated and real [T+1, 1] bool, as tensors (float32, on
+                any device), arrays or lists; row t holds the step that led to it, so action and
+                reward of row 0 mean nothing and may be NaN.
 
         Raises:
             ValueError: If the episode is shorter than a window or longer than the replay, if an
-                entry is missing or has the wrong shape, dtype or device, or if it is not finite.
+                entry is missing or has the wrong shape, dtype or device, if it is not finite, or if
+                the episode goes on after an end.
         """
-        rows = check_episode(episode, self.device)
-        lengths = torch.tensor([len(rows)])
+        rows = check_episode(episode)
+        lengths = torch.tensor([len(rows)], device="cpu")
         self._ring.check_room(lengths)
         self._ring.write(rows, lengths)
+
+    def extend(self, episodes: Iterable[TensorDictBase | Mapping[str, Any]]) -> None:
+        """Keep copies of several episodes, as `add` would one after the other, but faster.
+
+        Args:
+            episodes: each as for `add`.
+
+        Raises:
+            ValueError: As `add`, with the number of the episode; none of them is kept then.
+        """
+        self._ring.check_owned()
+        found = []
+        for number, episode in enumerate(episodes):
+            try:
+                found.append(rows_of_episode(episode))
+                self._ring.check_room(torch.tensor([len(found[-1])], device="cpu"))
+            except ValueError as error:
+                raise ValueError(f"{error} in episode {number}") from error
+        if not found:
+            return
+        device = found[0].device
+        lengths = torch.tensor([len(rows) for rows in found], device="cpu")
+        for key in (OBSERVATION, ACTION):
+            if len(sizes := sorted({rows[key].shape[1] for rows in found})) > 1:
+                raise ValueError(f"{key} must have one size in all episodes, got {sizes}")
+        joined: Any = torch.cat([rows.to(device) for rows in found])
+        self._ring.check_sizes(joined)
+        check_rows(joined, lengths, first=0)
+        after = lengths.sum() - lengths.cumsum(0) + lengths  # rows from each episode to the end
+        kept = after <= self.capacity  # the others would leave again, as would all that is there
+        if not kept.all():
+            self._ring.evict_all()
+        self._ring.write(joined[-int(lengths[kept].sum()) :], lengths[kept])
 
     def sample(self, batch_size: int | None = None) -> TensorDict:
         """Draw a batch of windows, sorted by task.
@@ -89,38 +145,45 @@ class ReplayBuffer(KeptEpisodes):
             batch_size: B, windows; None takes the replay's own.
 
         Returns:
-            TensorDict [B]: observation [B, H+1, O]; action [B, H, A], reward [B, H, 1] and
-            terminated [B, H, 1] of the H steps between them; task [B] int64.
+            TensorDict [B]: observation [B, H+1, O]; action [B, H, A], reward [B, H, 1], terminated
+            [B, H, 1] and real [B, H, 1] of the H steps between them; task [B] int64. Steps after an
+            end (`absorbing` of `make_episode`) are not real: there is no action to clone in them.
+            The first step is real.
 
         Raises:
             ValueError: If the replay is empty, if a weighted task has no episode, or if
                 `batch_size` is smaller than the number of weighted tasks.
         """
-        count = self.batch_size if batch_size is None else batch_size
+        count = self.batch_size if batch_size is None else whole(1, batch_size=batch_size)
         self._check_batch_size(count)
         self._check_filled()
         rows = self._ring.sample(count * self.slice_len).reshape(count, self.slice_len)
-        steps = {key: rows.get(key)[:, 1:] for key in (ACTION, REWARD, TERMINATED)}
+        steps = {key: rows.get(key)[:, 1:] for key in _STEPS}
         batch = {OBSERVATION: rows.get(OBSERVATION), **steps, TASK: rows.get(TASK)[:, 0]}
         return TensorDict(batch, batch_size=[count], device=self.device)
 
     def sample_starts(self, tasks: Sequence[int], count: int) -> TensorDict:
-        """Draw observations to start imagination from, uniform over all rows of each task.
+        """Draw observations to start imagination from, uniform over all live rows of each task.
+
+        Live rows are those of data, absorbing rows left out, and the ones where an episode
+        terminated.
 
         Args:
             tasks: P task indices, one per policy; a task may come several times.
             count: observations per policy.
 
         Returns:
-            TensorDict [P, count]: observation [P, count, O], task [P, count] int64.
+            TensorDict [P, count]: observation [P, count, O], task [P, count] int64, action
+            [P, count, A] that was taken there, and real [P, count, 1]: False, with an action of 0,
+            where an episode was cut and none was taken.
 
         Raises:
             ValueError: If the replay is empty, a task has no episode in it, or `count` is below 1.
         """
-        whole(1, count=count)
+        count = whole(1, count=count)
         self._check_filled()
-        rows = self._sampler.draw_rows([task_index(task) for task in tasks], count)
-        return self._ring.gather(rows, (OBSERVATION, TASK)).to(self.device)
+        drawn = self._sampler.draw_rows(task_indices(tasks), count)
+        return self._ring.starts(*drawn).to(self.device)
 
     def starts(self, tasks: int | Sequence[int], count: int, seeds: int | Sequence[int]) -> Starts:
         """Return an endless source of first observations of windows, all that a policy needs.
@@ -139,7 +202,7 @@ class ReplayBuffer(KeptEpisodes):
         return Starts(self._sampler, self._ring, tasks, count, seeds, self.device)
 
     def statistics(self, task: int) -> dict[str, Tensor]:
-        """Return moments of a task's rows, each row counted once, fillers left out.
+        """Return moments of a task's real rows, each counted once, fillers of row 0 left out.
 
         Args:
             task: index of the task.
@@ -154,7 +217,7 @@ class ReplayBuffer(KeptEpisodes):
         episodes = self._episodes_of(task)
         if not len(episodes):
             raise ValueError(f"task must be among {self.tasks}, got {task_index(task)}")
-        rows, offset = self._sampler.rows_of(episodes)
+        rows, offset = self._sampler.rows_of(episodes, real=True)
         observation = self._ring.gather(rows, [OBSERVATION])[OBSERVATION].double()
         reward = self._ring.gather(rows[offset > 0], [REWARD])[REWARD].double()
         found = {}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from torchrl.data import ReplayBuffer as TorchRLReplayBuffer
 
 from pwm_sdk.data.disk import DiskStorage
 from pwm_sdk.data.episode import check_lengths
+from pwm_sdk.data.row_checks import ROW_KEYS, per_episode
 from pwm_sdk.data.sampler import EpisodeSampler
 from pwm_sdk.data.storage import RowStorage
-from pwm_sdk.keys import ACTION, OBSERVATION, TASK
+from pwm_sdk.keys import ACTION, OBSERVATION, REAL, TASK
 
 __all__ = ["Ring"]
 
@@ -32,7 +34,7 @@ class Ring:
 
     def __init__(self, sampler: EpisodeSampler, device: torch.device) -> None:
         self._sampler, self._device = sampler, device
-        self._rows: TensorDict | None = None
+        self.clear()
 
     def check_room(self, lengths: Tensor) -> None:
         """Check that episodes of these lengths [episodes] can be kept.
@@ -40,70 +42,139 @@ class Ring:
         Raises:
             ValueError: If they cannot.
         """
-        if isinstance(getattr(self, "_storage", None), DiskStorage):
-            raise ValueError("replay must own its rows to take in episodes, got rows on the disk")
+        self.check_owned()
         check_lengths(lengths, self._sampler.slice_len, self._sampler.capacity)
 
+    def check_owned(self) -> None:
+        """Raise ValueError for rows that are only read."""
+        if isinstance(getattr(self, "_storage", None), DiskStorage):
+            raise ValueError("replay must own its rows to take in episodes, got rows on the disk")
+
+    def check_sizes(self, rows: TensorDict) -> None:
+        """Raise ValueError for rows [N] that differ in size from those kept."""
+        for key in (OBSERVATION, ACTION):
+            size = rows.get(key).shape[1]
+            stored = size if self._rows is None else self._rows.get(key).shape[1]
+            if size != stored:
+                raise ValueError(f"{key} must have {stored} entries a row, got {size}")
+
     def write(self, rows: TensorDict, lengths: Tensor) -> None:
-        """Append rows [N] of episodes with these lengths, evicting the oldest for room.
+        """Append rows [N] of checked episodes, on any device, evicting the oldest for room.
+
+        Args:
+            rows: TensorDict [N] of `ROW_KEYS` and real.
+            lengths: rows of each episode, [episodes] int64; they fit into the ring together.
 
         Raises:
             ValueError: If observations or actions differ in size from those kept.
         """
         sampler, capacity = self._sampler, self._sampler.capacity
+        self.check_sizes(rows)
+        about = per_episode(rows, lengths)
         if self._rows is None:
-            ring = {k: v.new_empty(capacity, *v.shape[1:]) for k, v in rows.items()}
-            self._rows = TensorDict(ring, batch_size=[capacity], device=self._device)
-            self._use(RowStorage(self._rows, device=self._device))
-        for key in (OBSERVATION, ACTION):
-            size, stored = rows.get(key).shape[1], self._rows.get(key).shape[1]
-            if size != stored:
-                raise ValueError(f"{key} must have {stored} entries a row, got {size}")
+            kept = rows.select(*ROW_KEYS).items()
+            self._keep(
+                {k: v.new_empty(capacity, *v.shape[1:], device=self._device) for k, v in kept}
+            )
         while sampler.num_rows + len(rows) > capacity:
             sampler.evict()
-        start = int(self._buffer.extend(rows)[0])
-        begins = lengths.cumsum(0) - lengths
-        tasks = rows[TASK][begins.to(self._device)].cpu()
-        sampler.append((start + begins) % capacity, lengths, tasks)
+        start = self._next
+        places: Any = (torch.arange(len(rows), device="cpu") + start) % capacity
+        self._storage.set(places, rows.select(*ROW_KEYS).to(self._device))
+        self._next = (start + len(rows)) % capacity
+        lengths = lengths.cpu()
+        sampler.append((start + lengths.cumsum(0) - lengths) % capacity, lengths, about)
 
     def read(self, storage: DiskStorage, episodes: Tensor) -> None:
         """Read rows [capacity] that are on the disk.
 
         Args:
             storage: reads them.
-            episodes: first row, number of rows and task of each episode, [episodes, 3] int64.
+            episodes: of each episode what `EpisodeSampler.episodes` has, [episodes, 5] int64.
 
         Raises:
             ValueError: If an episode is shorter than a window.
         """
         self.check_room(episodes[:, 1])
-        self._use(storage)
-        self._sampler.append(*episodes.T)
+        self._storage = storage
+        self._sampler.append(episodes[:, 0], episodes[:, 1], episodes[:, 2:])
+
+    def evict_all(self) -> None:
+        """Let all episodes go; the ring goes on where it is."""
+        while self._sampler.num_rows:
+            self._sampler.evict()
 
     def clear(self) -> None:
         """Forget all rows."""
-        self._rows = None
+        self._rows: TensorDict | None = None
+        self._next = 0
         self._sampler.clear()
 
     def sample(self, count: int) -> TensorDict:
-        """Return `count` rows that the sampler chose."""
-        return self._buffer.sample(count)
+        """Return `count` rows that the sampler chose, with real."""
+        places, marks = self._sampler.sample(self._storage, count)
+        rows = self.gather(places, ROW_KEYS)
+        return rows.set(REAL, marks[REAL].unsqueeze(-1).to(rows[TASK].device))
 
     def gather(self, index: Tensor, names: Sequence[str]) -> TensorDict:
         """Return some entries of the rows at `index` [..] int64, as TensorDict [..]."""
         return self._storage.gather(index, names)
 
-    def episodes(self, table: Tensor) -> Iterator[TensorDict]:
-        """Yield the episodes [T+1] of `table`, start, length and task of each, [episodes, 3]."""
-        for block in table.split(_BLOCK):  # as Python numbers, millions of them take a lot of room
-            for start, length, _ in block.tolist():
-                over = start + length - self._sampler.capacity
-                rows = self._storage.between(start, start + length - max(0, over))
-                yield torch.cat([rows, self._storage.between(0, over)]) if over > 0 else rows
+    def starts(self, index: Tensor, goes_on: Tensor) -> TensorDict:
+        """Return what imagination may start from.
 
-    def _use(self, storage: RowStorage | DiskStorage) -> None:
-        """Keep the episodes in `storage`."""
-        self._storage = storage
-        self._buffer = TorchRLReplayBuffer(
-            storage=storage, sampler=self._sampler, collate_fn=lambda rows: rows
-        )
+        Args:
+            index: rows [..] int64.
+            goes_on: whether a real step follows on them, [..] bool.
+
+        Returns:
+            TensorDict [..]: observation, task, the action taken there (0 where no step follows) and
+            real, whether one does.
+        """
+        after = torch.where(goes_on, index + 1, index) % self._sampler.capacity
+        if isinstance(self._storage, DiskStorage):  # one read for both rows
+            both: Any = self.gather(
+                torch.stack([index, after], dim=-1), (OBSERVATION, ACTION, TASK)
+            )
+            here, action = both[..., 0], both[..., 1][ACTION]
+        else:
+            here = self.gather(index, (OBSERVATION, TASK))
+            action = self.gather(after, (ACTION,))[ACTION]
+        real = goes_on.unsqueeze(-1).to(action.device)
+        found = {
+            OBSERVATION: here[OBSERVATION],
+            ACTION: action.where(real, 0.0),
+            REAL: real,
+            TASK: here[TASK],
+        }
+        return TensorDict(found, batch_size=index.shape, device=here.device)
+
+    def episodes(self, table: Tensor) -> Iterator[TensorDict]:
+        """Yield the episodes [T+1] of `table`, see `EpisodeSampler.episodes`, with real."""
+        for block in table.split(_BLOCK):  # as Python numbers, millions of them take a lot of room
+            for start, length, _, real, _ in block.tolist():
+                over = start + length - self._sampler.capacity
+                rows: Any = self._storage.between(start, start + length - max(0, over))
+                if over > 0:
+                    rows = torch.cat([rows, self._storage.between(0, over)])
+                marks = torch.arange(length, device=rows[TASK].device) < real
+                yield rows.set(REAL, marks.unsqueeze(-1))
+
+    def __getstate__(self) -> dict[str, Any]:  # arrays: see `OwnStream`
+        state = self.__dict__.copy()
+        if not isinstance(state.get("_storage"), DiskStorage):
+            state.pop("_storage", None)
+        if self._rows is not None:
+            state["_rows"] = {k: v.cpu().numpy().copy() for k, v in self._rows.items()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if state["_rows"] is not None:
+            self._keep({k: torch.from_numpy(np.array(v)) for k, v in state["_rows"].items()})
+
+    def _keep(self, rows: Mapping[str, Tensor]) -> None:
+        """Keep rows [capacity] in place."""
+        own = {name: value.to(self._device) for name, value in rows.items()}
+        self._rows = TensorDict(own, batch_size=[self._sampler.capacity], device=self._device)
+        self._storage = RowStorage(self._rows, device=self._device)

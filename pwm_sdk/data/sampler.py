@@ -6,16 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 from torchrl.data.replay_buffers.storages import Storage
 
-from pwm_sdk.data.episode import task_index
+from pwm_sdk.checks import seed as checked_seed
+from pwm_sdk.data.row_checks import task_index
+from pwm_sdk.data.workers import OwnStream
 from pwm_sdk.generators import Generators
+from pwm_sdk.keys import REAL
 
 __all__ = ["EpisodeSampler"]
 
+_COLUMNS = 5  # of the table of episodes
 _RECENT_SHARE = 0.1
 _RECENT_EPISODES = 5
 
@@ -57,24 +62,40 @@ class EpisodeSampler(Sampler):
             raise ValueError(f"task_weights must be finite, >= 0, not all 0, got {task_weights}")
         self.capacity, self.slice_len, self.recent = capacity, slice_len, recent
         self.weights = {task: weight for task, weight in weights.items() if weight > 0.0}
-        self.generator = torch.Generator()
-        self.generator.manual_seed(self.generator.seed() if seed is None else seed)
+        generator, seed = torch.Generator("cpu"), checked_seed(seed=seed)
+        generator.manual_seed(generator.seed() if seed is None else seed)
+        self._stream = OwnStream(generator)
         self.clear()
 
     @property
+    def generator(self) -> torch.Generator:
+        """The sampler's random numbers; a worker of a `DataLoader` has its own."""
+        return self._stream.generator
+
+    @property
     def episodes(self) -> Tensor:
-        """Start row in the ring, length in rows and task of each episode, oldest first, [.., 3]."""
+        """What is known of each episode, oldest first, [episodes, 5] int64.
+
+        Start row in the ring, length in rows, task, number of real rows (the first ones), and of
+        live ones: real rows but the one where it terminated.
+        """
         return self._table[self._head : self._tail]
 
-    def append(self, starts: Tensor, lengths: Tensor, tasks: Tensor) -> None:
-        """Take in new episodes: start row in the ring, rows and task of each, [N] int64."""
+    def append(self, starts: Tensor, lengths: Tensor, about: Tensor) -> None:
+        """Take in new episodes.
+
+        Args:
+            starts: start row of each in the ring, [episodes] int64.
+            lengths: rows of each, [episodes] int64.
+            about: task, real rows and live rows of each, [episodes, 3] int64.
+        """
         end = self._tail + len(starts)
         if end > len(self._table):  # room for as many again, so that adding stays cheap on average
             live = self.episodes
-            self._table = live.new_empty(2 * (len(live) + len(starts)), 3)
+            self._table = live.new_empty(2 * (len(live) + len(starts)), _COLUMNS)
             self._table[: len(live)] = live
             self._head, self._tail, end = 0, len(live), len(live) + len(starts)
-        self._table[self._tail : end] = torch.stack([starts, lengths, tasks], dim=1)
+        self._table[self._tail : end] = torch.cat([starts[:, None], lengths[:, None], about], dim=1)
         self._tail, self._tables = end, None
         self.num_rows += int(lengths.sum())
 
@@ -86,8 +107,10 @@ class EpisodeSampler(Sampler):
     def sample(self, storage: Storage, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
         """Draw `batch_size` rows, `slice_len` of them a window, windows sorted by task.
 
-        The windows of a task number its share of the batch, rounded down or up at random so that
-        the share is exact on average (systematic resampling); so do the recent ones among them.
+        Beside them stands, under real, whether each is. A window begins at a live row: its first
+        step is real. The windows of a task number its share of the batch, rounded down or up at
+        random so that the share is exact on average (systematic resampling); so do the recent ones
+        among them.
 
         Raises:
             ValueError: If a weighted task has no episode.
@@ -95,17 +118,22 @@ class EpisodeSampler(Sampler):
         tables, count = self._current(), batch_size // self.slice_len
         if missing := self.weights.keys() - tables.slot.keys():
             raise ValueError(f"task_weights must name stored tasks only, got {sorted(missing)}")
-        shift = torch.rand(2, dtype=torch.float64, generator=self.generator)
-        points = (torch.arange(count) + shift[0]) / count * tables.cdf[-1]
+        shift = self._uniform(2)
+        numbers = torch.arange(count + 1, device="cpu")
+        points = (numbers[:-1] + shift[0]) / count * tables.cdf[-1]
         slot = torch.searchsorted(tables.cdf, points, right=True).clamp_max_(len(tables.cdf) - 1)
-        marks = ((torch.arange(count + 1) + shift[1]) * self.recent).floor()
+        marks = ((numbers + shift[1]) * self.recent).floor()
         low = torch.where(marks.diff() > 0, tables.recent_low[slot], tables.low[slot])
-        start, offset = tables.windows.draw(low, tables.high[slot], self._uniform(count))
-        rows = (start + offset)[:, None] + torch.arange(self.slice_len)
-        return rows.flatten().remainder_(self.capacity), {}
+        episode, offset = tables.windows.draw(low, tables.high[slot], self._uniform(count))
+        offset = offset[:, None] + torch.arange(self.slice_len, device="cpu")
+        rows = (tables.start[episode, None] + offset).flatten().remainder_(self.capacity)
+        return rows, {REAL: (offset < tables.real[episode, None]).flatten()}
 
-    def draw_rows(self, tasks: Sequence[int], count: int) -> Tensor:
-        """Draw rows [P, count] of the ring, uniform over all rows of each of the P tasks.
+    def draw_rows(self, tasks: Sequence[int], count: int) -> tuple[Tensor, Tensor]:
+        """Draw rows [P, count] of the ring, uniform over the live rows of each of the P tasks.
+
+        Returns:
+            The rows, and whether a real step follows on them, [P, count] bool.
 
         Raises:
             ValueError: If a task has no episode.
@@ -113,35 +141,50 @@ class EpisodeSampler(Sampler):
         tables = self._current()
         return self._draw(tables.rows, tables.row_bounds, tasks, self._uniform(len(tasks), count))
 
-    def draw_starts(self, tasks: Sequence[int], count: int, generators: Generators) -> Tensor:
-        """Draw first rows of windows [P, count], uniform over all windows of each of the P tasks.
+    def draw_starts(
+        self, tasks: Sequence[int], count: int, generators: Generators
+    ) -> tuple[Tensor, Tensor]:
+        """Draw first rows of windows of real rows, as `draw_rows`.
 
-        The numbers of a policy come from its own stream of `generators`.
+        All such windows of a task are equally likely; an episode of fewer real rows than a window
+        has one, from its first row on. The numbers of a policy come from its own stream of
+        `generators`.
 
         Raises:
             ValueError: If a task has no episode.
         """
         tables = self._current()
-        uniform = generators.draw(lambda one: torch.rand(count, dtype=torch.float64, generator=one))
-        return self._draw(tables.windows, tables.window_bounds, tasks, uniform)
+        uniform = generators.draw(
+            lambda one: torch.rand(count, dtype=torch.float64, generator=one, device="cpu")
+        )
+        return self._draw(tables.starts, tables.start_bounds, tasks, uniform)
 
-    def _draw(self, pool: _Pool, bounds: Tensor, tasks: Sequence[int], uniform: Tensor) -> Tensor:
+    def _draw(
+        self, pool: _Pool, bounds: Tensor, tasks: Sequence[int], uniform: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Draw rows for each of P tasks by numbers [P, count] in [0, 1)."""
         slots = self._current().slot
         if missing := set(tasks) - slots.keys():
             raise ValueError(f"tasks must be among {sorted(slots)}, got {sorted(missing)}")
         low, high = bounds[[slots[task] for task in tasks]].unsqueeze(-1).unbind(1)
-        start, offset = pool.draw(low, high, uniform)
-        return (start + offset).remainder_(self.capacity)
+        episode, offset = pool.draw(low, high, uniform)
+        tables = self._current()
+        rows = (tables.start[episode] + offset).remainder_(self.capacity)
+        return rows, offset + 1 < tables.real[episode]
 
     def _uniform(self, *shape: int) -> Tensor:
-        return torch.rand(shape, dtype=torch.float64, generator=self.generator)
+        return torch.rand(shape, dtype=torch.float64, generator=self.generator, device="cpu")
 
-    def rows_of(self, episodes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each row of some `episodes` [.., 3] in the ring, and its place in its episode."""
-        start, length, _ = episodes.T
+    def rows_of(self, episodes: Tensor, *, real: bool = False) -> tuple[Tensor, Tensor]:
+        """Return each row of some `episodes` [.., 5] in the ring, and its place in its episode.
+
+        Args:
+            episodes: rows of `episodes`.
+            real: the real rows only.
+        """
+        start, length = episodes[:, 0], episodes[:, 3 if real else 1]
         begin = (length.cumsum(0) - length).repeat_interleave(length)
-        offset = torch.arange(len(begin)) - begin
+        offset = torch.arange(len(begin), device="cpu") - begin
         return (start.repeat_interleave(length) + offset) % self.capacity, offset
 
     def _current(self) -> _Tables:
@@ -152,7 +195,7 @@ class EpisodeSampler(Sampler):
 
     def clear(self) -> None:
         """Forget all episodes."""
-        self._table = torch.empty(64, 3, dtype=torch.int64)
+        self._table = torch.empty(64, _COLUMNS, dtype=torch.int64, device="cpu")
         self._head = self._tail = self.num_rows = 0
         self._tables: _Tables | None = None
 
@@ -163,8 +206,25 @@ class EpisodeSampler(Sampler):
         return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue a stream of draws where `state_dict` was taken."""
-        self.generator.set_state(state_dict["generator"].cpu())
+        """Continue a stream of draws where `state_dict` was taken.
+
+        Raises:
+            ValueError: If its `generator` is no state of a generator.
+        """
+        state = state_dict["generator"]
+        try:
+            self.generator.set_state(state.cpu())
+        except (AttributeError, RuntimeError, TypeError) as error:
+            about = f"{state.dtype} {list(state.shape)}" if torch.is_tensor(state) else type(state)
+            raise ValueError(f"generator must be the state of one, got {about}") from error
+
+    def __getstate__(self) -> dict[str, Any]:  # arrays: see `OwnStream`
+        live = self.episodes.numpy().copy()
+        return {**self.__dict__, "_table": live, "_head": 0, "_tail": len(live), "_tables": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._table = torch.from_numpy(np.array(state["_table"]))
 
     def dumps(self, path: Any) -> None:
         """Write nothing: `ReplayBuffer.save` writes the whole state."""
@@ -176,16 +236,16 @@ class EpisodeSampler(Sampler):
 class _Pool:
     """What can be drawn, `size[e]` places in episode e, numbered episode after episode."""
 
-    def __init__(self, start: Tensor, size: Tensor) -> None:
-        self.start, self.ends = start, size.cumsum(0)
+    def __init__(self, size: Tensor) -> None:
+        self.ends = size.cumsum(0)
         self.begins = self.ends - size
 
     def draw(self, low: Tensor, high: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn numbers in [0, 1) into places of ranges [low, high): episode's start, and offset."""
+        """Turn numbers in [0, 1) into places of ranges [low, high): episode, and offset in it."""
         width = high - low
         number = low + (uniform * width).long().minimum(width - 1)  # the product can round up
         episode = torch.searchsorted(self.ends, number, right=True)
-        return self.start[episode], number - self.begins[episode]
+        return episode, number - self.begins[episode]
 
 
 class _Tables:
@@ -193,21 +253,26 @@ class _Tables:
 
     def __init__(self, episodes: Tensor, slice_len: int, weights: Mapping[int, float]) -> None:
         order = episodes[:, 2].argsort(stable=True)
-        start, length, task = (column[order] for column in episodes.T)
+        start, length, task, real, live = (column[order] for column in episodes.T)
         tasks, held = task.unique_consecutive(return_counts=True)
         last = held.cumsum(0) - 1
         first = last + 1 - held
         newest = (held * _RECENT_SHARE).ceil().long().clamp_min(_RECENT_EPISODES).minimum(held)
         self.slot = {task: slot for slot, task in enumerate(tasks.tolist())}
-        self.rows = _Pool(start, length)
-        self.windows = _Pool(start, length - slice_len + 1)
-        self.row_bounds = torch.stack([self.rows.begins[first], self.rows.ends[last]], dim=1)
+        self.start, self.real = start, real
+        self.rows = _Pool(live)
+        self.starts = _Pool((real - slice_len + 1).clamp_min(1))
+        self.windows = _Pool((length - slice_len + 1).minimum(real - 1))
+        self.row_bounds, self.start_bounds = (
+            torch.stack([pool.begins[first], pool.ends[last]], dim=1)
+            for pool in (self.rows, self.starts)
+        )
         self.low, self.high = self.windows.begins[first], self.windows.ends[last]
-        self.window_bounds = torch.stack([self.low, self.high], dim=1)
         self.recent_low = self.windows.begins[last + 1 - newest]
         share = (self.high - self.low).double()
         if weights:
-            share = torch.tensor([weights.get(t, 0.0) for t in self.slot], dtype=torch.float64)
+            known = [weights.get(t, 0.0) for t in self.slot]
+            share = torch.tensor(known, dtype=torch.float64, device="cpu")
             drawn = share.nonzero().flatten()  # a task that is not drawn keeps its slot for rows
             self.low, self.high = self.low[drawn], self.high[drawn]
             self.recent_low, share = self.recent_low[drawn], share[drawn]

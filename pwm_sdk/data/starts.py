@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 
+from pwm_sdk.checks import seed as checked_seed
 from pwm_sdk.checks import whole
-from pwm_sdk.data.episode import task_index
 from pwm_sdk.data.ring import Ring
+from pwm_sdk.data.row_checks import task_index
 from pwm_sdk.data.sampler import EpisodeSampler
+from pwm_sdk.data.workers import OwnStream
 from pwm_sdk.generators import Generators
-from pwm_sdk.keys import OBSERVATION, TASK
 
 __all__ = ["Starts"]
 
@@ -20,8 +22,9 @@ __all__ = ["Starts"]
 class Starts:
     """First observations of the windows of a task, for one policy or P; see `ReplayBuffer.starts`.
 
-    Nothing else of a window is read. What a policy gets depends on its task and seed, not on who is
-    beside it. Episodes that join the replay are drawn from the next batch on.
+    Of a window its first observation is read and the action taken there. What a policy gets depends
+    on its task and seed, not on who is beside it. Episodes that join the replay are drawn from the
+    next batch on.
 
     Args:
         sampler: knows where the windows are.
@@ -47,27 +50,36 @@ class Starts:
         seeds: int | Sequence[int],
         device: torch.device,
     ) -> None:
-        whole(1, count=count)
+        count = whole(1, count=count)
+        tasks = tasks.tolist() if isinstance(tasks, np.ndarray | torch.Tensor) else tasks
+        seeds = seeds.tolist() if isinstance(seeds, np.ndarray | torch.Tensor) else seeds
         self._alone = not isinstance(tasks, Sequence)
         self.tasks = [task_index(t) for t in (tasks if isinstance(tasks, Sequence) else [tasks])]
         many = seeds if isinstance(seeds, Sequence) else [seeds]
         if len(many) != len(self.tasks) or isinstance(seeds, Sequence) is self._alone:
             raise ValueError(f"seeds must be given as tasks are ({tasks}), got {seeds}")
         self._sampler, self._ring, self.count, self.device = sampler, ring, count, device
-        self.generator = Generators(many)
+        self._stream = OwnStream(Generators(checked_seed(seeds=list(many)), "cpu"))
+
+    @property
+    def generator(self) -> Generators:
+        """The policies' random numbers; a worker of a `DataLoader` has its own."""
+        return self._stream.generator
 
     def sample(self) -> TensorDict:
         """Draw a batch.
 
         Returns:
-            TensorDict [count], or [P, count]: observation [.., O], task [..] int64.
+            TensorDict [count], or [P, count]: observation [.., O], task [..] int64, action [.., A]
+            that was taken there, and real [.., 1], all True.
 
         Raises:
             ValueError: If a task has no episode in the replay.
         """
-        rows = self._sampler.draw_starts(self.tasks, self.count, self.generator)
-        rows = rows[0] if self._alone else rows
-        return self._ring.gather(rows, (OBSERVATION, TASK)).to(self.device)
+        rows, goes_on = self._sampler.draw_starts(self.tasks, self.count, self.generator)
+        if self._alone:
+            rows, goes_on = rows[0], goes_on[0]
+        return self._ring.starts(rows, goes_on).to(self.device)
 
     def keep(self, members: Sequence[int]) -> None:
         """Go on for some of the policies alone, in the order given."""

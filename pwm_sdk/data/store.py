@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pwm_sdk.checkpoints.atomic import write_atomic
+from pwm_sdk.checkpoints.atomic import remove_parts
+from pwm_sdk.checkpoints.locks import one_writer
+from pwm_sdk.checkpoints.reading import read_json, read_tensors
+from pwm_sdk.checkpoints.writing import write_json, write_tensors
+from pwm_sdk.checks import file_path
 
-__all__ = ["MANIFEST", "describe", "read_folder", "read_manifest", "write_folder"]
+__all__ = ["MANIFEST", "describe", "naming", "read_folder", "read_manifest", "write_folder"]
 
 MANIFEST = "manifest.json"
+_ATTEMPTS = 100  # to read a folder that others write without a pause
 
 
 def write_folder(
@@ -34,19 +39,22 @@ def write_folder(
     Raises:
         ValueError: If the folder holds something that this function did not write.
     """
-    folder = Path(path)
-    manifest = folder / MANIFEST
-    old = json.loads(manifest.read_text()).get("tensors") if manifest.exists() else "tensors-0"
-    if old is None:
-        raise ValueError(f"path must not hold another kind of data, got {str(folder)!r}")
-    name = f"tensors-{int(old.split('-')[1].split('.')[0]) + 1}.safetensors"
+    folder = file_path(path=path)
+    folder.mkdir(parents=True, exist_ok=True)
     contents = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    write_atomic(folder / name, lambda part: save_file(contents, part))
-    text = json.dumps({**about, "tensors": name}, indent=2) + "\n"
-    write_atomic(manifest, lambda part: part.write_text(text))
-    for file in folder.glob("tensors-*"):
-        if file.name != name:
-            file.unlink()
+    with one_writer(folder):
+        manifest = folder / MANIFEST
+        old = read_json(manifest, dict).get("tensors") if manifest.exists() else "tensors-0"
+        if not isinstance(old, str):
+            raise ValueError(f"path must not hold another kind of data, got {str(folder)!r}")
+        number = re.match(r"tensors-(\d{1,18})\D", f"{old}.")
+        name = f"tensors-{int(number[1]) + 1 if number else 1}.safetensors"
+        write_tensors(folder / name, contents, {})
+        write_json(manifest, {**about, "tensors": name})
+        for file in folder.glob("tensors-*"):
+            if file.name != name:
+                file.unlink(missing_ok=True)
+        remove_parts(folder)
 
 
 def read_folder(
@@ -64,10 +72,23 @@ def read_folder(
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If the folder is of another format or a newer version.
+        ValueError: If the folder is damaged, of another format or a newer version.
     """
-    about = read_manifest(path, format=format, version=version)
-    return load_file(Path(path) / Path(about["tensors"]).name), about
+    last: Any = None
+    for _ in range(_ATTEMPTS):
+        about = read_manifest(path, format=format, version=version)
+        name = Path(str(about.get("tensors"))).name
+        if not name.startswith("tensors-"):
+            raise ValueError(f"{MANIFEST} must name a file of tensors, got {name!r} in {path}")
+        try:
+            return read_tensors(file_path(path=path) / name).tensors, about
+        except FileNotFoundError:  # a writer replaced what the manifest named
+            if about == last:
+                break
+        last = about
+    raise ValueError(
+        f"path must hold the file {last['tensors']!r} of its manifest, got {str(path)!r}"
+    )
 
 
 def read_manifest(path: str | os.PathLike[str], *, format: str, version: int) -> dict[str, Any]:
@@ -80,11 +101,13 @@ def read_manifest(path: str | os.PathLike[str], *, format: str, version: int) ->
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If the folder is of another format or a newer version.
+        ValueError: If the folder is damaged, of another format or a newer version.
     """
     about = describe(path)
-    if about.get("format") != format or not about.get("version", version + 1) <= version:
-        found = f"{about.get('format')!r} version {about.get('version')}"
+    stated = about.get("version")
+    known = isinstance(stated, int) and not isinstance(stated, bool) and 1 <= stated <= version
+    if about.get("format") != format or not known:
+        found = f"{about.get('format')!r} version {stated!r} in {str(path)!r}"
         raise ValueError(f"path must hold {format!r} version <= {version}, got {found}")
     return about
 
@@ -94,8 +117,20 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such folder, or it has no manifest.
+        ValueError: If the manifest is no JSON object.
     """
-    manifest = Path(path) / MANIFEST
+    manifest = file_path(path=path) / MANIFEST
     if not manifest.exists():
         raise FileNotFoundError(f"path must be a folder with a {MANIFEST}, got {str(path)!r}")
-    return json.loads(manifest.read_text())
+    return read_json(manifest, dict)
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Add the path to the message of a ValueError that does not name it."""
+    try:
+        yield
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{error} in {str(path)!r}") from error

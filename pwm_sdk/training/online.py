@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from pwm_sdk.checks import positive, whole
-from pwm_sdk.data.replay import ReplayBuffer, make_episode
+from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import (
     decay_factor,
@@ -22,6 +22,7 @@ from pwm_sdk.optim import (
 )
 from pwm_sdk.states import load_state, state_of
 from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
+from pwm_sdk.training.keeping import keep_episodes
 from pwm_sdk.training.metrics import exploitation_gap
 from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_abilities, check_ids
 
@@ -49,6 +50,9 @@ class GrowingBatch:
         seed: seed of exploration.
         weight: weight of this process's model loss in a process group, its share of all windows
             times their number.
+
+    Attributes:
+        left_out: episodes so far that were cut shorter than a window; the replay has none of them.
 
     Raises:
         ValueError: for numbers of tasks that differ, ids that the model does not know, settings
@@ -98,7 +102,7 @@ class GrowingBatch:
         check_abilities(model, self.learners, statistics=settles, shared=several)
         self.rng = np.random.default_rng(seed)
         self.reward_weight = torch.ones(max(getattr(model, "num_tasks", 0), max(self.tasks) + 1))
-        self.round = self.updates = 0
+        self.round = self.updates = self.left_out = 0
 
     def collect_seed(self, episodes: Sequence[int]) -> list[list[Episode]]:
         """Fill the replay with episodes of held random actions and set all statistics."""
@@ -154,7 +158,7 @@ class GrowingBatch:
         begin = time.perf_counter()
         metrics = self.improve(count)
         self._share_embeddings()
-        trained = time.perf_counter()
+        trained, left_out = time.perf_counter(), self.left_out
         gathered = self.collect()
         self.round += 1
         return RoundReport(
@@ -164,6 +168,7 @@ class GrowingBatch:
             metrics=_flatten(metrics),
             train_seconds=trained - begin,
             collect_seconds=time.perf_counter() - trained,
+            left_out=self.left_out - left_out,
         )
 
     def alarms(
@@ -243,11 +248,8 @@ class GrowingBatch:
             learner.pwm.set_learning_rates(factor)
 
     def _store(self, gathered: Sequence[Sequence[Episode]]) -> None:
-        rest = self.replay.slice_len - 2  # a model must see ends at every step of its windows
         for task, scale, mine in zip(self.tasks, self.reward_scale, gathered, strict=True):
-            for e in mine:
-                steps = e.observation, e.action, e.reward / scale, task, e.terminated
-                self.replay.add(make_episode(*steps, absorbing=rest))
+            self.left_out += keep_episodes(self.replay, task, scale, mine)
         settling = self.round < self.config.statistics_rounds
         if settling or self.round % 5 == 0:  # the moments of a large replay change slowly
             self.refresh_statistics(settling)

@@ -109,7 +109,10 @@ class RoundConfig:
 
 @dataclass
 class RoundReport:
-    """What one round did; arrays are per task, in the pool's order."""
+    """What one round did; arrays are per task, in the pool's order.
+
+    `left_out` episodes were cut before they were as long as a window; they are not in the replay.
+    """
 
     updates: int
     train_return: np.ndarray
@@ -117,6 +120,7 @@ class RoundReport:
     metrics: dict[str, float]
     train_seconds: float
     collect_seconds: float
+    left_out: int = 0
 
 
 def check_ids(tasks: Sequence[int], known: int) -> None:

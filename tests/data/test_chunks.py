@@ -158,7 +158,7 @@ def filled(terminated: bool = False, rows: int = 5) -> ReplayBuffer:
     replay = ReplayBuffer(100, 2, 1)
     for task, length in ((0, 5), (1, 5), (0, rows)):
         steps = length - 1
-        ends = [terminated] * steps if task == 0 else None
+        ends = [False] * (steps - 1) + [terminated] if task == 0 else None
         actions = torch.rand(steps, 2)
         replay.add(make_episode(torch.rand(length, 3), actions, torch.rand(steps), task, ends))
     return replay

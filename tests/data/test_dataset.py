@@ -36,11 +36,11 @@ def written(folder: Path) -> Path:
 def test_blocks_come_back_as_episodes(tmp_path: Path) -> None:
     stored, episodes = open_dataset(written(tmp_path))
     rows = stored.between(0, 25)
-    assert episodes.tolist() == [[0, 10, 3], [10, 5, 1], [15, 10, 3]]
+    assert episodes.tolist() == [[0, 10, 3, 10, 10], [10, 5, 1, 5, 5], [15, 10, 3, 10, 10]]
     assert rows["observation"].flatten().tolist() == [*range(10), *range(20, 25), *range(40, 50)]
     assert rows["task"].dtype == torch.int64
     assert json.loads((tmp_path / "manifest.json").read_text())["episodes"] == {"1": 1, "3": 2}
-    assert open_dataset(tmp_path, [3]).episodes.tolist() == [[0, 10, 3], [15, 10, 3]]
+    assert open_dataset(tmp_path, [3]).episodes[:, :3].tolist() == [[0, 10, 3], [15, 10, 3]]
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -162,8 +162,8 @@ def damage(folder: Path, kind: str) -> None:
         ("index cut", r"undamaged episodes\.safetensors"),
         ("index", r"episodes\.safetensors must describe 25 rows, got 24"),
         ("1", "version 2, got version 1 in .*: convert its chunks again"),
-        ("99", "version <= 2, got 'pwm_sdk.dataset' version 99"),
-        ("dtype", "dtype of task must be one of"),
+        ("99", "version <= 3, got 'pwm_sdk.dataset' version 99"),
+        ("dtype", "dtype of task must be 'int64', got"),
         ("entry", "entries must be"),
     ],
 )
@@ -175,8 +175,11 @@ def test_damaged_folders_are_named(tmp_path: Path, kind: str, message: str) -> N
 
 def test_short_episodes_and_strange_tasks_are_named(tmp_path: Path) -> None:
     written(tmp_path)
-    with pytest.raises(ValueError, match=r"slice_len=6 rows, got 5 \(1 of 3 are too short\)"):
-        ReplayBuffer.from_dataset(tmp_path, slice_len=6)
+    for copy in (False, True):
+        longer = ReplayBuffer.from_dataset(tmp_path, slice_len=6, copy=copy)
+        assert (longer.num_episodes(), longer.left_out) == (2, 1)  # one has five rows
+    with pytest.raises(ValueError, match=r"slice_len=11 rows, got 5 \(3 of 3 are too short\)"):
+        ReplayBuffer.from_dataset(tmp_path, slice_len=11)
     with pytest.raises(ValueError, match=r"tasks must be among \[1, 3\], got \[0\]"):
         ReplayBuffer.from_dataset(tmp_path, [0], 4)
 

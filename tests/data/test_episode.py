@@ -36,10 +36,15 @@ def test_row_t_holds_the_step_that_led_to_observation_t():
 def test_a_terminated_episode_stays_where_it_ended_a_cut_one_does_not():
     ended = make_episode(**steps(), terminated=[False, True], absorbing=2)
     assert ended["observation"].tolist() == [[0, 1], [2, 3], [4, 5], [4, 5], [4, 5]]
-    torch.testing.assert_close(ended["action"][1:, 0], torch.tensor([0.1, 0.2, 0.0, 0.0]))
+    torch.testing.assert_close(ended["action"][1:3, 0], torch.tensor([0.1, 0.2]))
+    many = make_episode(**steps(), terminated=[False, True], absorbing=50)["action"][3:]
+    assert many.unique().tolist() == steps()["actions"].flatten().tolist()  # of the episode
+    again = make_episode(**steps(), terminated=[False, True], absorbing=50)["action"][3:]
+    assert torch.equal(many, again)
     assert ended["reward"][1:, 0].tolist() == [1, 2, 0, 0]
     assert ended["terminated"][:, 0].tolist() == [False, False, True, True, True]
     assert ended["task"].tolist() == [7] * 5
+    assert ended["real"][:, 0].tolist() == [True, True, True, False, False]
     check_episode(ended, CPU)
     assert make_episode(**steps(), absorbing=2).batch_size == (3,)
     with pytest.raises(ValueError, match="absorbing must be at least 0, got -1"):
@@ -74,7 +79,7 @@ def test_check_fills_in_task_and_terminated_and_drops_the_rest():
     episode = dict(make_episode(**steps()).exclude("terminated").items())
     episode["task"] = torch.tensor(7, dtype=torch.int16)
     rows = check_episode({**episode, "other": torch.zeros(3)}, CPU)
-    assert set(rows.keys()) == {"observation", "action", "reward", "task", "terminated"}
+    assert set(rows.keys()) == {"observation", "action", "reward", "task", "terminated", "real"}
     assert rows["task"].tolist() == [7, 7, 7]
     assert rows["task"].dtype == torch.int64
     assert not rows["terminated"].any()

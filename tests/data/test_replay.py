@@ -200,8 +200,10 @@ def test_from_dataset_keeps_the_tasks_asked_for(tmp_path):
     assert one.sample()["observation"].shape == (2, 4, 1)
     with pytest.raises(ValueError, match=r"tasks must be among \[0, 1\], got \[5\]"):
         ReplayBuffer.from_dataset(tmp_path, tasks=[0, 5])
-    with pytest.raises(ValueError, match=r"slice_len=6 rows, got 5 \(1 of 3 are too short\)"):
-        ReplayBuffer.from_dataset(tmp_path, slice_len=6)
+    longer = ReplayBuffer.from_dataset(tmp_path, slice_len=6)
+    assert (longer.num_episodes(), longer.left_out) == (2, 1)  # one has five rows
+    with pytest.raises(ValueError, match=r"slice_len=11 rows, got 5 \(3 of 3 are too short\)"):
+        ReplayBuffer.from_dataset(tmp_path, slice_len=11)
     with pytest.raises(FileNotFoundError, match="manifest"):
         ReplayBuffer.from_dataset(tmp_path / "elsewhere")
 

@@ -24,7 +24,10 @@ def test_starts_are_first_rows_of_windows_and_all_equally_likely() -> None:
     assert drawn["observation"].shape == (2, 30_000, 1)
     assert drawn["task"].dtype == torch.int64
     assert drawn["task"].unique(dim=1).tolist() == [[0], [1]]
-    assert sorted(drawn.keys()) == ["observation", "task"]  # nothing else is read
+    assert sorted(drawn.keys()) == ["action", "observation", "real", "task"]  # nothing else is read
+    assert drawn["real"].all()
+    taken = (drawn["observation"] + 1) / 100  # the action that led to the next row
+    assert torch.equal(drawn["action"], taken)
     rows, counts = drawn["observation"][0].unique(return_counts=True)
     assert rows.tolist() == [*range(7), *range(20, 27)]  # the last three rows begin no window
     assert (counts - 30_000 / 14).abs().max() < 5 * (30_000 / 14) ** 0.5

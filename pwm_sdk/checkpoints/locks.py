@@ -1,0 +1,106 @@
+"""Locks of folders, which the kernel releases with the process that holds them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pwm_sdk.checks import file_path
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, which is not supported
+    fcntl = None
+
+__all__ = ["LOCK", "lock_folder", "one_writer"]
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def lock_folder(path: str | os.PathLike[str], *, wait: float = 0.0) -> Iterator[Path]:
+    """Hold a folder for this process alone, as long as the `with` block lasts.
+
+    The lock is the kernel's (`flock`, on a file `.lock` in the folder), so it ends with the process
+    however that goes, and a file that is left over locks nothing. Only those who ask for the lock
+    heed it. Threads of one process exclude one another as processes do.
+
+    Args:
+        path: the folder; made where it is missing.
+        wait: seconds to wait for another process; `math.inf` waits as long as it takes.
+
+    Yields:
+        The folder.
+
+    Raises:
+        ValueError: If another process holds it still.
+    """
+    folder = file_path(path=path)
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = _take(folder / LOCK, time.monotonic() + wait)
+    try:
+        yield folder
+    finally:
+        os.close(handle)
+
+
+def _take(file: Path, deadline: float) -> int:
+    """Open and lock a file; who holds it stands in it."""
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            locked = _lock(handle)
+            if locked and not _is_named(handle, file):  # the folder was removed meanwhile
+                os.close(handle)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                continue
+            if locked:
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+                return handle
+            holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+        if time.monotonic() >= deadline:
+            by = f" (process {holder})" if holder else ""
+            raise ValueError(f"folder must not be in use by another process{by}, got {file.parent}")
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Let one writer after the other into a folder of several files, and leave nothing in it.
+
+    Where the file system has no locks of folders, as some of networks, writers are not kept apart.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            _lock(handle, at_once=False)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, at_once: bool = True) -> bool:
+    """Lock an open file or folder; with `at_once`, tell whether it was free."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if at_once else 0))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_named(handle: int, file: Path) -> bool:
+    """Tell whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(handle), file.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,199 @@
+"""Reading JSON, tensors and states: whole and undamaged, or a ValueError that names the file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pwm_sdk.checks import file_path
+
+__all__ = [
+    "DIGEST",
+    "STATE",
+    "STATE_VERSION",
+    "Tensors",
+    "check_archive",
+    "digest_of",
+    "existing_file",
+    "load_state",
+    "read_json",
+    "read_tensors",
+]
+
+DIGEST = "digest"
+STATE, STATE_VERSION = "pwm_sdk.state", 1
+
+
+class Tensors(NamedTuple):
+    """What stands in a safetensors file.
+
+    Attributes:
+        tensors: by name, on the CPU.
+        about: the file's metadata.
+    """
+
+    tensors: dict[str, Tensor]
+    about: dict[str, str]
+
+
+def existing_file(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that is there.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is a folder, or no path.
+    """
+    path = file_path(path=path)
+    if path.is_dir():
+        raise ValueError(f"path must name a file, got the folder {path}")
+    if not path.exists():
+        raise FileNotFoundError(f"path must name a file, got {path}")
+    return path
+
+
+def read_json(
+    path: str | os.PathLike[str], kind: type = object, *, remedy: str = "restore it"
+) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        kind: what its value must be: `dict`, `list`, or `object` for any.
+        remedy: what to do about a damaged file, for the message.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or of another kind; the message names it.
+    """
+    path = existing_file(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # of JSON and of UTF-8
+        reason = str(error) or "too deep"
+        raise ValueError(f"{path} must be undamaged JSON, got {reason}: {remedy}") from error
+    if not isinstance(value, kind):
+        found = type(value).__name__
+        raise ValueError(f"{path} must hold a JSON {kind.__name__}, got {found}: {remedy}")
+    return value
+
+
+def read_tensors(path: str | os.PathLike[str], *, remedy: str = "restore it") -> Tensors:
+    """Read a safetensors file, and compare its contents with the digest that `write_tensors` left.
+
+    Args:
+        path: the file; one without a digest, as other programs write them, is read all the same.
+        remedy: what to do about a damaged file, for the message.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged; the message names it.
+    """
+    path = existing_file(path)
+    try:
+        with safe_open(path, "pt") as file:  # one handle: another writer may replace the file
+            about = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path} must be an undamaged safetensors file, got {reason}: {remedy}"
+        ) from error
+    expected = about.pop(DIGEST, None)
+    if expected is not None and digest_of(tensors, about) != expected:
+        raise ValueError(f"{path} must hold what was written, got other bytes: {remedy}")
+    return Tensors(tensors, about)
+
+
+def digest_of(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    """Return a digest of tensors and metadata, whatever order they are in."""
+    found = hashlib.blake2b(digest_size=16)
+    for key in sorted(about):
+        found.update(repr((key, about[key])).encode())
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        found.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
+        if value.numel():
+            flat = value.as_strided((value.numel(),), (1,))  # one row may have any stride
+            found.update(flat.view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def load_state(
+    path: str | os.PathLike[str],
+    about: Mapping[str, Any] | None = None,
+    *,
+    remedy: str = "delete it to begin anew",
+) -> Any:
+    """Read what `save_state` wrote, running no code from it.
+
+    Args:
+        path: the file.
+        about: what the file must say that it belongs to, as it was handed to `save_state`; None
+            takes any.
+        remedy: what to do about a damaged or foreign file, for the message.
+
+    Returns:
+        The state, with its tensors on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, of another version or of something else than `about`; the
+            message names it.
+    """
+    path = existing_file(path)
+    try:
+        check_archive(path, checksums=True)
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail in any way
+        reason = _state_reason(error)
+        raise ValueError(f"{path} must be an undamaged state, got {reason}: {remedy}") from error
+    if not isinstance(held, dict) or held.get("format") != STATE or "contents" not in held:
+        raise ValueError(
+            f"{path} must be a state of this version, got another program's file or an older "
+            f"one: {remedy}"
+        )
+    if held.get("version") != STATE_VERSION:
+        raise ValueError(
+            f"{path} must be a state of version {STATE_VERSION}, got version "
+            f"{held.get('version')}: {remedy}"
+        )
+    if about is not None and held.get("about") != dict(about):
+        raise ValueError(f"{path} must belong to {dict(about)}, got {held.get('about')}: {remedy}")
+    return held["contents"]
+
+
+def check_archive(path: Path, *, checksums: bool = False) -> None:
+    """Check that a zip archive is as `torch.save` writes it, so that it holds no more than itself.
+
+    Args:
+        path: the archive.
+        checksums: also compare what is in it with its checksums.
+
+    Raises:
+        ValueError: If its entries are compressed or larger than the file, or damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        held, size = sum(entry.file_size for entry in entries), path.stat().st_size
+        if held > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError(f"an archive of {size} bytes that unpacks to {held}")
+        if checksums and (wrong := archive.testzip()) is not None:
+            raise ValueError(f"other bytes than were written in {wrong}")
+
+
+def _state_reason(error: Exception) -> str:
+    """Say why a state did not load, without advice to let it run code."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "objects that would run code, or a damaged pickle"
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    return first if isinstance(error, ValueError | zipfile.BadZipFile) else type(error).__name__
