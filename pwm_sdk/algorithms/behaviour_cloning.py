@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pwm_sdk import keys
 from pwm_sdk.checks import at_least, positive, whole
 from pwm_sdk.objectives.policy import behaviour_loss
-from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
+from pwm_sdk.optim import adam, linear_decay, optimize, scale_learning_rates
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,21 @@ class BehaviourCloning:
         config: settings.
         model: encodes observations, and is left as it is; None: the actor sees observations.
 
+    Attributes:
+        updates: number of updates so far.
+
     Source: ALVINN (Pomerleau, 1988); the squared error is that of TD3+BC (arXiv 2106.06860).
     """
+
+    decay_floor = 0.02  # share of the learning rate that is left at the end of a fit
 
     def __init__(
         self, actor: nn.Module, config: BehaviourCloningConfig | None = None, *, model: Any = None
     ) -> None:
         self.config = config = config or BehaviourCloningConfig()
         self.actor, self.model = actor, model
-        self.optimizer = torch.optim.Adam(actor.parameters(), lr=config.lr, fused=True)
+        self.optimizer = adam(actor.parameters(), config.lr)
+        self.updates = 0
 
     def __call__(self, observation: Tensor) -> Tensor:
         """Return actions `[.., A]` for observations `[.., O]`, for an actor without a model."""
@@ -83,6 +89,7 @@ class BehaviourCloning:
         pairs = observation.reshape(-1, observation.shape[-1]), action.reshape(-1, action.shape[-1])
         loss = behaviour_loss(self.actor, *pairs)
         norm = optimize(loss, self.optimizer, self.config.max_norm)
+        self.updates += 1
         return {"loss": loss.detach(), "grad_norm": norm}
 
     def fit(self, replay: Any, steps: int) -> dict[str, Tensor]:
@@ -98,15 +105,24 @@ class BehaviourCloning:
         whole(1, steps=steps)
         metrics: dict[str, Tensor] = {}
         for step in range(steps):
-            scale_learning_rates(self.optimizer, decay_factor(step / steps, share=1.0, floor=0.02))
+            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
             metrics = self.update(replay.sample())
         return metrics
 
+    def set_learning_rates(self, factor: float) -> None:
+        """Set the learning rate to `factor` times its start."""
+        scale_learning_rates(self.optimizer, factor)
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
-        return {"actor": self.actor.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {
+            "actor": self.actor.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "updates": self.updates,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         self.actor.load_state_dict(state["actor"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.updates = state.get("updates", 0)

@@ -57,7 +57,7 @@ class Execution:
 
     def products(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which matrix products have the wanted precision."""
-        if self.precision != "bf16":
+        if self.precision != "bf16" or not torch.amp.is_autocast_available(device.type):
             return contextlib.nullcontext()
         return torch.autocast(device.type, dtype=torch.bfloat16)
 

@@ -22,6 +22,7 @@ from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.returns import alive_steps
+from pwm_sdk.generators import own_generator, restore_generator
 from pwm_sdk.objectives.policy import (
     actor_loss,
     behaviour_loss,
@@ -30,7 +31,9 @@ from pwm_sdk.objectives.policy import (
 )
 from pwm_sdk.optim import (
     FiniteWatch,
+    adam,
     frozen,
+    linear_decay,
     optimize,
     scale_learning_rates,
     soft_update,
@@ -56,7 +59,8 @@ class PWM:
         config: settings.
         return_scale: divides the imagined returns, for example a `ReturnScale`; None: no scaling,
             or the running standard deviation with `config.normalize_returns`.
-        generator: source of the imagined noise; None: torch's global generator.
+        generator: source of the imagined noise and of the order of minibatches, on the actor's
+            device; None: one of its own, seeded by torch's global one.
         execution: how updates are run: compiled, in bf16, as CUDA graphs; None: eager, in fp32.
 
     Attributes:
@@ -65,10 +69,12 @@ class PWM:
         average: the averaged actor, or the actor itself.
 
     Raises:
-        ValueError: for networks, a return scale or settings that do not fit together.
+        ValueError: for networks, a return scale, a generator or settings that do not fit together.
 
     Source: PWM (arXiv 2407.02466), algorithm 1.
     """
+
+    decay_floor = 0.02  # share of the learning rates that is left at the end of a fit
 
     def __init__(
         self,
@@ -86,6 +92,7 @@ class PWM:
         self.population: int | None = getattr(actor, "population", None)
         check_parts(model, actor, critic, return_scale)
         self.device = device = next(actor.parameters()).device
+        self.generator = generator = self._source(generator)
         self.execution = execution = (execution or Execution()).on(device)
         self.gamma: float | Tensor = discount_of(config.gamma, self.population, device)
         if return_scale is None and config.normalize_returns:
@@ -103,10 +110,9 @@ class PWM:
         self.average = actor if config.average_tau is None else _fixed_copy(actor)
         self._bootstrap: Any = compiled(self.target.forward) if execution.compile else self.target
         self._weights = HalfWeights(model if execution.precision == "bf16" else None)
-        fused: dict[str, Any] = {"betas": config.betas, "fused": True}
-        self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
-        self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
-        self.generator, self.updates = generator, 0
+        self.actor_optimizer = adam(actor.parameters(), config.actor_lr, betas=config.betas)
+        self.critic_optimizer = adam(critic.parameters(), config.critic_lr, betas=config.betas)
+        self.updates = 0
         every, captured = execution.reads_every(device), execution.cuda_graphs
         self.finite = FiniteWatch(WATCHED, every, device, captured=captured)
         self.fit_critic = CriticFit(
@@ -188,7 +194,7 @@ class PWM:
             raise ValueError(f"tasks must be given exactly for a population, got {tasks}")
         metrics: dict[str, Tensor] = {}
         for step in range(steps):
-            self.set_learning_rates(1.0 - 0.98 * step / steps)
+            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
             batch = replay.sample() if tasks is None else replay.sample_starts(tasks, batch_size)
             metrics = self.update(batch)
         self.finite.read()
@@ -202,9 +208,7 @@ class PWM:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        if self.generator is not None:
-            state["generator"] = self.generator.get_state()
-        return {**state, "updates": self.updates}
+        return {**state, "generator": self.generator.get_state(), "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
@@ -212,8 +216,11 @@ class PWM:
             part.load_state_dict(state[name])
         self.updates = state["updates"]
         self._prepare()
-        if self.generator is not None:
-            self.generator.set_state(state["generator"])
+        restore_generator(self.generator, state.get("generator"))
+
+    def _source(self, generator: torch.Generator | None) -> torch.Generator:
+        """Return where random numbers come from, on the device of the networks."""
+        return own_generator(self.device, generator)
 
     def _parts(self) -> dict[str, Any]:
         parts: dict[str, Any] = {

@@ -15,8 +15,9 @@ from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import SACLoss, SoftUpdate
 
 from pwm_sdk import keys
+from pwm_sdk.algorithms.over_torchrl import OverTorchRL
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
-from pwm_sdk.optim import optimize
+from pwm_sdk.generators import drawing_from, own_generator, restore_generator
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class SACConfig:
         pair(log_std=self.log_std)
 
 
-class SAC:
+class SAC(OverTorchRL):
     """A squashed Gaussian policy and two critics, trained from replayed transitions.
 
     Args:
@@ -72,9 +73,16 @@ class SAC:
             MLP of `config.hidden`.
         critic: maps observations `[.., O]` and actions `[.., A]` to values `[.., 1]`; the second
             critic is a copy with new weights; None: an MLP.
+        device: of the networks.
+        generator: source of all that is drawn, on the networks' device; None: one of its own,
+            seeded by torch's global one. It follows `loss.to`.
 
     Attributes:
         steps: transitions seen by `fit`.
+        updates: number of updates so far.
+
+    Raises:
+        ValueError: for a generator on another device.
 
     Source: Soft actor-critic algorithms and applications (arXiv 1812.05905), algorithm 1.
     """
@@ -87,6 +95,8 @@ class SAC:
         *,
         actor: nn.Module | None = None,
         critic: nn.Module | None = None,
+        device: torch.device | str = "cpu",
+        generator: torch.Generator | None = None,
     ) -> None:
         self.config = config = config or SACConfig()
         self.action_dim, self.steps, self._owed = action_dim, 0, 0.0
@@ -100,16 +110,16 @@ class SAC:
         )
         q = critic or _mlp(observation_dim + action_dim, 1, config.hidden)
         target_entropy = config.target_entropy
-        self.loss = SACLoss(
+        loss = SACLoss(
             policy,
             ValueOperator(q, in_keys=[keys.OBSERVATION, keys.ACTION]),
             loss_function="l2",
             alpha_init=config.alpha,
             target_entropy=float(-action_dim) if target_entropy is None else target_entropy,
         )
-        self.loss.make_value_estimator(gamma=config.gamma)
+        loss.make_value_estimator(gamma=config.gamma)
+        super().__init__(loss, config.lr, device, generator)
         self.target = SoftUpdate(self.loss, tau=config.tau)
-        self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=config.lr, fused=True)
 
     def __call__(self, observation: Tensor) -> Tensor:
         """Return mean actions `[.., A]` for observations `[.., O]`."""
@@ -119,9 +129,11 @@ class SAC:
         """Return drawn actions `[.., A]`: uniform ones at first, then the policy's."""
         if self.steps < self.config.random_steps:
             shape = (*observation.shape[:-1], self.action_dim)
-            return 2.0 * torch.rand(shape, device=observation.device) - 1.0
-        loc, scale = self.actor(observation)
-        return torch.tanh(loc + scale * torch.randn_like(loc))
+            drawn = torch.rand(shape, device=observation.device, generator=self.generator)
+            return 2.0 * drawn - 1.0
+        with drawing_from(self.generator):
+            loc, scale = self.actor(observation)
+            return torch.tanh(loc + scale * torch.randn_like(loc))
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Improve actor, critics and temperature once.
@@ -134,12 +146,16 @@ class SAC:
             Detached metrics `[]`: actor_loss, value_loss (sum over both critics), alpha, entropy.
 
         Raises:
-            ValueError: if a loss is not finite.
+            ValueError: if a loss is not finite; nothing is stepped then. It is raised by the update
+                itself on a CPU, and at most 100 updates later, or by `check_finite`, where a
+                reading waits for the device.
         """
-        losses: Any = self.loss(batch)
+        with drawing_from(self.generator):
+            losses: Any = self.loss(batch)
         total = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
-        optimize(total, self.optimizer)
+        self._minimize(total)
         self.target.step()
+        self._count()
         return {
             "actor_loss": losses["loss_actor"].detach(),
             "value_loss": losses["loss_qvalue"].detach(),
@@ -169,12 +185,17 @@ class SAC:
             while self._owed >= 1.0:
                 metrics = self.update(replay.sample())
                 self._owed -= 1.0
+        self.check_finite()
         return metrics
 
     def make_replay(self) -> TensorDictReplayBuffer:
-        """Return an empty uniform replay of this configuration."""
+        """Return an empty uniform replay of this configuration, with a generator of its own."""
         storage = LazyTensorStorage(self.config.capacity)
-        return TensorDictReplayBuffer(storage=storage, batch_size=self.config.batch_size)
+        return TensorDictReplayBuffer(
+            storage=storage,
+            batch_size=self.config.batch_size,
+            generator=own_generator("cpu", seeded_by=self.generator),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` and `fit` change; the replay is the caller's."""
@@ -183,6 +204,8 @@ class SAC:
             "optimizer": self.optimizer.state_dict(),
             "steps": self.steps,
             "owed": self._owed,
+            "updates": self.updates,
+            "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -190,6 +213,8 @@ class SAC:
         self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self._owed = state["steps"], state["owed"]
+        self.updates = state.get("updates", 0)
+        restore_generator(self.generator, state.get("generator"))
 
 
 class _Gaussian(nn.Module):
