@@ -53,6 +53,7 @@ INTERNAL = {
         "checkpoints",
         "data",
         "envs",
+        "generators",
         "objectives",
         "optim",
         "rollout",

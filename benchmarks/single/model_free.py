@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from pwm_sdk import (
     PPO,
     SAC,
@@ -91,7 +89,6 @@ def _shac(job: Job, simulator: Any, device: str) -> SHAC:
         critic.to(device),
         SHACConfig(**settings),
         normalizer=RunningMeanStd((size,)).to(device),
-        generator=torch.Generator(device).manual_seed(job.seed),
     )
 
 
