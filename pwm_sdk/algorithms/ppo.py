@@ -196,7 +196,7 @@ class PPO(OverTorchRL):
         for batch in data:
             if steps is not None:
                 self.set_learning_rates(linear_decay(self.steps / steps, 0.0))
-            metrics = self.update(batch)
+            metrics = self.update(batch.to(self.device))
         self.check_finite()
         return metrics
 

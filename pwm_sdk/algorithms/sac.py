@@ -183,7 +183,7 @@ class SAC(OverTorchRL):
                 continue
             self._owed += self.config.updates_per_step * batch.numel()
             while self._owed >= 1.0:
-                metrics = self.update(replay.sample())
+                metrics = self.update(replay.sample().to(self.device))
                 self._owed -= 1.0
         self.check_finite()
         return metrics

@@ -104,7 +104,7 @@ class Streams:
         if self.limit is not None:
             latent = clip_cotangent(latent, self.limit, self._clipped.append)
         over = (cut | self._terminated).squeeze(-1)
-        if bool(over.any()):
+        if not over.is_meta and bool(over.any()):
             totals = self.total[over, 0]
             self.finished.append(totals[~totals.isnan()])
             fresh = latent.detach().clone()

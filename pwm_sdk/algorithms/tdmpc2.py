@@ -132,7 +132,7 @@ class TDMPC2:
         metrics: dict[str, Tensor] = {}
         for step in range(steps):
             self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
-            metrics = self.update(replay.sample())
+            metrics = self.update(replay.sample().to(self.device))
         self.check_finite()
         return metrics
 

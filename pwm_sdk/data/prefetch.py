@@ -26,8 +26,8 @@ class Prefetcher:
     is that of the last batch handed out, whatever has been drawn ahead: a run continues to the bit.
     On a CPU there is nothing to gain, and batches pass through without a thread. The thread leaves
     the GPU to the caller: what it did there, or memory that it pinned, would break a CUDA graph
-    captured meanwhile. So a source whose batches come out on a GPU is sampled by the caller, without
-    a thread; let it bring them out on the CPU. None of this has been seen on a GPU.
+    captured meanwhile. So a source whose batches come out on a GPU is sampled by the caller,
+    without a thread; let it bring them out on the CPU. None of this has been seen on a GPU.
 
     While the thread runs, nobody else may draw from the source or add episodes to it. `close` ends
     the thread and sets the source back to the batch that would have come next.
