@@ -80,12 +80,18 @@ class SHAC:
         if getattr(actor, "population", None) is not None:
             raise ValueError(f"actor must be one policy, got a population of {actor.population}")
         self.model, self.actor, self.critic, self.normalizer = model, actor, critic, normalizer
-        self.generator = generator = own_generator(next(actor.parameters()).device, generator)
+        device = next(actor.parameters()).device
+        self.generator = generator = own_generator(device, generator)
         limit = config.cotangent_clip
         if limit is not None:  # the loss is a mean over B environments and H steps
             limit = limit / (config.environments * config.horizon)
         self.streams = Streams(
-            model, config.environments, normalizer=normalizer, limit=limit, generator=generator
+            model,
+            config.environments,
+            normalizer=normalizer,
+            limit=limit,
+            generator=generator,
+            device=device,
         )
         probe_slopes(model, self.streams.state)
         self.rollout = LatentRollout(self.streams, actor, config.horizon, generator=generator)
