@@ -155,7 +155,7 @@ class Generators:
 
     Args:
         seeds: one per policy, at least one.
-        device: where the numbers are drawn.
+        device: where the numbers are drawn; for `meta` the generators are on the CPU.
 
     Raises:
         ValueError: for no seeds.
@@ -165,7 +165,8 @@ class Generators:
         if not seeds:
             raise ValueError("seeds must have one entry per policy, got none")
         self.device = torch.device(device)
-        self._parts = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
+        self._home = torch.device("cpu") if self.device.type == "meta" else self.device
+        self._parts = [torch.Generator(self._home).manual_seed(seed) for seed in seeds]
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -185,6 +186,6 @@ class Generators:
         """Continue every stream where `get_state` was taken; sets P to the rows of `state`."""
         if state.dim() != 2 or not len(state):
             raise ValueError(f"state must have shape [P, N], got {list(state.shape)}")
-        self._parts = [torch.Generator(self.device) for _ in state]
+        self._parts = [torch.Generator(self._home) for _ in state]
         for part, own in zip(self._parts, state.cpu(), strict=True):
             part.set_state(own.clone())

@@ -29,6 +29,7 @@ __all__ = [
     "LOC",
     "NEXT",
     "OBSERVATION",
+    "REAL",
     "REWARD",
     "SCALE",
     "STATE",
@@ -46,6 +47,10 @@ ACTION = "action"
 
 REWARD = "reward"
 """Reward of one agent step, ``[.., 1]`` float32, in units of the environment."""
+
+REAL = "real"
+"""The row, or the step that led to it, is data; rows that only repeat the state in which an episode
+terminated are not, ``[.., 1]`` bool."""
 
 TASK = "task"
 """Index of the task in its data set, ``[..]`` int64."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -11,7 +11,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pwm_sdk.checks import positive, whole
+from pwm_sdk.checks import positive
+from pwm_sdk.finite import FiniteWatch as FiniteWatch
+from pwm_sdk.finite import keeping as keeping
+from pwm_sdk.finite import unless as unless
 
 
 def optimize(
@@ -27,28 +30,32 @@ def optimize(
     """Zero gradients, back-propagate, check, clip and step.
 
     Args:
-        loss: scalar.
+        loss: scalar, or `[P]` of a population, whose sum is then minimised.
         optimizer: steps the parameters that it holds.
         max_norm: gradients are scaled down to this L2 norm, which is positive; None: no clipping.
         population: P when every parameter has a leading axis of P policies: each policy is clipped
             by its own norm.
         synchronize: average gradients over the processes of `torch.distributed` before clipping,
             so that replicas that start equal stay equal.
-        watch: notes whether loss and gradient are finite instead of reading it here; a step that
-            is not finite is then left out on the device, which needs a fused optimizer.
+        watch: notes whether loss and gradient are finite instead of reading it here. A step that
+            is not finite is then left out on the device, which needs a fused optimizer; of a
+            population, by the policies alone that it is of, which are stopped.
         name: of the loss, as `watch` knows it.
 
     Returns:
         Gradient norm before clipping, `[]`, or `[P]` for a population.
 
     Raises:
-        ValueError: if the loss is not one finite number with a graph, a gradient is not finite, or
-            `max_norm` is not positive; nothing is stepped then.
+        ValueError: if the loss is of another shape or has no graph, loss or gradient are not
+            finite (without a watch, nothing is stepped then), a watch is of another population, or
+            `max_norm` is not positive.
     """
     positive(max_norm=max_norm)
-    _check_loss(loss, finite=watch is None)
+    _check_loss(loss, population)
+    if watch is not None and watch.population != population:
+        raise ValueError(f"watch must be of population {population}, got {watch.population}")
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    (loss if loss.numel() == 1 else loss.sum()).backward()
     gradients = [
         p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
     ]
@@ -57,30 +64,56 @@ def optimize(
     if synchronize:
         average_over_processes(gradients)
     norm = _norms(gradients, population)
-    bad = None if watch is None else watch.note(name, loss, norm)
-    if watch is None and not bool(torch.isfinite(norm).all()):
-        optimizer.zero_grad(set_to_none=True)
-        raise ValueError(f"gradients must be finite, got norm {norm.tolist()}")
-    if max_norm is not None and (bad is not None or bool((norm > max_norm).any())):
-        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        if population is None:
-            torch._foreach_mul_(gradients, factor)
-        else:
-            torch._foreach_mul_(
-                gradients, [factor.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
-            )
-    _step(optimizer, bad)
+    bad = None
+    if watch is None:
+        _refuse_not_finite(loss.detach(), norm, optimizer)
+    else:
+        bad = watch.note(name, *_per_policy(loss.detach(), norm, population))
+    if max_norm is not None:
+        _clip(gradients, norm, max_norm)
+    if watch is not None and population is not None:
+        with watch.keeping(optimizer):
+            optimizer.step()
+    else:
+        _step(optimizer, bad)
     return norm
 
 
-def _check_loss(loss: Tensor, finite: bool) -> None:
-    """Raise ValueError unless the loss is a scalar with a graph, and finite where that is asked."""
-    if loss.numel() != 1:
-        raise ValueError(f"loss must be a scalar, got shape {list(loss.shape)}")
+def _check_loss(loss: Tensor, population: int | None) -> None:
+    """Raise ValueError unless the loss is a scalar, or one per policy, with a graph."""
+    if loss.numel() != 1 and (population is None or loss.shape != (population,)):
+        shape = "a scalar" if population is None else f"a scalar or of shape [{population}]"
+        raise ValueError(f"loss must be {shape}, got shape {list(loss.shape)}")
     if not loss.requires_grad:
         raise ValueError(f"loss must depend on a parameter, got {loss} without a graph")
-    if finite and not bool(torch.isfinite(loss)):
-        raise ValueError(f"loss must be finite, got {loss.item()}")
+
+
+def _refuse_not_finite(loss: Tensor, norm: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError for a loss or gradient that is not finite; waits for the device once."""
+    if loss.is_meta or bool(torch.isfinite(loss).all() & torch.isfinite(norm).all()):
+        return
+    optimizer.zero_grad(set_to_none=True)
+    if not bool(torch.isfinite(loss).all()):
+        raise ValueError(f"loss must be finite, got {loss.squeeze().tolist()}")
+    raise ValueError(f"gradients must be finite, got norm {norm.tolist()}")
+
+
+def _per_policy(loss: Tensor, norm: Tensor, population: int | None) -> tuple[Tensor, ...]:
+    """What a watch looks at: a sum over policies cannot tell whose fault it is, if no norm does."""
+    if population is None or loss.shape == (population,):
+        return loss, norm
+    blame = torch.isfinite(norm).all() & ~torch.isfinite(loss)
+    return (torch.where(blame, loss, norm),)
+
+
+@torch.no_grad()
+def _clip(gradients: list[Tensor], norm: Tensor, max_norm: float) -> None:
+    """Scale gradients down to `max_norm` where `norm`, `[]` or `[P]`, is larger."""
+    factor = torch.where(norm > max_norm, max_norm / (norm + 1e-6), 1.0)
+    if norm.dim() == 0:
+        torch._foreach_mul_(gradients, factor)
+    else:
+        torch._foreach_mul_(gradients, [factor.view(-1, *[1] * (g.dim() - 1)) for g in gradients])
 
 
 def _step(optimizer: Any, bad: Tensor | None) -> None:
@@ -93,77 +126,6 @@ def _step(optimizer: Any, bad: Tensor | None) -> None:
     optimizer.found_inf = bad
     optimizer.step()
     optimizer.found_inf = None
-
-
-class FiniteWatch:
-    """Notes where numbers were not finite, on the device, and tells when it is asked.
-
-    Args:
-        names: of what is watched.
-        every: updates between two calls of `read`. 1: `note` reads at once and raises.
-        device: of the numbers.
-        captured: `note` leaves all reading to `read`, as in a CUDA graph nothing may wait for the
-            device.
-
-    Raises:
-        ValueError: for `every` below 1.
-    """
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        every: int = 1,
-        device: torch.device | str = "cpu",
-        *,
-        captured: bool = False,
-    ) -> None:
-        whole(1, every=every)
-        self.names, self.every = list(names), every
-        self.device = torch.empty(0, device=device).device
-        self._at_once = every == 1 and not captured and torch.device(device).type != "meta"
-        self._seen = torch.zeros(len(self.names), device=device)
-
-    @torch.no_grad()
-    def note(self, name: str, *values: Tensor) -> Tensor | None:
-        """Take in tensors; returns a scalar 1 where they are not finite, or None if it reads.
-
-        Raises:
-            ValueError: where it reads at once, if a number is NaN or infinite.
-        """
-        total: Any = sum(v.detach() if v.dim() == 0 else v.detach().sum() for v in values)
-        probe = 0.0 * total
-        if self._at_once:
-            if bool(probe.isnan()):
-                raise ValueError(f"{name} must be finite, got NaN or infinity")
-            return None
-        self._seen[self.names.index(name)].add_(probe)  # NaN once is NaN ever after
-        return probe.isnan().float()
-
-    def read(self) -> None:
-        """Wait for the device; tensors on `meta` have no numbers to read.
-
-        Raises:
-            ValueError: naming what was not finite since the last reading.
-        """
-        if self._seen.is_meta:
-            return
-        bad = [n for n, seen in zip(self.names, self._seen.isnan().tolist(), strict=True) if seen]
-        self._seen.zero_()
-        if bad:
-            raise ValueError(
-                f"{' and '.join(bad)} must be finite, got NaN or infinity since the last reading; "
-                "no step was taken with it"
-            )
-
-
-@contextmanager
-def unless(bad: Tensor | None, module: object) -> Iterator[None]:
-    """Give the buffers of `module` their values back after the context if `bad` is 1."""
-    buffers = list(module.buffers()) if bad is not None and isinstance(module, nn.Module) else []
-    before = [buffer.clone() for buffer in buffers]
-    yield
-    for buffer, old in zip(buffers, before, strict=True):
-        buffer.copy_(buffer if bad is None else torch.where(bad > 0, old, buffer))
 
 
 @torch.no_grad()
@@ -189,7 +151,7 @@ def _norms(gradients: list[Tensor], population: int | None) -> Tensor:
 
 
 def adam(parameters: Any, lr: float, **settings: Any) -> torch.optim.Adam:
-    """Return an Adam, fused where the parameters' device has a fused one.
+    """Return an Adam that remembers its rate, fused where the parameters' device has a fused one.
 
     Args:
         parameters: tensors, or groups of them.
@@ -201,14 +163,28 @@ def adam(parameters: Any, lr: float, **settings: Any) -> torch.optim.Adam:
         for part in parameters
     ]
     inside = [p for part in groups for p in (part["params"] if isinstance(part, dict) else [part])]
-    return torch.optim.Adam(groups, lr=lr, fused=not any(p.is_meta for p in inside), **settings)
+    fused = not any(p.is_meta for p in inside)
+    optimizer = torch.optim.Adam(groups, lr=lr, fused=fused, **settings)
+    remember_learning_rates(optimizer)
+    return optimizer
+
+
+def remember_learning_rates(*optimizers: torch.optim.Optimizer) -> None:
+    """Let `scale_learning_rates` start from the present rates, whatever they are set to later."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", float(group["lr"]))
 
 
 def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group's learning rate to `factor` times the one it started with."""
+    """Set every group's learning rate to `factor` times the one it started with.
+
+    That is the one that `remember_learning_rates` saw, as algorithms ask it to when they are made,
+    or else the one at the first call.
+    """
+    remember_learning_rates(optimizer)
     for group in optimizer.param_groups:
-        rate = group["lr"]
-        start = group.setdefault("initial_lr", float(rate))
+        rate, start = group["lr"], group["initial_lr"]
         if isinstance(rate, Tensor):  # read where it lies, by a captured step
             rate.fill_(start * factor)
         else:

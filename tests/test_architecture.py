@@ -22,7 +22,8 @@ INTERNAL = {
     "checks": set(),
     "keys": set(),
     "protocols": set(),
-    "optim": set(),
+    "finite": set(),
+    "optim": {"finite"},
     "generators": set(),
     "tasks": set(),
     "functional": set(),
@@ -105,7 +106,9 @@ MAX_FUNCTION_LINES = 60
 MAX_CONSTRUCTOR_ARGUMENTS = 12
 HARD_MAX_LINES = 600
 # file -> why it is longer, or has a constructor of more arguments
-WAIVERS: dict[str, str] = {}
+WAIVERS: dict[str, str] = {
+    "pwm_sdk/algorithms/pwm.py": "one update, what it changes and how it is kept belong together",
+}
 KEY_NAMES = {getattr(keys, name) for name in keys.__all__}
 KEY_METHODS = {"get", "set", "set_", "pop", "select", "exclude"}
 

@@ -17,13 +17,42 @@ from elsewhere import Remote, elsewhere
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-import pwm_sdk
 from pwm_sdk import (
-    MPPI, PPO, PWM, SAC, SHAC, BehaviourCloning, Critic, Disagreement, DreamerV3, DreamerV3Config,
-    Execution, FirstOrderActor, GrowingBatch, LatentRollout, Learner, PolicyPrior, PolicyValue,
-    Population, PPOConfig, PWMConfig, QEnsemble, ReplayBuffer, ReturnScale, RoundConfig,
-    RunningMeanStd, SACConfig, SHACConfig, TDMPC2, TDMPC2Config, WorldModel, make_episode,
-    pwm_model_loss, train_offline, world_model_errors, world_model_loss,
+    MPPI,
+    PPO,
+    PWM,
+    SAC,
+    SHAC,
+    TDMPC2,
+    BehaviourCloning,
+    Critic,
+    Disagreement,
+    DreamerV3,
+    DreamerV3Config,
+    Execution,
+    FirstOrderActor,
+    GrowingBatch,
+    LatentRollout,
+    Learner,
+    PolicyPrior,
+    PolicyValue,
+    Population,
+    PPOConfig,
+    PWMConfig,
+    QEnsemble,
+    ReplayBuffer,
+    ReturnScale,
+    RoundConfig,
+    RunningMeanStd,
+    SACConfig,
+    SHACConfig,
+    TDMPC2Config,
+    WorldModel,
+    make_episode,
+    pwm_model_loss,
+    train_offline,
+    world_model_errors,
+    world_model_loss,
 )  # fmt: skip
 from pwm_sdk.simulators.mass_spring import MassSpring
 
@@ -87,6 +116,7 @@ def pwm(
     config: PWMConfig = OURS,
     *,
     members: bool = False,
+    keep: bool = False,
     guard: bool = False,
     execution: Execution | None = None,
     **settings: Any,
@@ -104,7 +134,7 @@ def pwm(
         agent.update(batch)
         metrics = agent.update(batch)
         agent.load_state_dict(agent.state_dict())
-        if members:
+        if keep:
             agent.keep([1])
             agent.update(batch[1:])
         return {**metrics, **dict(agent.actor.named_parameters())}
@@ -321,9 +351,6 @@ ANYWHERE: dict[str, Callable[[Any], Found]] = {
     "TDMPC2": tdmpc2(),
     "TDMPC2, one task": tdmpc2(0),
     "TDMPC2, episodic": tdmpc2(episodic=True),
-    "SAC": sac,
-    "PPO": ppo,
-    "DreamerV3": dreamer,
     "BehaviourCloning": cloning(encoded=False),
     "BehaviourCloning, in latents": cloning(encoded=True),
     "losses": losses,
@@ -331,8 +358,14 @@ ANYWHERE: dict[str, Callable[[Any], Found]] = {
     "LatentRollout": rollout,
     "normalizers": normalizers,
 }
+# Loops, replays and what makes networks of members read numbers, and so do TorchRL's losses when they
+# are built.
 WITH_NUMBERS: dict[str, Callable[[Any], Found]] = {
-    "SAC.fit": sac_fit,  # TorchRL's replay
+    "SAC": sac,
+    "PPO": ppo,
+    "DreamerV3": dreamer,
+    "SAC.fit": sac_fit,
+    "Population.keep": pwm(2, members=True, keep=True),
     "ReplayBuffer": replay,
     "GrowingBatch": growing(),
     "GrowingBatch, replay on the CPU": growing(lambda _: "cpu"),

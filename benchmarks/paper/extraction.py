@@ -172,7 +172,8 @@ class Extraction:
         starts = replay.starts([t.index for t in self.tasks], preset.batch_size, seeds)
         self.starts = Prefetcher(starts, place.device)
         self.curves = [self._load_curve(policy) for policy in policies]
-        self.imagined = torch.zeros(len(policies))  # returns in the last update
+        # Returns in the last update, of a policy that is stopped in the last that it took part in.
+        self.imagined = torch.zeros(len(policies), device=place.device)
         self._resume()
 
     def run(self) -> None:
@@ -181,7 +182,8 @@ class Extraction:
         begin = time.perf_counter()
 
         def on_step(step: int, metrics: Mapping[str, torch.Tensor]) -> None:
-            self.imagined = metrics["return"]
+            now = metrics["return"]
+            self.imagined = torch.where(now.isfinite(), now, self.imagined)
             self.news.put(len(self.policies))
             if step % preset.save_every == 0 or step == preset.steps:
                 self._save()
@@ -191,12 +193,15 @@ class Extraction:
         with self.starts, contextlib.closing(self._open()) as pool:
             train_offline(self.learners, self.starts, preset.steps, on_step=on_step)
             scores = self._read(pool, preset.steps, time.perf_counter() - begin)
+        stopped = self.learners.stopped
         for i, policy in enumerate(self.policies):
             self.learners.actor.member(i).save(self.place.file(policy, "actor.safetensors"))
             self.learners.critic.member(i).save(self.place.file(policy, "critic.safetensors"))
             row = {"seed": policy.seed, "task": policy.task, "method": "pwm", **scores[i]}
             row["score"] = score_of(self.tasks[i], scores[i])
             row["imagined"] = float(self.imagined[i])
+            if i in stopped:
+                row["stopped"] = 1
             write_json(self.place.file(policy, "scores.json"), row)
 
     def _open(self) -> EnvPool:
@@ -230,7 +235,7 @@ class Extraction:
         if files[0].exists():
             states = [torch.load(file, weights_only=True, map_location="cpu") for file in files]
             self.starts.generator.set_state(torch.stack([s.pop("starts") for s in states]))
-            self.imagined = torch.stack([s.pop("imagined") for s in states])
+            self.imagined = torch.stack([s.pop("imagined") for s in states]).to(self.place.device)
             self.learners.load_members(states)
 
     def _load_curve(self, policy: Policy) -> list[dict[str, Any]]:

@@ -18,7 +18,8 @@ from pwm_sdk import WorldModel
 
 PROBE = 8  # starts of the update whose memory is measured
 SPARE = 2.0  # for what no graph keeps: gradients on their way, the packed trajectory
-COPIES = 6  # of a weight: itself, its gradient, two moments, and what saving copies
+COPIES = 9  # of a weight: itself, its gradient, two moments, what saving copies, and what is put
+# back where a policy diverges: weight and moments
 
 
 @dataclass(frozen=True)

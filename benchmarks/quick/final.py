@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from tensordict import TensorDict
 
 from pwm_sdk import (
     MPPI,
     MT80,
+    BehaviourCloning,
+    BehaviourCloningConfig,
     GrowingBatch,
     LatentBehaviour,
     Learner,
     PlannerBehaviour,
     RandomBehaviour,
     Task,
-    behaviour_loss,
-    optimize,
     run_episodes,
     summarize,
 )
@@ -55,6 +56,11 @@ class FinalEvaluation:
         self._select()
         episodes = self._play(self._behaviour("actor"), self.preset.final_episodes, 3)
         rows = self._rows("pwm", episodes)
+        low = 0
+        for learner in self.loop.learners:
+            for member in learner.pwm.stopped:
+                rows[low + member]["stopped"] = 1
+            low += len(learner.tasks)
         alarms = self.loop.alarms(episodes, deterministic=True)
         for i, (row, milliseconds) in enumerate(zip(rows, self._latencies(), strict=True)):
             row.update({name: float(column[i]) for name, column in alarms.items()})
@@ -146,19 +152,17 @@ class FinalEvaluation:
     def _clone(self) -> LatentBehaviour:
         """Clone the training data's actions on the same latents, one policy per task."""
         actor = make_actor(self.preset, self.tasks).to(self.device)
-        optimizer = torch.optim.Adam(actor.parameters(), lr=1e-3, fused=True)
+        config = BehaviourCloningConfig(lr=1e-3, max_norm=10.0)
+        cloning = BehaviourCloning(actor, config, model=self.loop.model)
         indices = [task.index for task in self.tasks]
         rows = {i: self.loop.replay.episodes(i) for i in indices}
         generator = np.random.default_rng(self.seed)
         for _ in range(self.preset.cloning_steps):
             batch = [_pairs(rows[i], 64, generator) for i in indices]
             observation, action = (torch.stack(x) for x in zip(*batch, strict=True))
-            with torch.no_grad():
-                task = torch.tensor(indices, device=self.device).unsqueeze(1).expand(-1, 64)
-                latent = self.loop.model.encode(observation, task)
-            optimize(
-                behaviour_loss(actor, latent, action), optimizer, 10.0, population=len(indices)
-            )
+            task = torch.tensor(indices, device=self.device).unsqueeze(1).expand(-1, 64)
+            pairs = {"observation": observation, "action": action, "task": task}
+            cloning.update(TensorDict(pairs, task.shape))
         return LatentBehaviour(self.loop.model, [actor], indices)
 
     def _latencies(self) -> list[float]:

@@ -76,6 +76,14 @@ def aggregate_note(published: Published) -> str:
     return fill(AGGREGATES.format(resamples=RESAMPLES, whole=", ".join(quoted)))
 
 
+def stopped(rows: Sequence[Row]) -> list[str]:
+    """Name the policies that diverged and were stopped, since the others went on."""
+    names = [f"{row['task']} (seed {row['seed']})" for row in rows if row.get("stopped")]
+    if not names:
+        return []
+    return [fill(f"Stopped and scored as they were before they diverged: {', '.join(names)}.")]
+
+
 def incomplete(rows: Sequence[Row], tasks: Sequence[str], seeds: Sequence[int]) -> list[str]:
     """Name what is missing, since means over tasks use complete seeds only."""
     lines = []

@@ -11,7 +11,15 @@ from files import write_json
 from machine import describe
 from pwm_sdk import write_atomic
 from reporting.aggregates import Row, tasks_of
-from reporting.notes import SCORES, SEEDS, aggregate_note, fill, incomplete, published_note
+from reporting.notes import (
+    SCORES,
+    SEEDS,
+    aggregate_note,
+    fill,
+    incomplete,
+    published_note,
+    stopped,
+)
 from reporting.plots import Curves, plot_bars, plot_curves, plot_profile
 from reporting.published import Published
 from reporting.scores import check_rows, load_rows, save_rows
@@ -99,7 +107,8 @@ def report_text(
     if about.get("command"):
         minutes = f"{about['minutes']:.1f} minutes (of its last call)"
         parts.append(f"`{about['command']}`, {minutes}, {about['machine']}.")
-    parts += [fill(SCORES), score_table(rows, published), *incomplete(rows, tasks, seeds)]
+    parts += [fill(SCORES), score_table(rows, published)]
+    parts += [*incomplete(rows, tasks, seeds), *stopped(rows)]
     beside = published_table(rows, published)
     if beside:
         parts += ["## Beside the published numbers", beside, published_note(tasks, published)]

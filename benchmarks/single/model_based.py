@@ -89,8 +89,7 @@ def plan_of_size(size: sizes.TDMPC2Size, actions: int) -> dict[str, Any]:
 def dreamerv3(job: Job) -> None:
     """DreamerV3; an update every few steps."""
     size = sizes.DREAMER[job.scale]
-    agent = DreamerV3(*_sizes(job), DreamerV3Config(**size.config))
-    agent.loss.to(job.device)
+    agent = DreamerV3(*_sizes(job), DreamerV3Config(**size.config), device=job.device)
     replay = _replay(job, size.window + 1, size.rows)
     policy = RecurrentBehaviour(agent.act, device=job.device)
     explore = RecurrentBehaviour(partial(agent.act, explore=True), device=job.device)

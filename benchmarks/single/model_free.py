@@ -100,8 +100,7 @@ def sac(job: Job) -> None:
         "small": SACConfig(random_steps=1_000),
         "published": SACConfig(),
     }
-    agent = SAC(*_sizes(job), configs[job.scale])
-    agent.loss.to(job.device)
+    agent = SAC(*_sizes(job), configs[job.scale], device=job.device)
     agent.fit(job.stream(agent))
 
 
@@ -111,9 +110,7 @@ def ppo(job: Job) -> None:
     config = PPOConfig(hidden=(16,), epochs=2) if job.tiny else PPOConfig()
     size, _ = _sizes(job)
     moments = {"observations": RunningMeanStd((size,)), "returns": RunningMeanStd((1,))}
-    agent = PPO(*_sizes(job), config, **moments)
-    for part in (agent.loss, *moments.values()):
-        part.to(job.device)
+    agent = PPO(*_sizes(job), config, **moments, device=job.device)
     envs, steps = (2, 32) if job.tiny else (8, 256)
     for batch in job.stream(agent, envs, steps):
         agent.set_learning_rates(1.0 - job.progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,13 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
+from pwm_sdk.algorithms.execution import Execution
+from pwm_sdk.algorithms.watched import Watched
 from pwm_sdk.checks import at_least, positive, whole
 from pwm_sdk.objectives.policy import behaviour_loss
-from pwm_sdk.optim import adam, linear_decay, optimize, scale_learning_rates
+from pwm_sdk.optim import FiniteWatch, adam, linear_decay, optimize, scale_learning_rates
+
+LOSS = "loss and gradient"  # as the watch knows them
 
 
 @dataclass(frozen=True)
@@ -35,17 +40,20 @@ class BehaviourCloningConfig:
         positive(max_norm=self.max_norm)
 
 
-class BehaviourCloning:
+class BehaviourCloning(Watched):
     """Least squares from observations, or a model's latents, to the actions of the data.
+
+    Policies of a population are independent. One whose loss or gradient is not finite is stopped
+    and stays as it was before that update; the others go on.
 
     Args:
         actor: maps observations `[.., O]`, or latents `[.., D]`, to actions `[.., A]`, for example
-            a `FirstOrderActor`.
+            a `FirstOrderActor`, alone or a population.
         config: settings.
         model: encodes observations, and is left as it is; None: the actor sees observations.
 
     Attributes:
-        updates: number of updates so far.
+        updates: done so far.
 
     Source: ALVINN (Pomerleau, 1988); the squared error is that of TD3+BC (arXiv 2106.06860).
     """
@@ -57,7 +65,11 @@ class BehaviourCloning:
     ) -> None:
         self.config = config = config or BehaviourCloningConfig()
         self.actor, self.model = actor, model
+        self.population: int | None = getattr(actor, "population", None)
         self.optimizer = adam(actor.parameters(), config.lr)
+        device = next(actor.parameters()).device
+        every = Execution().reads_every(device)
+        self.finite = FiniteWatch([LOSS], every, device, population=self.population)
         self.updates = 0
 
     def __call__(self, observation: Tensor) -> Tensor:
@@ -69,60 +81,101 @@ class BehaviourCloning:
 
         Args:
             batch: windows `[B]` of a `ReplayBuffer` (observation `[B, H+1, O]`, action `[B, H, A]`,
-                task `[B]`): all H pairs are used; or pairs `[B]` (observation `[B, O]`, action
-                `[B, A]`).
+                task `[B]`): all H pairs are used, but for steps that are not real (`[B, H, 1]`;
+                without it, all are); or pairs `[B]` (observation `[B, O]`, action `[B, A]`). For a
+                population `[P, B]` of either.
 
         Returns:
-            Detached metrics `[]`: loss (squared distance of the actions), grad_norm.
+            Detached metrics, `[]` or `[P]`: loss (squared distance of the actions), grad_norm.
 
         Raises:
-            ValueError: if the loss is not finite.
+            ValueError: for a batch that does not fit, or if the loss or its gradient is not finite,
+                of a population if that holds for all policies; nothing is stepped then. It is
+                raised by the update itself on a CPU, and at most 100 updates later, or by
+                `check_finite`, where a reading waits for the device.
         """
-        observation, action = batch[keys.OBSERVATION], batch[keys.ACTION]
-        task = batch.get(keys.TASK, None)
-        if observation.dim() == 3:
-            observation = observation[:, :-1]
-            task = None if task is None else task.unsqueeze(1).expand(observation.shape[:2])
+        observation, action, task, real = self._pairs(batch)
         if self.model is not None:
             with torch.no_grad():
                 observation = self.model.encode(observation, task)
-        pairs = observation.reshape(-1, observation.shape[-1]), action.reshape(-1, action.shape[-1])
-        loss = behaviour_loss(self.actor, *pairs)
-        norm = optimize(loss, self.optimizer, self.config.max_norm)
+        several = self.population is not None
+        loss = behaviour_loss(self.actor, observation, action, real, per_policy=several)
+        norm = optimize(
+            loss,
+            self.optimizer,
+            self.config.max_norm,
+            population=self.population,
+            watch=self.finite,
+            name=LOSS,
+        )
         self.updates += 1
+        if self.updates % self.finite.every == 0:
+            self.check_finite()
         return {"loss": loss.detach(), "grad_norm": norm}
 
-    def fit(self, replay: Any, steps: int) -> dict[str, Tensor]:
+    def fit(
+        self, replay: Any, steps: int, *, tasks: Sequence[int] | None = None, batch_size: int = 64
+    ) -> dict[str, Tensor]:
         """Update `steps` times from a replay; the learning rate falls linearly to 2% of its start.
 
         Args:
-            replay: a `ReplayBuffer`, or anything whose `sample` returns a batch.
+            replay: a `ReplayBuffer`, or anything whose `sample` returns a batch; for a population
+                its `sample_starts` is used, whose rows hold actions.
             steps: number of updates, at least 1.
+            tasks: task id of each policy of a population.
+            batch_size: pairs per policy of a population.
 
         Returns:
             Metrics of the last update.
         """
         whole(1, steps=steps)
+        if (tasks is None) != (self.population is None):
+            raise ValueError(f"tasks must be given exactly for a population, got {tasks}")
         metrics: dict[str, Tensor] = {}
         for step in range(steps):
             self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
-            metrics = self.update(replay.sample())
+            batch = replay.sample() if tasks is None else replay.sample_starts(tasks, batch_size)
+            metrics = self.update(batch)
+        self.check_finite()
         return metrics
 
     def set_learning_rates(self, factor: float) -> None:
-        """Set the learning rate to `factor` times its start."""
+        """Set the learning rate to `factor` times the one that it was made with."""
         scale_learning_rates(self.optimizer, factor)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
-        return {
-            "actor": self.actor.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "updates": self.updates,
-        }
+        state = {"actor": self.actor.state_dict(), "optimizer": self.optimizer.state_dict()}
+        if self.finite.stopped is not None:
+            state["stopped"] = self.finite.stopped.clone()
+        return {**state, "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         self.actor.load_state_dict(state["actor"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.finite.load(state.get("stopped"))
         self.updates = state.get("updates", 0)
+
+    def _pairs(self, batch: TensorDictBase) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Observations `[N, O]` or `[P, N, O]`, actions, tasks, and weights of those that are real.
+
+        The last two are None where there are none.
+        """
+        observation, action = batch[keys.OBSERVATION], batch[keys.ACTION]
+        task, real = batch.get(keys.TASK, None), batch.get(keys.REAL, None)
+        lead = 0 if self.population is None else 1
+        if observation.dim() == lead + 3:  # windows, one row longer than their actions
+            observation = observation[..., :-1, :]
+            task = None if task is None else task.unsqueeze(-1).expand(observation.shape[:-1])
+            task = None if task is None else task.flatten(lead, -1)
+            observation, action = observation.flatten(lead, -2), action.flatten(lead, -2)
+            real = None if real is None else real.flatten(lead, -2)
+        shape = [*observation.shape[:-1], action.shape[-1]]
+        if observation.dim() != lead + 2 or list(action.shape) != shape:
+            kind = "[B, ..]" if self.population is None else f"[{self.population}, B, ..]"
+            raise ValueError(
+                f"observation and action must be pairs or windows {kind}, got "
+                f"{list(batch[keys.OBSERVATION].shape)} and {list(batch[keys.ACTION].shape)}"
+            )
+        return observation, action, task, None if real is None else real.to(observation.dtype)

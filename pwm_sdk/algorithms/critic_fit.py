@@ -10,21 +10,28 @@ from torch import Tensor
 from pwm_sdk.algorithms.execution import Captured, Execution, prepare
 from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.objectives.policy import critic_loss
-from pwm_sdk.optim import FiniteWatch, minibatches, optimize
+from pwm_sdk.optim import FiniteWatch, keeping, minibatches, optimize
 
 
 class CriticFit:
     """Steps a critic towards its targets on minibatches of imagined states.
 
+    A critic of a population whose numbers are not finite is left as it was before the call, and
+    stopped; the others go on.
+
     Args:
         critic: a `Critic`, or a module of the same face.
         optimizer: of its parameters.
         max_norm: gradient clip, per policy.
-        population: P, or None for one policy.
+        population: P, or None for one policy, as the critic is.
         parts: arguments of `minibatches`.
         execution: how one step is run; None: eager, in fp32.
-        watch: notes whether `name` was finite; None: every step reads it.
+        watch: notes whether `name` was finite; None: every step reads it, of a population every
+            call.
         name: of loss and gradient.
+
+    Raises:
+        ValueError: for another population than the critic's.
     """
 
     def __init__(
@@ -39,9 +46,15 @@ class CriticFit:
         watch: FiniteWatch | None = None,
         name: str = "loss",
     ) -> None:
+        if population != (own := getattr(critic, "population", None)):
+            raise ValueError(f"population must be the critic's {own}, got {population}")
         self.critic, self.optimizer, self.max_norm = critic, optimizer, max_norm
         self.population, self.parts = population, parts
         self.execution, self.watch, self.name = execution or Execution(), watch, name
+        self._reads = watch is None and population is not None
+        if self._reads:
+            device = next(critic.parameters()).device
+            self.watch = FiniteWatch([name], 1, device, population=population)
         self._loss = compiled(self._eager_loss) if self.execution.compile else self._eager_loss
         self.prepare(captured=False)
 
@@ -61,14 +74,29 @@ class CriticFit:
             alive: weights of the states `[.., 1]`; None: all alike.
 
         Returns:
-            Loss `[]` and gradient norm before clipping (`[]` or `[P]`) of the last step.
+            Loss and gradient norm before clipping of the last step, `[]` or `[P]`.
+
+        Raises:
+            ValueError: for shapes that do not fit; without a watch, where a loss or gradient is not
+                finite, of a population if that holds for all.
         """
         loss = norm = torch.zeros(())
         tensors = (states, targets) if alive is None else (states, targets, alive)
-        with self.execution.tf32(states.device):
+        with self.execution.tf32(states.device), keeping(self.watch, self.optimizer):
             for part in minibatches(*tensors, **self.parts):
                 loss, norm = self._run(*part)
+        if self._reads:
+            self.check_finite()
         return loss, norm
+
+    def check_finite(self) -> None:
+        """Wait for the device; raise ValueError for what was not finite since the last reading.
+
+        Of a population, only if no policy is left to go on; those that are stopped are named in a
+        warning.
+        """
+        if self.watch is not None:
+            self.watch.read()
 
     def step(
         self, states: Tensor, targets: Tensor, alive: Tensor | None = None
@@ -87,4 +115,5 @@ class CriticFit:
         return loss.detach(), norm
 
     def _eager_loss(self, states: Tensor, targets: Tensor, alive: Tensor | None) -> Tensor:
-        return critic_loss(self.critic, states, targets, alive)
+        several = self.population is not None
+        return critic_loss(self.critic, states, targets, alive, per_policy=several)

@@ -62,7 +62,7 @@ class DreamerV3(OverTorchRL):
         generator: torch.Generator | None = None,
     ) -> None:
         self.config = config = config or DreamerV3Config()
-        nets = DreamerV3Networks(observation_dim, action_dim, config)
+        nets = DreamerV3Networks(observation_dim, action_dim, config, device)
         self.size, self.action_dim = nets.size, action_dim
         self.encoder, self.actor = nets.encoder, nets.actor
         self.estimator = RSSMStateEstimatorV3(nets.prior, nets.posterior)

@@ -107,18 +107,18 @@ class PPO(OverTorchRL):
         self.config = config = config or PPOConfig()
         self.observations, self.returns, self.steps = observations, returns, 0
         self.actor = _Gaussian(
-            actor or _mlp(observation_dim, action_dim, config.hidden, gain=0.01),
+            _mlp(observation_dim, action_dim, config.hidden, gain=0.01) if actor is None else actor,
             action_dim,
             config.std,
-        )
+        ).to(device)
         policy = ProbabilisticActor(
             TensorDictModule(self.actor, [keys.OBSERVATION], [keys.LOC, keys.SCALE]),
             in_keys=[keys.LOC, keys.SCALE],
             out_keys=[keys.ACTION],
             distribution_class=IndependentNormal,
         )
-        net = critic or _mlp(observation_dim, 1, config.hidden, gain=1.0)
-        value = ValueOperator(net, in_keys=[keys.OBSERVATION])
+        net = _mlp(observation_dim, 1, config.hidden, gain=1.0) if critic is None else critic
+        value = ValueOperator(net.to(device), in_keys=[keys.OBSERVATION])
         self.advantages = GAE(gamma=config.gamma, lmbda=config.lam, value_network=value)
         loss = ClipPPOLoss(
             policy,

@@ -16,7 +16,14 @@ from pwm_sdk.algorithms.execution import Captured, Execution, prepare
 from pwm_sdk.algorithms.half_weights import HalfWeights
 from pwm_sdk.algorithms.published import ReturnDeviation, published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
-from pwm_sdk.algorithms.starts import check_parts, discount_of, real_actions, starts_of
+from pwm_sdk.algorithms.starts import (
+    check_parts,
+    discount_of,
+    real_actions,
+    starts_of,
+    taken_at,
+)
+from pwm_sdk.algorithms.watched import Watched
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.losses import saturated_share
@@ -49,8 +56,12 @@ WATCHED = RETURNS, ACTOR, VALUE = (
 )
 
 
-class PWM:
+class PWM(Watched):
     """One or P policies, improved by gradients through a frozen latent model.
+
+    Policies of a population are independent. One whose imagined returns, losses, gradients or
+    weights are not finite is stopped: its networks, averages, return scale and moments stay as they
+    were before that update, for good, and the others go on as if nothing was.
 
     Args:
         model: a `LatentModel`, shared and left as it is.
@@ -114,7 +125,9 @@ class PWM:
         self.critic_optimizer = adam(critic.parameters(), config.critic_lr, betas=config.betas)
         self.updates = 0
         every, captured = execution.reads_every(device), execution.cuda_graphs
-        self.finite = FiniteWatch(WATCHED, every, device, captured=captured)
+        self.finite = FiniteWatch(
+            WATCHED, every, device, captured=captured, population=self.population
+        )
         self.fit_critic = CriticFit(
             critic,
             self.critic_optimizer,
@@ -139,36 +152,57 @@ class PWM:
         Args:
             batch: windows `[B]` (observation `[B, H+1, O]`, the first row is used), or starts
                 `[B]`, or `[P, B]` for a population (observation `[P, B, O]`); with `task`, and
-                `action` where a behaviour guard is on.
+                `action` where a behaviour guard is on, which leaves out starts that are not `real`.
 
         Returns:
-            Detached metrics, `[]` or `[P]`: return (imagined), value_loss, actor_grad_norm,
-            critic_grad_norm, saturated (share of pre-tanh means of real actions beyond 2).
+            Detached metrics: return (imagined), actor_grad_norm and critic_grad_norm, `[]` or `[P]`
+            (those of a stopped policy mean nothing), value_loss and saturated (share of pre-tanh
+            means of real actions beyond 2), `[]`, over the policies that go on.
 
         Raises:
             ValueError: for a batch that does not fit; nothing is stepped then. If a loss or its
                 gradient is not finite; the network that it is of is not stepped, but an actor
-                before its critic has been. It is raised by the update itself on a CPU, and at most
-                `Execution.check_every` updates later elsewhere.
+                before its critic has been. Of a population, if all policies are stopped; the first
+                ones are named in a warning. Raised and warned by the update itself on a CPU, and at
+                most `Execution.check_every` updates later elsewhere.
         """
         observation, task, action = starts_of(batch, self.population)
         if self.config.behaviour and action is None:
             raise ValueError("batch must hold actions for a behaviour guard, got none")
+        taken = taken_at(batch, self.population) if self.config.behaviour else None
+        with self.finite.keeping(*self._parts().values()):
+            metrics = self._update(observation, task, action, taken)
+        if self.updates % self.finite.every == 0:
+            self.finite.read()
+        return metrics
+
+    def _update(
+        self,
+        observation: Tensor,
+        task: Tensor | None,
+        action: Tensor | None,
+        taken: Tensor | None,
+    ) -> dict[str, Tensor]:
         if hasattr(self.actor, "clamp_std_"):
             self.actor.clamp_std_()
         with self.execution.tf32(self.device), frozen(self.model, self.critic), self._weights:
             with torch.no_grad(), self.execution.products(self.device):
                 latent = full(self.model.encode(observation, task))
             noise = self.rollout.draw_noise(latent) if self.execution.cuda_graphs else None
-            states, targets, alive, loc, returns, norm = self._imagine(latent, task, noise, action)
+            states, targets, alive, loc, returns, norm = self._imagine(
+                latent, task, noise, action, taken
+            )
             real = real_actions(self.imagined, self.actor, task)
         value_loss, critic_norm = self.fit_critic(states, targets, alive)
         self._move_averages()
-        if self.updates % self.finite.every == 0:
-            self.finite.read()
+        if self.finite.stopped is not None:
+            going = ~self.finite.stopped
+            value_loss = torch.where(going, value_loss, 0.0).sum() / going.sum()
+            going = going.view(-1, *[1] * (loc.dim() - 1)).to(loc.dtype)
+            real = going.expand_as(loc) if real is None else real * going
         return {
             "return": _mean(returns, self.population),
-            "value_loss": value_loss / (self.population or 1),
+            "value_loss": value_loss,
             "actor_grad_norm": norm,
             "critic_grad_norm": critic_norm,
             "saturated": saturated_share(loc, mask=real),
@@ -197,17 +231,24 @@ class PWM:
             self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
             batch = replay.sample() if tasks is None else replay.sample_starts(tasks, batch_size)
             metrics = self.update(batch)
-        self.finite.read()
+        self.check_finite()
         return metrics
 
-    def set_learning_rates(self, factor: float) -> None:
-        """Set both learning rates to `factor` times their start."""
+    def set_learning_rates(self, factor: float, critic: float | None = None) -> None:
+        """Set both learning rates to a share of those that they were made with.
+
+        Args:
+            factor: the share; 0 lets the actor wait, for example for its critic.
+            critic: the critic's, where it is another.
+        """
         scale_learning_rates(self.actor_optimizer, factor)
-        scale_learning_rates(self.critic_optimizer, factor)
+        scale_learning_rates(self.critic_optimizer, factor if critic is None else critic)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
+        if self.finite.stopped is not None:
+            state["stopped"] = self.finite.stopped.clone()
         return {**state, "generator": self.generator.get_state(), "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -215,6 +256,7 @@ class PWM:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.updates = state["updates"]
+        self.finite.load(state.get("stopped"))
         self._prepare()
         restore_generator(self.generator, state.get("generator"))
 
@@ -243,10 +285,15 @@ class PWM:
         self._imagine: Any = Captured(imagine) if captured else imagine
 
     def _improve_actor(
-        self, latent: Tensor, task: Tensor | None, noise: Tensor | None, action: Tensor | None
+        self,
+        latent: Tensor,
+        task: Tensor | None,
+        noise: Tensor | None,
+        action: Tensor | None,
+        taken: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         """Imagine, step the actor; returns what the critic learns from, loc, returns and norm."""
-        config = self.config
+        config, several = self.config, self.population is not None
         with self.execution.products(self.device):
             trajectory = self.rollout(latent, task, *(() if noise is None else (noise,)))
             returns = imagined_returns(
@@ -263,10 +310,12 @@ class PWM:
                 scale=self._scale_of(returns),
                 saturation=config.saturation,
                 returns=returns,
+                per_policy=several,
             )
             if config.behaviour and action is not None:
                 seen = features(self.model, latent)
-                loss = loss + config.behaviour * behaviour_loss(self.actor, seen, action)
+                near = behaviour_loss(self.actor, seen, action, taken, per_policy=several)
+                loss = loss + config.behaviour * near
         norm = optimize(
             loss,
             self.actor_optimizer,
@@ -287,6 +336,8 @@ class PWM:
         bad = self.finite.note(RETURNS, returns)
         if self.return_scale is None:
             return 1.0
+        if self.population is not None:  # those of stopped policies are given back later
+            return self.return_scale.update(returns)
         with unless(bad, self.return_scale):
             return self.return_scale.update(returns)
 

@@ -100,19 +100,19 @@ class SAC(OverTorchRL):
     ) -> None:
         self.config = config = config or SACConfig()
         self.action_dim, self.steps, self._owed = action_dim, 0, 0.0
-        net = actor or _mlp(observation_dim, 2 * action_dim, config.hidden)
-        self.actor = _Gaussian(net, *config.log_std)
+        net = _mlp(observation_dim, 2 * action_dim, config.hidden) if actor is None else actor
+        self.actor = _Gaussian(net, *config.log_std).to(device)
         policy = ProbabilisticActor(
             TensorDictModule(self.actor, [keys.OBSERVATION], [keys.LOC, keys.SCALE]),
             in_keys=[keys.LOC, keys.SCALE],
             out_keys=[keys.ACTION],
             distribution_class=TanhNormal,
         )
-        q = critic or _mlp(observation_dim + action_dim, 1, config.hidden)
+        q = _mlp(observation_dim + action_dim, 1, config.hidden) if critic is None else critic
         target_entropy = config.target_entropy
         loss = SACLoss(
             policy,
-            ValueOperator(q, in_keys=[keys.OBSERVATION, keys.ACTION]),
+            ValueOperator(q.to(device), in_keys=[keys.OBSERVATION, keys.ACTION]),
             loss_function="l2",
             alpha_init=config.alpha,
             target_entropy=float(-action_dim) if target_entropy is None else target_entropy,

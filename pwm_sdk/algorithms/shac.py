@@ -119,7 +119,8 @@ class SHAC:
         """Run one window in all environments and improve actor and critic from it.
 
         Returns:
-            Detached scalars: return (of the window, per step), reward (mean per step),
+            Detached scalars: return (what the actor climbs, over H: the window's return, or with
+            `actor_lam` the mean lambda-return of its steps), reward (mean per step),
             episode_return (mean of the episodes that ended last; NaN before the first), value_loss,
             actor_grad_norm, critic_grad_norm, clipped (share of cotangents), saturated (share of
             pre-tanh means beyond 2).
@@ -178,10 +179,18 @@ class SHAC:
             metrics = self.update()
         return metrics
 
-    def set_learning_rates(self, factor: float) -> None:
-        """Set both learning rates to `factor` times their start."""
+    def check_finite(self) -> None:
+        """Do nothing: every update has read all its losses and gradients, and raised."""
+
+    def set_learning_rates(self, factor: float, critic: float | None = None) -> None:
+        """Set both learning rates to a share of those that they were made with.
+
+        Args:
+            factor: the share; 0 lets the actor wait, for example for its critic.
+            critic: the critic's, where it is another.
+        """
         scale_learning_rates(self.actor_optimizer, factor)
-        scale_learning_rates(self.critic_optimizer, factor)
+        scale_learning_rates(self.critic_optimizer, factor if critic is None else critic)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""

@@ -47,6 +47,19 @@ def starts_of(
     return observation, task, action
 
 
+def taken_at(batch: TensorDictBase, population: int | None) -> Tensor | None:
+    """Weights of the actions that `starts_of` returns, `[.., 1]`: 0 where none was taken.
+
+    None where the batch does not say: all were.
+    """
+    real = batch.get(keys.REAL, None)
+    if real is None:
+        return None
+    if population is None and real.dim() == 3:
+        real = real[:, 0]
+    return real.to(batch[keys.OBSERVATION].dtype)
+
+
 def check_parts(model: Any, actor: Any, critic: Any, return_scale: Any) -> None:
     """Check that critic and return scale are of the actor's population and see what it sees.
 

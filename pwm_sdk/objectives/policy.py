@@ -3,11 +3,14 @@
 The mathematics is in `pwm_sdk.functional`.
 
 With a population, trajectories are `[P, B, H]` and losses are the *sum* over policies of their
-means, so that every policy receives exactly the gradient that it would receive alone.
+means, so that every policy receives exactly the gradient that it would receive alone. Whether there
+is one, the network says: its `population` is P, or None for one policy, as it is for a module that
+says nothing. A plain function cannot say, and stands for as many policies as `[P, B, ..]` has.
 """
 
 from __future__ import annotations
 
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import torch
@@ -23,6 +26,8 @@ from pwm_sdk.functional.returns import (
     lambda_returns,
 )
 from pwm_sdk.protocols import ValueFunction
+
+FUNCTIONS = (FunctionType, BuiltinFunctionType)
 
 
 def imagined_returns(
@@ -47,12 +52,14 @@ def imagined_returns(
         `[.., B, 1]`, in units of the reward.
 
     Raises:
-        ValueError: for an extra discount of lambda-returns.
+        ValueError: for an extra discount of lambda-returns, or a trajectory or discounts that do
+            not fit the critic's population.
 
     Source: PWM eq. 5 (H-step return); Dreamer (arXiv 1912.01603), eq. 6-7 (lambda-returns as actor
     objective).
     """
     after: Any = trajectory[keys.NEXT]
+    _check_numbers("gamma", gamma, _population_of(critic, "reward", after[keys.REWARD]))
     if lam is None:
         last = critic(after[keys.LATENT][..., -1, :])
         if extra_discount:
@@ -76,6 +83,7 @@ def actor_loss(
     scale: float | Tensor = 1.0,
     saturation: float = 0.0,
     returns: Tensor | None = None,
+    per_policy: bool = False,
 ) -> Tensor:
     """Negative imagined return, to be differentiated through model, rewards and value.
 
@@ -88,9 +96,13 @@ def actor_loss(
         saturation: coefficient of the penalty on pre-tanh means beyond 1 (0: none; 0.1 keeps tanh
             from saturating).
         returns: `imagined_returns(trajectory, critic, gamma, lam)`, where it is already at hand.
+        per_policy: return the loss of each policy, `[P]`, not their sum.
 
     Returns:
         Scalar loss, the sum over policies of their means.
+
+    Raises:
+        ValueError: for a trajectory, discounts or scales that do not fit the critic's population.
 
     Source: PWM eq. 5 and algorithm 1. Differs: gamma^H before the last value, where the published
     program has gamma^(H+1): hand over `imagined_returns(.., extra_discount=True)` for that. The
@@ -98,11 +110,13 @@ def actor_loss(
     """
     if returns is None:
         returns = imagined_returns(trajectory, critic, gamma, lam)
-    population = returns.dim() > 2
-    loss = -_per_policy(returns, population) / scale
+    population = _population_of(critic, "returns", returns)
+    for name, value in (("gamma", gamma), ("scale", scale)):
+        _check_numbers(name, value, population)
+    loss = -_means(returns, population) / scale
     if saturation:
-        loss = loss + saturation * _per_policy(saturation_penalty(trajectory[keys.LOC]), population)
-    return loss.sum()
+        loss = loss + saturation * _means(saturation_penalty(trajectory[keys.LOC]), population)
+    return loss if per_policy else loss.sum()
 
 
 @torch.no_grad()
@@ -117,9 +131,13 @@ def lambda_targets(
         gamma: discount, one number or one per policy `[P]`.
         lam: lambda in [0, 1].
 
+    Raises:
+        ValueError: for a trajectory or discounts that do not fit the critic's population.
+
     Source: PWM eq. 6. Differs: the published multi-task path uses one-step targets.
     """
     after: Any = trajectory[keys.NEXT]
+    _check_numbers("gamma", gamma, _population_of(critic, "reward", after[keys.REWARD]))
     value = critic(after[keys.LATENT].detach())  # a compiled one warns of others
     return lambda_returns(
         after[keys.REWARD], value, gamma, lam, after[keys.TERMINATED], after[keys.TRUNCATED]
@@ -127,16 +145,22 @@ def lambda_targets(
 
 
 def critic_loss(
-    critic: Any, latents: Tensor, targets: Tensor, weight: Tensor | None = None
+    critic: Any,
+    latents: Tensor,
+    targets: Tensor,
+    weight: Tensor | None = None,
+    *,
+    per_policy: bool = False,
 ) -> Tensor:
     """Mean squared error of every head of the ensemble, in units of `critic.value_scale`.
 
     Args:
         critic: a `Critic`, or any module with `values(latent) -> [E, .., 1]`.
-        latents: `[N, D]`, or `[P, N, D]` for a population; gradients do not flow into them.
-        targets: `[N, 1]` or `[P, N, 1]`.
+        latents: `[.., D]`, or `[P, .., D]` for a population; gradients do not flow into them.
+        targets: `[.., 1]` or `[P, .., 1]`.
         weight: of each state in the mean, as `targets`; 0 leaves out states behind the end of an
             episode. None: all alike.
+        per_policy: return the loss of each policy, `[P]`, not their sum.
 
     Returns:
         Scalar loss, the sum over policies of their means.
@@ -151,33 +175,39 @@ def critic_loss(
         raise ValueError(
             f"targets must have shape {list(values.shape[1:])}, got {list(targets.shape)}"
         )
-    if weight is not None and weight.shape != targets.shape:
-        raise ValueError(f"weight must have shape {list(targets.shape)}, got {list(weight.shape)}")
     error = values - targets
     if hasattr(critic, "unit"):
         error = error / critic.unit(targets)
-    squares, population = error.square().mean(0), targets.dim() > 2
-    if weight is None:
-        return _per_policy(squares, population).sum()
-    share = _per_policy(weight, population).clamp_min(torch.finfo(weight.dtype).tiny)
-    return (_per_policy(squares * weight, population) / share).sum()
+    population = _population_of(critic, "targets", targets)
+    loss = _weighted(error.square().mean(0), weight, population)
+    return loss if per_policy else loss.sum()
 
 
-def behaviour_loss(policy: Any, latents: Tensor, actions: Tensor) -> Tensor:
+def behaviour_loss(
+    policy: Any,
+    latents: Tensor,
+    actions: Tensor,
+    weight: Tensor | None = None,
+    *,
+    per_policy: bool = False,
+) -> Tensor:
     """Squared distance of mean actions to the actions in the data.
 
     Behaviour cloning, or a guard beside `actor_loss`.
 
     Args:
         policy: maps latents to deterministic actions.
-        latents: `[N, D]` or `[P, N, D]`.
-        actions: `[N, A]` or `[P, N, A]` in [-1, 1].
+        latents: `[.., D]`, or `[P, .., D]` for a population.
+        actions: `[.., A]` or `[P, .., A]` in [-1, 1].
+        weight: of each pair in the mean, `[.., 1]` or `[P, .., 1]`; 0 leaves out rows in which no
+            action was taken. None: all alike.
+        per_policy: return the loss of each policy, `[P]`, not their sum.
 
     Returns:
         Scalar, the sum over policies of their means.
 
     Raises:
-        ValueError: for actions of another shape than the policy's.
+        ValueError: for actions of another shape than the policy's, or weights that do not fit.
 
     Source: TD3+BC (arXiv 2106.06860), eq. 5.
     """
@@ -185,9 +215,41 @@ def behaviour_loss(policy: Any, latents: Tensor, actions: Tensor) -> Tensor:
     if actions.shape != mean.shape:
         raise ValueError(f"actions must have shape {list(mean.shape)}, got {list(actions.shape)}")
     error = (mean - actions).square().sum(-1, keepdim=True)
-    return _per_policy(error, actions.dim() > 2).sum()
+    loss = _weighted(error, weight, _population_of(policy, "actions", actions))
+    return loss if per_policy else loss.sum()
 
 
-def _per_policy(values: Tensor, population: bool) -> Tensor:
-    """Mean over everything but the policies: `[P]` for `[P, .., 1]`, `[1]` for `[.., 1]`."""
-    return values.flatten(1).mean(1) if population else values.mean().unsqueeze(0)
+def _population_of(network: Any, name: str, value: Tensor) -> int | None:
+    """Ask a network for its population, and check that `value` `[.., X]` is of it."""
+    population = getattr(getattr(network, "__self__", network), "population", None)
+    if population is None and isinstance(network, FUNCTIONS) and value.dim() > 2:
+        return len(value)
+    if population is not None and (value.dim() < 2 or len(value) != population):
+        raise ValueError(f"{name} must have shape [{population}, ..], got {list(value.shape)}")
+    return population
+
+
+def _check_numbers(name: str, value: float | Tensor, population: int | None) -> None:
+    """Raise ValueError for numbers that are neither one nor one per policy."""
+    if not isinstance(value, Tensor) or not value.dim():
+        return
+    if tuple(value.shape) not in {(1,), (population,)}:
+        raise ValueError(
+            f"{name} must be one number or one per policy ({population or 1}), "
+            f"got shape {list(value.shape)}"
+        )
+
+
+def _means(values: Tensor, population: int | None) -> Tensor:
+    """Mean over everything but the policies: `[P]` of a population, else `[]`."""
+    return values.mean() if population is None else values.flatten(1).mean(1)
+
+
+def _weighted(values: Tensor, weight: Tensor | None, population: int | None) -> Tensor:
+    """Mean over everything but the policies, with weights of the shape of `values`."""
+    if weight is None:
+        return _means(values, population)
+    if weight.shape != values.shape:
+        raise ValueError(f"weight must have shape {list(values.shape)}, got {list(weight.shape)}")
+    share = _means(weight, population).clamp_min(torch.finfo(weight.dtype).tiny)
+    return _means(values * weight, population) / share

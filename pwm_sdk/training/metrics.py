@@ -127,7 +127,7 @@ def exploitation_gap(
         "value": critic(latent).mean((1, 2)),
         "value_real": backed.mean(1),
     }
-    table["gap"] = table["predicted"] - table["real"]
+    table["gap"] = predicted - real.sum(-1).mean(1)
     return {name: column.double().cpu().numpy() for name, column in table.items()}
 
 

@@ -43,8 +43,8 @@ def train_offline(
         on_step: told the number of updates done and the metrics of the last one.
 
     Returns:
-        The metrics of the last update, averaged over a population; empty where `path` had all
-        `steps` done.
+        The metrics of the last update, averaged over the policies of a population that go on; empty
+        where `path` had all `steps` done.
 
     Raises:
         ValueError: for fewer than one step, a floor outside [0, 1], or a loss that is not finite,
@@ -69,7 +69,7 @@ def train_offline(
             _keep(file, algorithm, replay)
         if on_step is not None:
             on_step(algorithm.updates, metrics)
-    return {name: float(value.mean()) for name, value in metrics.items()}
+    return {name: float(value.nanmean()) for name, value in metrics.items()}
 
 
 def _keep(file: Path, algorithm: Any, replay: Any) -> None:

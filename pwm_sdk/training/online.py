@@ -16,7 +16,13 @@ from pwm_sdk.checks import positive, whole
 from pwm_sdk.data.replay import ReplayBuffer, make_episode
 from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.objectives.world_model import world_model_loss
-from pwm_sdk.optim import FiniteWatch, decay_factor, optimize, scale_learning_rates
+from pwm_sdk.optim import (
+    FiniteWatch,
+    decay_factor,
+    optimize,
+    remember_learning_rates,
+    scale_learning_rates,
+)
 from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
 from pwm_sdk.training.metrics import exploitation_gap
 from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_ids
@@ -68,6 +74,7 @@ class GrowingBatch:
         weight: float = 1.0,
     ) -> None:
         self.weight = weight
+        remember_learning_rates(model_optimizer)
         self.pool, self.model, self.model_optimizer = pool, model, model_optimizer
         self.learners, self.replay, self.config = list(learners), replay, config
         self.tasks = [task for learner in learners for task in learner.tasks]
@@ -322,7 +329,7 @@ def _flatten(metrics: dict[str, Any]) -> dict[str, float]:
     flat: dict[str, float] = {}
     for name, value in metrics.items():
         if isinstance(value, dict):
-            flat.update({f"{name}/{key}": float(v.mean()) for key, v in value.items()})
+            flat.update({f"{name}/{key}": float(v.nanmean()) for key, v in value.items()})
         else:
             flat[name] = float(value)
     return flat

@@ -1,8 +1,8 @@
 """A device beside the CPU on any machine: tensors on `meta` that have numbers after all.
 
-Under `elsewhere()`, whatever is put on `meta` is a `Remote`: it calls itself a tensor on `meta`, and
-keeps its numbers. As on a GPU, an operation on a `Remote` and a tensor of the CPU is an error unless
-the latter is a single number, and numbers can be read.
+Under `elsewhere()`, whatever is put on `meta` is a `Remote`: it calls itself a tensor on `meta`,
+and keeps its numbers. As on a GPU, an operation on a `Remote` and a tensor of the CPU is an error
+unless the latter is a single number, and numbers can be read.
 """
 
 from __future__ import annotations
