@@ -118,7 +118,7 @@ def _clip(gradients: list[Tensor], norm: Tensor, max_norm: float) -> None:
 
 def _step(optimizer: Any, bad: Tensor | None) -> None:
     """Step, unless `bad` is 1: fused optimizers leave a step out without the host knowing."""
-    if bad is None or bad.is_meta:
+    if bad is None or bad.device.type == "meta":  # which has no fused optimizer
         optimizer.step()
         return
     if not getattr(optimizer, "_step_supports_amp_scaling", False):
@@ -163,7 +163,7 @@ def adam(parameters: Any, lr: float, **settings: Any) -> torch.optim.Adam:
         for part in parameters
     ]
     inside = [p for part in groups for p in (part["params"] if isinstance(part, dict) else [part])]
-    fused = not any(p.is_meta for p in inside)
+    fused = not any(p.device.type == "meta" for p in inside)
     optimizer = torch.optim.Adam(groups, lr=lr, fused=fused, **settings)
     remember_learning_rates(optimizer)
     return optimizer

@@ -26,7 +26,7 @@ class Execution:
         precision: of the products of matrices; LayerNorm, activations, returns and the optimizer
             stay in float32. "fp32" leaves them as the process has them, in float32 unless told
             otherwise; "tf32" rounds their factors to 10 bits behind the point on a GPU and is fp32
-            on a CPU; "bf16" runs them in bfloat16.
+            on a CPU; "bf16" runs them in bfloat16, where the device has an autocast.
         cuda_graphs: capture the actor's pass and the critic's step and replay them, without waiting
             for the device (not seen on a GPU); one graph per shape of batch. Without a GPU: one
             warning, and no graphs.
@@ -57,7 +57,7 @@ class Execution:
 
     def products(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which matrix products have the wanted precision."""
-        if self.precision != "bf16" or not torch.amp.is_autocast_available(device.type):
+        if self.precision != "bf16":
             return contextlib.nullcontext()
         return torch.autocast(device.type, dtype=torch.bfloat16)
 
@@ -78,6 +78,8 @@ class Execution:
 
     def on(self, device: torch.device) -> Execution:
         """Return what of it is possible on `device`; warn if graphs are wanted and are not."""
+        if self.precision == "bf16" and not torch.amp.is_autocast_available(device.type):
+            return replace(self, precision="fp32").on(device)
         if not self.cuda_graphs or device.type == "cuda":
             return self
         warnings.warn(

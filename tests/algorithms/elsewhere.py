@@ -71,13 +71,21 @@ class _Operations(TorchDispatchMode):
 
 
 class _Numbers(TorchFunctionMode):
-    """Tensors of Python's numbers are made where no mode sees it, so here, and then moved."""
+    """What the other mode cannot do: it does not see how tensors of Python's numbers are made, and
+    does not follow `quantile`, which changes shapes in place.
+    """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         given = kwargs or {}
         if function in (torch.tensor, torch.as_tensor) and given.get("device") is not None:
             device = given.pop("device")
             return function(*args, **given).to(device)
+        if function is Tensor.__getitem__ and isinstance(args[1], list):
+            return function(args[0], torch.tensor(args[1]))
+        if function is torch.quantile and isinstance(args[0], Remote):
+            if not all(isinstance(x, Remote) for x in args if isinstance(x, Tensor)):
+                raise RuntimeError("quantile: found tensors on at least two devices")
+            return Remote(function(*(_here(x) for x in args), **given))
         return function(*args, **given)
 
 
@@ -90,11 +98,17 @@ def elsewhere() -> Iterator[torch.device]:
 
 def _run(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     name = function._schema.name.removeprefix("aten::")
+    if any(
+        x.is_meta and not isinstance(x, Remote)
+        for x in tree_leaves((args, kwargs))
+        if isinstance(x, Tensor)
+    ):
+        raise RuntimeError(f"{name}: numbers were lost on the way")
     given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     remote = [x for x in given if isinstance(x, Remote)]
     local = [x for x in given if not isinstance(x, Remote) and x.dim()]
     if name in INDEXING and isinstance(args[0], Remote):  # indices may be on the CPU
-        local = [x for x in args[2:] if isinstance(x, Tensor) and x.dim()]
+        local = [x for x in local if any(x is value for value in args[2:])]
     if remote and local and name not in MOVES - INDEXING:
         raise RuntimeError(f"{name}: found tensors on at least two devices, {DEVICE} and cpu")
     device = kwargs.get("device")
