@@ -37,7 +37,7 @@ def two_hot(x: Tensor, num_bins: int, low: float = -10.0, high: float = 10.0) ->
         high: center of the last bin, symlog units.
 
     Returns:
-        `[.., num_bins]`, non-negative, sums to 1, with mean equal to symlog(x).
+        `[.., num_bins]`, non-negative, sums to 1, with mean equal to symlog(x); NaN for NaN.
     """
     if num_bins < 2:
         raise ValueError(f"num_bins must be at least 2, got {num_bins}")
@@ -46,7 +46,7 @@ def two_hot(x: Tensor, num_bins: int, low: float = -10.0, high: float = 10.0) ->
     position = (symlog(x).clamp(low, high) - low) * ((num_bins - 1) / (high - low))
     lower = position.floor().clamp(max=num_bins - 2)
     upper_weight = position - lower
-    index = lower.long()
+    index = lower.nan_to_num(0.0).long()  # NaN stays in the weights, not in an address
     target = torch.zeros(*x.shape[:-1], num_bins, dtype=x.dtype, device=x.device)
     target.scatter_(-1, index, 1 - upper_weight)
     return target.scatter_(-1, index + 1, upper_weight)
