@@ -67,3 +67,17 @@ def test_state_dict_round_trip() -> None:
 def test_errors_name_the_argument() -> None:
     with pytest.raises(ValueError, match="low and high must satisfy 0 <= low < high <= 1, got"):
         ReturnScale(low=0.9, high=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("double", [False, True])
+def test_statistics_keep_their_type_whatever_they_take_in(dtype: torch.dtype, double: bool) -> None:
+    values = torch.arange(8.0, dtype=dtype).view(-1, 1)
+    for made in (ReturnScale(), RunningMeanStd()):
+        kept = made.double() if double else made
+        before = {name: buffer.dtype for name, buffer in kept.named_buffers()}
+        for _ in range(2):
+            kept.update(values)
+        assert {name: buffer.dtype for name, buffer in kept.named_buffers()} == before
+    scale = ReturnScale(low=0.0, high=1.0)
+    assert float(scale.update(values)) == 7.0
