@@ -94,7 +94,7 @@ def restore_generator(generator: torch.Generator, state: Tensor | None) -> None:
     if state.shape == generator.get_state().shape:
         generator.set_state(state)
     else:
-        generator.manual_seed(int.from_bytes(hashlib.sha256(state.numpy()).digest()[:7]))
+        generator.manual_seed(int.from_bytes(hashlib.sha256(state.numpy().tobytes()).digest()[:7]))
 
 
 def random_state() -> dict[str, Any]:

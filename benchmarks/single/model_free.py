@@ -109,7 +109,7 @@ def ppo(job: Job) -> None:
     """PPO with the settings of its paper: 2048 steps a batch, here of eight environments."""
     config = PPOConfig(hidden=(16,), epochs=2) if job.tiny else PPOConfig()
     size, _ = _sizes(job)
-    moments = {"observations": RunningMeanStd((size,)), "returns": RunningMeanStd((1,))}
+    moments: Any = {"observations": RunningMeanStd((size,)), "returns": RunningMeanStd((1,))}
     agent = PPO(*_sizes(job), config, **moments, device=job.device)
     envs, steps = (2, 32) if job.tiny else (8, 256)
     for batch in job.stream(agent, envs, steps):

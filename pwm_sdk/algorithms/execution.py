@@ -138,7 +138,7 @@ class CudaGraphModule:
             if self.calls <= self.warm_up:
                 return self._beside(arguments)
             if self._graph is None:
-                self._capture(arguments)
+                self._graph = self._capture(arguments)
             for place, given in zip(self._inputs, arguments, strict=True):
                 if place is not None and given is not None:
                     place.copy_(given, non_blocking=True)
@@ -154,12 +154,13 @@ class CudaGraphModule:
         current.wait_stream(stream)
         return results
 
-    def _capture(self, arguments: tuple[Tensor | None, ...]) -> None:
-        """Record the function's work on memory of its own; nothing runs yet."""
+    def _capture(self, arguments: tuple[Tensor | None, ...]) -> Any:
+        """Return a graph of the function's work on memory of its own; nothing runs yet."""
         self._inputs = [None if a is None else a.detach().clone() for a in arguments]
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._outputs = self.function(*self._inputs)
+        return graph
 
 
 def prepare(optimizer: torch.optim.Optimizer, captured: bool) -> None:

@@ -249,7 +249,8 @@ class TDMPC2:
         good = (result.loss.detach() + norm).isfinite()  # if not, the step was left out
         self.scale = torch.where(good, result.scale, self.scale)
         if carry:
-            gradient, model.task_embedding.grad = model.task_embedding.grad, None
+            gradient: Any = model.task_embedding.grad
+            model.task_embedding.grad = None
             self._carried = gradient.masked_fill(~good, 0.0)
         return {
             "prior_loss": result.loss.detach(),

@@ -51,15 +51,15 @@ def train_offline(
             at the latest before the next write of `path` and at the end.
     """
     whole(1, steps=steps)
-    floor = getattr(algorithm, "decay_floor", 0.02) if floor is None else floor
-    linear_decay(0.0, floor)  # a floor that is refused is refused before anything is read
+    least: float = getattr(algorithm, "decay_floor", 0.02) if floor is None else floor
+    linear_decay(0.0, least)  # a floor that is refused is refused before anything is read
     check_finite = getattr(algorithm, "check_finite", lambda: None)
     file = None if path is None else Path(path)
     if file is not None and file.exists():
         _restore(file, algorithm, replay)
     metrics: Mapping[str, Tensor] = {}
     while algorithm.updates < steps:
-        algorithm.set_learning_rates(linear_decay(algorithm.updates / steps, floor))
+        algorithm.set_learning_rates(linear_decay(algorithm.updates / steps, least))
         metrics = algorithm.update(replay.sample())
         done = algorithm.updates == steps
         saving = file is not None and (done or algorithm.updates % save_every == 0)
