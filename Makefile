@@ -7,6 +7,7 @@ PIP_ARGS ?=
 SEEDS ?=
 ARGS ?=
 TESTS ?=
+WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help mt80 test lint format docs clean
@@ -16,6 +17,7 @@ help:  ## list the targets
 	@printf '\n  SEEDS=3        number of seeds of make mt80\n'
 	@printf '  ARGS="..."     further options of benchmarks/mt80.py (ARGS=--help lists them)\n'
 	@printf '  TESTS="..."    options of pytest, e.g. TESTS="tests/test_tasks.py -x"\n'
+	@printf '  WORKERS=1      processes that share the tests (default: one a core)\n'
 	@printf '  PYTHON=...     interpreter that creates .venv (3.11 or 3.12; default python3)\n'
 	@printf '  PIP_ARGS="..." options of pip install, e.g. an index with CPU-only torch\n'
 
@@ -23,7 +25,7 @@ mt80: $(VENV)/.bench  ## learn eight MT80 tasks from no data and write the repor
 	$(BIN)/python benchmarks/mt80.py $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 test: $(VENV)/.dev  ## run all tests
-	$(BIN)/python -m pytest -q --durations=10 $(TESTS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations=10 $(TESTS)
 
 lint: $(VENV)/.dev  ## check style, format and types
 	$(BIN)/ruff check .

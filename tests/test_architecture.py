@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,7 @@ EXTERNAL = {
     "simulators": {*TENSORS, "numpy"},
     "checkpoints": {"torch", "safetensors"},
     "algorithms": {*TENSORS, "torchrl"},
-    "training": {*TENSORS, "torchrl", "numpy", "tqdm"},
+    "training": {*TENSORS, "torchrl", "numpy"},
     "__init__": {"lazy_loader"},
 }
 
@@ -84,7 +85,6 @@ LAZY = {
     "data": {"gymnasium", "minari"},
     "envs": {"dm_control", "metaworld", "mujoco"},
     "simulators": {"mujoco", "newton", "warp"},
-    "training": {"tensorboard", "wandb"},
 }
 
 # part of the benchmarks -> the other parts it may import; a command may import all of these, and
@@ -236,6 +236,23 @@ def test_tables_name_only_parts_of_the_design() -> None:
     assert {part_of(path) for path in LIBRARY} <= set(INTERNAL)
 
 
+def test_the_page_for_contributors_has_the_same_table() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [row.strip("| ").split(" | ") for row in re.findall(r"^\| `.* \|$", page, re.M)]
+    written = {
+        part: set(re.findall(r"`(\w+)`", allowed))
+        for parts, allowed in (row for row in rows if len(row) == 2)
+        for part in re.findall(r"`(\w+)`", parts)
+    }
+    del written["examples"], written["benchmarks"]
+    programs = {
+        row[0].strip("`"): set(re.findall(r"`(\w+)`", row[2])) for row in rows if len(row) == 3
+    }
+    shared = {"command_line", "files", "machine"}  # a sentence of the page says that all may
+    assert programs == {p: PROGRAMS[p] - shared for p in set(PROGRAMS) - shared}
+    assert written == {part: allowed for part, allowed in INTERNAL.items() if part != "__init__"}
+
+
 def test_waivers_name_files_that_need_them() -> None:
     for name, reason in WAIVERS.items():
         tree = parse(ROOT / name)
@@ -334,6 +351,9 @@ def test_every_name_of_the_stub_is_public_and_defined_where_it_says() -> None:
     assert sorted(pwm_sdk.__all__) == sorted(names)
     for name, module in names.items():
         value = getattr(pwm_sdk, name)
+        if module is None:
+            assert value.__name__ == f"pwm_sdk.{name}"
+            continue
         assert getattr(value, "__module__", f"pwm_sdk.{module}") == f"pwm_sdk.{module}"
 
 

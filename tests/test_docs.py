@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import textwrap
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -104,9 +106,42 @@ def test_the_settings_that_differences_name_are_those_of_the_published_algorithm
     assert changed == {name for name, _ in named}
 
 
+def switches() -> list[str]:
+    """Calls and names in the columns "published behaviour" of the tables."""
+    found = []
+    for table in re.findall(r"(?:^\|.*\|\n)+", DIFFERENCES, re.M):
+        for row in table.splitlines():
+            cells = [cell.strip() for cell in row.strip("|").split("|")]
+            if len(cells) == 5 and cells[3] != "published behaviour":
+                found += re.findall(r"`([^`]+)`", cells[3])
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("switch", switches())
+def test_the_switches_that_differences_name_are_public(switch: str) -> None:
+    """Each is a public name, or a call of one with arguments that it knows."""
+    node = ast.parse(switch, mode="eval").body
+    call = node if isinstance(node, ast.Call) else None
+    value: Any = pwm_sdk
+    for part in ast.unparse(call.func if call else node).split("."):
+        assert part in getattr(value, "__all__", dir(value)), f"{part} is not public"
+        value = getattr(value, part)
+    if call is None:
+        return
+    parameters = inspect.signature(value).parameters
+    settings = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+    assert set(settings) <= set(parameters)
+    if is_dataclass(value):  # settings that check themselves
+        assert {name: getattr(value(**settings), name) for name in settings} == settings
+
+
+def test_there_are_switches() -> None:
+    assert len(switches()) > 15
+
+
 @pytest.mark.parametrize("name", pwm_sdk.__all__)
 def test_public_names_are_in_the_reference(name: str) -> None:
     reference = "".join(
         page.read_text(encoding="utf-8") for page in PAGES if "reference" in str(page)
     )
-    assert re.search(rf"^::: pwm_sdk\.[\w.]*\b{name}$", reference, re.M)
+    assert re.search(rf"^::: pwm_sdk\.([\w.]*\.)?{name}\b", reference, re.M)
