@@ -106,9 +106,9 @@ class FiniteWatch:
 
     def members(self) -> list[int]:
         """Wait for the device and return the numbers of the policies that are stopped."""
-        none = self.stopped is None or self.stopped.is_meta
-        stopped = [] if none else self.stopped.tolist()
-        return [i for i, one in enumerate(stopped) if one]
+        if self.stopped is None or self.stopped.is_meta:
+            return []
+        return [i for i, one in enumerate(self.stopped.tolist()) if one]
 
     def load(self, stopped: Tensor | None) -> None:
         """Forget what was noted; policies are stopped as in `stopped` `[P]`, None: none is."""
@@ -165,7 +165,7 @@ class FiniteWatch:
         if len(stopped) == population:
             raise ValueError(
                 f"{causes or f'the numbers of {_policies(stopped)}'} must be finite, got NaN or "
-                f"infinity; all {population} policies are stopped, each as before its last update"
+                "infinity; all policies are stopped, each as before its last update"
             )
         if causes:
             warnings.warn(
@@ -200,7 +200,8 @@ def _not_finite(values: Sequence[Tensor], population: int | None) -> Tensor:
             raise ValueError(
                 f"watched numbers must have shape [{population}, ..], got {list(flag.shape)}"
             )
-    return torch.stack([flag.reshape(population, -1).any(1) for flag in flags]).any(0)
+    of_each = [flag if flag.dim() == 1 else flag.flatten(1).any(1) for flag in flags]
+    return of_each[0] if len(of_each) == 1 else torch.stack(of_each).any(0)
 
 
 def _parameters(part: object) -> list[Tensor]:

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pwm_sdk.optim import (
     FiniteWatch,
@@ -255,3 +256,49 @@ def test_a_clip_is_positive_and_a_loss_has_a_graph() -> None:
     with pytest.raises(ValueError, match=r"loss must depend on a parameter, got 2\.0 without a"):
         optimize(weight.detach().sum(), optimizer)
     assert torch.equal(weight.detach(), torch.ones(2))
+
+
+def test_large_finite_numbers_are_finite() -> None:
+    large = torch.tensor([3e38, 3e38])  # whose sum is infinite
+    assert FiniteWatch(["loss"]).note("loss", large) is None
+    assert float(FiniteWatch(["loss"], every=2).note("loss", large, large)) == 0.0
+    both = FiniteWatch(["loss"], population=2).note("loss", torch.stack((large, large)))
+    assert both.tolist() == [0.0, 0.0]
+    with pytest.raises(ValueError, match=r"watched numbers must have shape \[2, ..\], got \[3\]"):
+        FiniteWatch(["loss"], population=2).note("loss", torch.ones(3))
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often the host asks for a number, which waits for a device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += "_local_scalar_dense" in str(function)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("population", [None, 2])
+@pytest.mark.parametrize("max_norm", [None, 0.5, 50.0])
+def test_a_step_waits_at_most_once_and_not_at_all_with_a_watch(
+    population: int | None, max_norm: float | None
+) -> None:
+    for watch, allowed in ((None, 1), (FiniteWatch(["loss"], 9, population=population), 0)):
+        weight = nn.Parameter(torch.ones(2, 3))
+        optimizer = torch.optim.Adam([weight], lr=0.1, fused=True)
+        with Reads() as reads:
+            optimize(weight.square().sum(), optimizer, max_norm, population=population, watch=watch)
+        assert reads.count == allowed
+
+
+def test_a_clip_that_does_not_act_changes_no_bit() -> None:
+    first, second = (nn.Parameter(torch.randn(2, 50) * 1e-3) for _ in range(2))
+    second.data.copy_(first)
+    steppers = [torch.optim.SGD([weight], lr=1.0) for weight in (first, second)]
+    for limit, weight, stepper in zip((None, 7.0), (first, second), steppers, strict=True):
+        optimize(weight.pow(3).sum(), stepper, limit)
+    assert torch.equal(first, second)
+    # Nor does it act on a policy just below it when it acts on another.
+    weight = nn.Parameter(torch.tensor([[1.0 - 1e-7], [9.0]]))
+    optimize(0.5 * weight.square().sum(), torch.optim.SGD([weight], 1.0), 1.0, population=2)
+    assert weight[0].item() == 0.0

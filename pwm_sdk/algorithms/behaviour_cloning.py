@@ -145,7 +145,10 @@ class BehaviourCloning(Watched):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
-        state = {"actor": self.actor.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state: dict[str, Any] = {
+            "actor": self.actor.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
         if self.finite.stopped is not None:
             state["stopped"] = self.finite.stopped.clone()
         return {**state, "updates": self.updates}
@@ -162,7 +165,8 @@ class BehaviourCloning(Watched):
 
         The last two are None where there are none.
         """
-        observation, action = batch[keys.OBSERVATION], batch[keys.ACTION]
+        observation: Any = batch[keys.OBSERVATION]
+        action: Any = batch[keys.ACTION]
         task, real = batch.get(keys.TASK, None), batch.get(keys.REAL, None)
         lead = 0 if self.population is None else 1
         if observation.dim() == lead + 3:  # windows, one row longer than their actions

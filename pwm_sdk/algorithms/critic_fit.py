@@ -115,5 +115,6 @@ class CriticFit:
         return loss.detach(), norm
 
     def _eager_loss(self, states: Tensor, targets: Tensor, alive: Tensor | None) -> Tensor:
-        several = self.population is not None
-        return critic_loss(self.critic, states, targets, alive, per_policy=several)
+        if self.population is None:
+            return critic_loss(self.critic, states, targets, alive)
+        return critic_loss(self.critic, states, targets, alive, per_policy=True)

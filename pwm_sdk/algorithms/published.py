@@ -106,6 +106,10 @@ class ReturnDeviation(nn.Module):
     @torch.no_grad()
     def update(self, returns: Tensor) -> Tensor:
         """Take in returns `[P, ..]` (`[..]` for one policy) and return the scale `[P]` (`[1]`)."""
+        if self.policies > 1 and returns.shape[:1] != (self.policies,):
+            raise ValueError(
+                f"returns must have shape [{self.policies}, ..], got {list(returns.shape)}"
+            )
         rows = returns.detach().reshape(len(self.mean), -1).T
         moments = merge_moments(self.mean, self.var, self.count, rows)
         for buffer, value in zip((self.mean, self.var, self.count), moments, strict=True):

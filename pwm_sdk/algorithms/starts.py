@@ -67,10 +67,9 @@ def check_parts(model: Any, actor: Any, critic: Any, return_scale: Any) -> None:
         ValueError: if they do not.
     """
     population = getattr(actor, "population", None)
-    if getattr(critic, "population", None) != population:
-        raise ValueError(
-            f"critic must have the actor's population {population}, got {critic.population}"
-        )
+    of_critic = getattr(critic, "population", None)
+    if of_critic != population:
+        raise ValueError(f"critic must have the actor's population {population}, got {of_critic}")
     policies = getattr(return_scale, "policies", population or 1)
     if policies != (population or 1):
         raise ValueError(
@@ -88,7 +87,7 @@ def real_actions(model: Any, actor: Any, task: Tensor | None) -> Tensor | None:
     """Mask of the actions that exist, broadcastable to `[.., B, H, A]`; None: all do."""
     mask = getattr(actor, "action_mask", None)
     if mask is not None:
-        return mask if actor.population is None else mask.unsqueeze(1)
+        return mask if getattr(actor, "population", None) is None else mask.unsqueeze(1)
     if hasattr(model, "context"):
         mask = getattr(model.context(task), "action_mask", None)
     if mask is None:

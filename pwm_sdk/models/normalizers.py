@@ -56,6 +56,10 @@ class ReturnScale(nn.Module):
     @torch.no_grad()
     def update(self, returns: Tensor) -> Tensor:
         """Take in returns `[P, ..]` (`[..]` for one policy) and return the scale `[P]` (`[1]`)."""
+        if self.policies > 1 and returns.shape[:1] != (self.policies,):
+            raise ValueError(
+                f"returns must have shape [{self.policies}, ..], got {list(returns.shape)}"
+            )
         rows = returns.detach().reshape(len(self.value), -1)
         # linspace, since a copy of two numbers to the device would wait for it
         shares = torch.linspace(self.low, self.high, 2, dtype=rows.dtype, device=rows.device)

@@ -133,7 +133,7 @@ class LatentBehaviour:
         actions = []
         for actor, low, high in zip(self.actors, self.bounds, self.bounds[1:], strict=False):
             part, eps = latent[low:high], None if noise is None else noise[low:high]
-            if actor.population is None:
+            if getattr(actor, "population", None) is None:
                 actions.append(actor(part, eps))
             else:
                 actions.append(

@@ -148,7 +148,7 @@ def test_members_that_diverge_are_named_and_the_last_one_ends_the_run() -> None:
     pwm.update(batch(1))  # what is known is not told again
     kept = copy.deepcopy(pwm.state_dict())
     given["observation"][:] = math.nan
-    message = r"imagined returns of policies 0, 2 must be finite, .* all 3 policies are stopped"
+    message = r"imagined returns of policies 0, 2 must be finite, .* all policies are stopped"
     with pytest.raises(ValueError, match=message):
         pwm.update(given)
     assert pwm.stopped == [0, 1, 2]

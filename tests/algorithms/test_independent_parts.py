@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from spoiled import BAD, MEMBERS, MODEL, OTHERS, VALUES, differences, finite, quiet, run
@@ -18,6 +20,8 @@ from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.normalizers import ReturnScale
 from pwm_sdk.optim import FiniteWatch, optimize
+from pwm_sdk.planner.mppi import MPPI
+from pwm_sdk.training.collect import LatentBehaviour
 
 
 @pytest.mark.parametrize("windows", [False, True])
@@ -108,6 +112,8 @@ def test_scales_of_returns_are_independent(scale: Any) -> None:
             results.append(own.update(returns))
         return results
 
+    with pytest.raises(ValueError, match=r"returns must have shape \[3, ..\], got \[6, 1\]"):
+        scale(MEMBERS).update(torch.randn(6, 1))
     for value in VALUES.values():
         for a, b in zip(scaled(None), scaled(value), strict=True):
             assert torch.equal(a[OTHERS], b[OTHERS])
@@ -155,3 +161,30 @@ def test_a_sum_of_losses_blames_whom_it_can() -> None:
         optimize(weight.sum(), optimizer, population=2, watch=FiniteWatch(["loss"]))
     with pytest.raises(ValueError, match=r"gradients must be finite, got norm \[1.0, nan\]"):
         optimize((weight * torch.tensor([[1.0], [math.nan]])).nansum(), optimizer, population=2)
+
+
+@pytest.mark.parametrize("part", ["observation", "weights"])
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+def test_actions_and_plans_of_members_are_independent(value: float, part: str) -> None:
+    def found(bad: float | None) -> list[Tensor]:
+        torch.manual_seed(1)
+        actor = FirstOrderActor(8, 2, (8,), population=MEMBERS)
+        critic = Critic(8, (8,), 2, population=MEMBERS)
+        seen = torch.randn(MEMBERS, 3)
+        if bad is not None and part == "observation":
+            seen[BAD] = bad
+        elif bad is not None:
+            for parameter in (*actor.parameters(), *critic.parameters()):
+                parameter.data[BAD] = bad
+        behaviour = LatentBehaviour(MODEL, [actor], [0, 1, 1], np.random.default_rng(0))
+        results = [torch.as_tensor(behaviour(seen.numpy()))]
+        planner = MPPI(
+            MODEL, actor, critic, samples=16, elites=4, policy_samples=4, iterations=2,
+            generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        with contextlib.suppress(ValueError):  # where nothing of a row is finite, and says so
+            results.append(planner.plan(seen, torch.tensor([0, 1, 1])))
+        return results
+
+    for a, b in zip(found(None), found(value), strict=False):
+        assert torch.equal(a[OTHERS], b[OTHERS])

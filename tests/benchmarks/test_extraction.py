@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import queue
 import sys
@@ -111,6 +112,34 @@ def test_an_interrupted_population_goes_on_to_the_bit_and_in_other_company(
         whole, cut = actor(tmp_path / "whole", policy), actor(tmp_path / "cut", policy)
         torch.testing.assert_close(dict(whole.state_dict()), dict(cut.state_dict()), **CLOSE)
     assert evaluated[0] == ([MT80[name].index for name in (PRESS, INSERT, PRESS)], [42, 42, 43])
+
+
+def test_a_policy_that_diverges_is_kept_as_it_was_and_the_others_go_on(
+    source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evaluate(*_: object, seeds: list[int]) -> list[dict]:
+        return [{"return": 0.0, "success_last": 0.0} for _ in seeds]
+
+    monkeypatch.setattr(extraction, "evaluate_members", evaluate)
+    spoiled = Extraction(
+        POLICIES, PRESET, Place(tmp_path / "a", *source, "cpu", None), queue.Queue()
+    )
+    with torch.no_grad():
+        spoiled.learners.critic.net.head.bias[1] = torch.nan
+    before = spoiled.learners.actor.member(1).state_dict()
+    with pytest.warns(UserWarning, match="imagined returns of policy 1 must be finite"):
+        spoiled.run()
+    whole = run(tmp_path / "b", source, POLICIES)
+    for i, policy in enumerate(POLICIES):
+        row = scores(tmp_path / "a", policy)
+        assert ("stopped" in row) is (i == 1)
+        assert math.isfinite(row["imagined"])
+        ours = dict(actor(tmp_path / "a", policy).state_dict())
+        expected = before if i == 1 else whole.learners.actor.member(i).state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in ours.items())
+    assert spoiled.learners.stopped == [1]
+    again = Extraction(POLICIES, PRESET, Place(tmp_path / "a", *source, "cpu", None), queue.Queue())
+    assert again.learners.stopped == [1]  # it is part of the saved states
 
 
 def test_workers_are_started_once_and_always_ended(

@@ -60,6 +60,15 @@ def line(text: str, start: str) -> list[str]:
     return [cell.strip() for cell in found.strip("|").split("|")]
 
 
+def test_policies_that_were_stopped_are_named(tmp_path: Path) -> None:
+    rows = made_up()
+    assert "Stopped" not in write(tmp_path / "whole", rows)
+    rows[1]["stopped"] = 1
+    text = write(tmp_path / "cut", rows)
+    assert "Stopped and scored as they were before they diverged: mw-reach (seed 1)." in text
+    assert text == rebuild(tmp_path / "cut")
+
+
 def test_scores_stand_beside_the_planner_and_the_published_score(tmp_path: Path) -> None:
     text = write(tmp_path, made_up())
     named = dict(zip(line(text, "task"), line(text, "mw-reach"), strict=True))

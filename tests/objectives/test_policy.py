@@ -7,6 +7,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.objectives.policy import (
     actor_loss,
@@ -165,3 +166,70 @@ def test_behaviour_loss_by_hand() -> None:
         lambda z: torch.zeros(*z.shape[:-1], 2), latents.expand(2, 2, 1), actions.expand(2, 2, 2)
     )
     torch.testing.assert_close(both, torch.tensor(10.0))
+
+
+@pytest.mark.parametrize("lead", [(6,), (6, 4), (6, 4, 2)])
+def test_losses_of_one_policy_are_means_whatever_the_axes(lead: tuple[int, ...]) -> None:
+    """The networks say whether there is a population, not the number of axes."""
+    critic, latents = zeroed_critic(1.0, 4.0), torch.zeros(*lead, 1)
+    targets = 2.0 * torch.ones(*lead, 1)
+    targets[0] = 1.0
+    # Heads 1 and 4 against 2, and in a sixth of the states against 1: errors -1, 2 and 0, 3.
+    expected = torch.tensor((5 * (1 + 4) + 9) / 12)
+    torch.testing.assert_close(critic_loss(critic, latents, targets), expected)
+    weighted = critic_loss(critic, latents, targets, torch.full_like(targets, 0.5))
+    torch.testing.assert_close(weighted, expected)
+    actor = FirstOrderActor(1, 2, (2,))
+    for parameter in actor.parameters():
+        nn.init.zeros_(parameter)
+    actions = torch.ones(*lead, 2)
+    torch.testing.assert_close(behaviour_loss(actor, latents, actions), torch.tensor(2.0))
+    real = torch.ones_like(targets)
+    real[0] = 0.0
+    actions[0] = 9.0
+    loss = behaviour_loss(actor, latents, actions, real)  # made-up rows are left out
+    torch.testing.assert_close(loss, torch.tensor(2.0))
+    many = TOY.expand(*lead, *TOY.shape)
+    value = actor_loss(many, zeroed_critic(0.0), 0.5)
+    torch.testing.assert_close(value, torch.tensor(-2.75))  # 1 + 2/2 + 3/4
+
+
+def test_populations_are_named_where_shapes_do_not_fit_them() -> None:
+    critic, actor = Critic(1, (2,), population=2), FirstOrderActor(1, 2, (2,), population=2)
+    three = torch.stack([TOY, TOY, TOY])
+    wrong = {
+        r"reward must have shape \[2, ..\], got \[3, 1, 3, 1\]": lambda: actor_loss(
+            three, critic, 0.5
+        ),
+        r"latent must have shape \[2, .., D\], got \[3, 4, 1\]": lambda: critic_loss(
+            critic, torch.zeros(3, 4, 1), torch.zeros(3, 4, 1)
+        ),
+        r"latent must have shape \[2, .., B, D\], got \[3, 4, 1\]": lambda: behaviour_loss(
+            actor, torch.zeros(3, 4, 1), torch.zeros(3, 4, 2)
+        ),
+        r"gamma must be one number or one per policy \(1\), got shape \[3\]": lambda: actor_loss(
+            torch.cat([TOY] * 3), Critic(1, (2,)), torch.tensor([0.5, 0.9, 0.1])
+        ),
+        r"scale must be one number or one per policy \(2\), got shape \[3\]": lambda: actor_loss(
+            three[:2], critic, 0.5, scale=torch.ones(3)
+        ),
+        r"weight must have shape \[4, 1\], got \[4\]": lambda: behaviour_loss(
+            FirstOrderActor(1, 2, (2,)), torch.zeros(4, 1), torch.zeros(4, 2), torch.ones(4)
+        ),
+    }
+    for message, call in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_losses_are_given_policy_by_policy() -> None:
+    critic, latents = zeroed_critic(1.0, population=2), torch.zeros(2, 3, 1)
+    targets = torch.tensor([3.0, 5.0]).view(2, 1, 1).expand(2, 3, 1)
+    loss = critic_loss(critic, latents, targets, per_policy=True)
+    torch.testing.assert_close(loss, torch.tensor([4.0, 16.0]))
+    loss = actor_loss(torch.stack([TOY, TOY]), critic, 0.5, scale=torch.tensor([1.0, 2.0]))
+    own = actor_loss(
+        torch.stack([TOY, TOY]), critic, 0.5, scale=torch.tensor([1.0, 2.0]), per_policy=True
+    )
+    torch.testing.assert_close(own.sum(), loss)
+    torch.testing.assert_close(own[0], 2 * own[1])
