@@ -12,6 +12,25 @@ import torch
 from anywhere import ANYWHERE, WITH_NUMBERS
 from elsewhere import Remote, elsewhere
 
+import pwm_sdk
+
+
+def test_every_public_algorithm_loop_and_planner_has_a_case() -> None:
+    public = {name: getattr(pwm_sdk, name) for name in pwm_sdk.__all__}
+    algorithms = {
+        name
+        for name, value in public.items()
+        if isinstance(value, type)
+        and value.__module__.startswith("pwm_sdk.algorithms")
+        and hasattr(value, "update")
+        and hasattr(value, "load_state_dict")
+        and not issubclass(value, torch.nn.Module)
+    }
+    cases = " ".join([*ANYWHERE, *WITH_NUMBERS])
+    others = {"GrowingBatch", "train_offline", "MPPI", "LatentRollout", "ReplayBuffer"}
+    assert len(algorithms) >= 8
+    assert {name for name in algorithms | others if name not in cases} == set()
+
 
 @pytest.mark.parametrize("name", ANYWHERE)
 def test_on_meta_nothing_is_read(name: str) -> None:
