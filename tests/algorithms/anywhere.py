@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,18 @@ from pwm_sdk import (
     Execution,
     FirstOrderActor,
     GrowingBatch,
+    LatentBehaviour,
     LatentRollout,
     Learner,
+    ObservationBehaviour,
+    PlannerBehaviour,
     PolicyPrior,
     PolicyValue,
     Population,
     PPOConfig,
     PWMConfig,
     QEnsemble,
+    RecurrentBehaviour,
     ReplayBuffer,
     ReturnScale,
     RoundConfig,
@@ -208,6 +213,31 @@ def cloning(*, encoded: bool) -> Callable[[Any], Found]:
     return run
 
 
+def behaviours(device: Any) -> Found:
+    """All that turns arrays of environments into arrays of actions."""
+    seen, found = np.linspace(-1.0, 1.0, 6, dtype=np.float32).reshape(2, 3), {}
+    sizes = {"hidden": 16, "layers": 1, "belief": 16, "blocks": 2, "categoricals": 2, "classes": 4}
+    dream = DreamerV3(3, 2, DreamerV3Config(**sizes, bins=15, horizon=3), device=device)
+    free = SAC(3, 2, SACConfig(hidden=(8,), random_steps=0), device=device)
+    made, (actor, critic) = model(device), networks(device, None)
+    team, _ = networks(device, 2)
+    plan = MPPI(made, actor, critic, samples=8, elites=4, policy_samples=2, iterations=1)
+    cloned = BehaviourCloning(FirstOrderActor(3, 2, (8,)).to(device))
+    acting: dict[str, Any] = {
+        "cloned": ObservationBehaviour(cloned),
+        "recurrent": RecurrentBehaviour(partial(dream.act, explore=True), 2),
+        "observation": ObservationBehaviour(free.explore),
+        "planner": PlannerBehaviour(plan, [0, 1]),
+        "latent": LatentBehaviour(made, [actor], [0, 1]),
+        "team": LatentBehaviour(made, [team], [0, 1], np.random.default_rng(0), 0.5),
+    }
+    for name, behaviour in acting.items():
+        for _ in range(2):
+            behaviour.start(1)
+            found[name] = torch.from_numpy(behaviour(seen))
+    return found
+
+
 def losses(device: Any) -> Found:
     made, batch = model(device, episodic=True), windows(device)
     weight = torch.ones(2, device=device)
@@ -361,6 +391,7 @@ WITH_NUMBERS: dict[str, Callable[[Any], Found]] = {
     "SAC.fit": sac_fit,
     "Population.keep": pwm(2, members=True, keep=True),
     "ReplayBuffer": replay,
+    "behaviours": behaviours,
     "GrowingBatch": growing(),
     "GrowingBatch, replay on the CPU": growing(lambda _: "cpu"),
     "train_offline(PWM)": offline,
