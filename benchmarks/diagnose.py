@@ -46,6 +46,7 @@ from pwm_sdk import (
     world_model_errors,
     world_model_loss,
 )
+from quick.seeds import seed_for
 from reporting.diagnostics import OFFSETS, write_report
 
 MODELS: dict[str, dict[str, Any]] = {"SimNorm": {"simnorm_size": 8}, "plain": {"simnorm_size": 0}}
@@ -146,7 +147,7 @@ def record(simulator: Any, settings: Settings, seed: int) -> Recording:
     behaviour = RandomBehaviour(count, simulator.action_dim, seed, HOLD)
     for episode in range(count):
         behaviour.start(episode)
-    states = [simulator.reset(count, torch.Generator().manual_seed(seed))]
+    states = [simulator.reset(count, torch.Generator().manual_seed(seed_for("starts", seed)))]
     actions, rewards = [], []
     for _ in range(settings.length):
         actions.append(torch.from_numpy(behaviour(np.empty(0))))
@@ -210,7 +211,7 @@ def measure(
     seed: int,
 ) -> dict[str, Any]:
     """Return gradients and landscapes in the model, and in the simulator behind it."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_for("noise", seed))
     rows = recorded.flatten(0, 1)
     chosen = rows[torch.randperm(len(rows), generator=generator)[: 2 * settings.starts]]
     states, others = chosen.chunk(2)

@@ -32,6 +32,7 @@ from pwm_sdk import (
     Learner,
     ReplayBuffer,
     exploitation_gap,
+    linear_decay,
     optimize,
     run_episodes,
     summarize,
@@ -147,7 +148,7 @@ def _train_policies(loop: GrowingBatch, learner: Learner, steps: int) -> None:
     """Improve policies from starts in the data, with the actions that were taken there."""
     pairs = [_pairs(loop.replay.episodes(task)) for task in learner.tasks]
     for step in range(steps):
-        learner.pwm.set_learning_rates(1.0 - 0.98 * step / steps)
+        learner.pwm.set_learning_rates(linear_decay(step / steps))
         picks = [torch.randint(len(seen), (learner.starts,)) for seen, _ in pairs]
         columns = {
             "observation": torch.stack(

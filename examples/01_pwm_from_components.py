@@ -25,7 +25,7 @@ torch.manual_seed(0)
 env = make_gym("cartpole-swingup", seed=0)
 task = env.task
 behaviour = RandomBehaviour(1, task.action_dim, seed=0, hold=19)
-replay = ReplayBuffer(capacity=50_000, slice_len=5, batch_size=64, seed=0)
+replay = ReplayBuffer(capacity=50_000, slice_len=5, batch_size=64, seed=1)
 for episode in run_episodes(EnvPool([env]), behaviour, quota=[10], lengths=[250])[0]:
     reward = episode.reward / task.reward_scale
     replay.add(make_episode(episode.observation, episode.action, reward, task))

@@ -44,7 +44,7 @@ loop = GrowingBatch(
     model,
     torch.optim.Adam(model.parameters(), lr=1e-3),
     [Learner(pwm, tasks=[task.index], starts=32)],
-    ReplayBuffer(100_000, slice_len=5, batch_size=64, seed=0),
+    ReplayBuffer(100_000, slice_len=5, batch_size=64, seed=1),
     RoundConfig(updates=40, first_updates=80),
     reward_scale=[task.reward_scale],
     lengths=[250],

@@ -42,8 +42,8 @@ actor = FirstOrderActor(
 )
 critic = Critic(size, hidden, ensemble=1, activation="elu", scale=10.0)
 config = SHACConfig(**{"environments": 32, "critic_epochs": 4, **SETTINGS.get(task, {})})
-normalizer, generator = RunningMeanStd((size,)), torch.Generator().manual_seed(seed)
-shac = SHAC(simulator, actor, critic, config, normalizer=normalizer, generator=generator)
+normalizer = RunningMeanStd((size,))
+shac = SHAC(simulator, actor, critic, config, normalizer=normalizer)
 
 env = make_env(task, seed=100 + seed)
 print("before", evaluate(env, shac, actor, episodes=1)["return"])

@@ -67,6 +67,7 @@ from .objectives.world_model import step_errors as step_errors
 from .objectives.world_model import world_model_errors as world_model_errors
 from .objectives.world_model import world_model_loss as world_model_loss
 from .optim import frozen as frozen
+from .optim import linear_decay as linear_decay
 from .optim import minibatches as minibatches
 from .optim import optimize as optimize
 from .optim import soft_update as soft_update

@@ -90,7 +90,7 @@ def _check_loss(loss: Tensor, population: int | None) -> None:
 
 def _refuse_not_finite(loss: Tensor, norm: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """Raise ValueError for a loss or gradient that is not finite; waits for the device once."""
-    if bool(torch.isfinite(loss).all() & torch.isfinite(norm).all()):
+    if loss.is_meta or bool(torch.isfinite(loss).all() & torch.isfinite(norm).all()):
         return
     optimizer.zero_grad(set_to_none=True)
     if not bool(torch.isfinite(loss).all()):
@@ -118,7 +118,7 @@ def _clip(gradients: list[Tensor], norm: Tensor, max_norm: float) -> None:
 
 def _step(optimizer: Any, bad: Tensor | None) -> None:
     """Step, unless `bad` is 1: fused optimizers leave a step out without the host knowing."""
-    if bad is None or bad.is_meta:
+    if bad is None or bad.device.type == "meta":  # which has no fused optimizer
         optimizer.step()
         return
     if not getattr(optimizer, "_step_supports_amp_scaling", False):
@@ -150,6 +150,25 @@ def _norms(gradients: list[Tensor], population: int | None) -> Tensor:
     return torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
 
 
+def adam(parameters: Any, lr: float, **settings: Any) -> torch.optim.Adam:
+    """Return an Adam that remembers its rate, fused where the parameters' device has a fused one.
+
+    Args:
+        parameters: tensors, or groups of them.
+        lr: learning rate.
+        **settings: further arguments of `torch.optim.Adam`.
+    """
+    groups = [
+        {**part, "params": list(part["params"])} if isinstance(part, dict) else part
+        for part in parameters
+    ]
+    inside = [p for part in groups for p in (part["params"] if isinstance(part, dict) else [part])]
+    fused = not any(p.device.type == "meta" for p in inside)
+    optimizer = torch.optim.Adam(groups, lr=lr, fused=fused, **settings)
+    remember_learning_rates(optimizer)
+    return optimizer
+
+
 def remember_learning_rates(*optimizers: torch.optim.Optimizer) -> None:
     """Let `scale_learning_rates` start from the present rates, whatever they are set to later."""
     for optimizer in optimizers:
@@ -172,8 +191,32 @@ def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> Non
             group["lr"] = start * factor
 
 
+def linear_decay(progress: float, floor: float = 0.02) -> float:
+    """Return `1 - (1 - floor) * progress`, the straight line from 1 to `floor`.
+
+    The schedule of all learning rates in `fit` and `train_offline`, which call it with the share of
+    updates done before each update.
+
+    Args:
+        progress: share of the updates that are done; taken as 0 below 0 and as 1 beyond 1.
+        floor: share of the first learning rate that is left at the end.
+
+    Raises:
+        ValueError: for a floor outside [0, 1].
+
+    Source: PWM (arXiv 2407.02466), its program: from the start to 2% of it.
+    """
+    if not 0.0 <= floor <= 1.0:
+        raise ValueError(f"floor must lie in [0, 1], got {floor}")
+    return 1.0 - (1.0 - floor) * min(max(progress, 0.0), 1.0)
+
+
 def decay_factor(progress: float, share: float, floor: float = 0.0) -> float:
-    """Return 1, falling linearly to `floor` over the last `share` of `progress` in [0, 1]."""
+    """Return 1, then what is left of the last `share` of the budget, but not less than `floor`.
+
+    Of `GrowingBatch`, whose budget may be time: it is a line to 0 that is cut off at `floor`, where
+    `linear_decay` reaches `floor` with the last update.
+    """
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"share must lie in [0, 1], got {share}")
     left = 1.0 - min(max(progress, 0.0), 1.0)

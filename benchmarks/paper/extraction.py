@@ -35,6 +35,7 @@ from pwm_sdk import (
     write_atomic,
 )
 from quick.final import score_of
+from quick.seeds import seed_for
 
 TASK_SETS = {"mt30": MT30, "mt80": MT80}
 HORIZON = 16  # of policies and of the windows that train the model
@@ -124,7 +125,7 @@ def make_learners(
         actors.append(init_uniform(FirstOrderActor(model.latent_dim, model.action_dim)))
         critics.append(init_orthogonal(Critic(model.latent_dim)))
     actor, critic = FirstOrderActor.stack(actors).to(device), Critic.stack(critics).to(device)
-    seeds = [policy.seed for policy in policies]
+    seeds = [seed_for("noise", policy.seed) for policy in policies]
     config = PWMConfig.published(horizon=HORIZON)
     return Population(model, actor, critic, config, seeds=seeds, execution=execution)
 
@@ -167,8 +168,7 @@ class Extraction:
             tasks=sorted({task.index for task in self.tasks}),
             slice_len=HORIZON + 1,
         )
-        # Noise and starts of a policy must not come from one and the same stream.
-        seeds = [10_000 + policy.seed for policy in policies]
+        seeds = [seed_for("starts", policy.seed) for policy in policies]
         starts = replay.starts([t.index for t in self.tasks], preset.batch_size, seeds)
         self.starts = Prefetcher(starts, place.device)
         self.curves = [self._load_curve(policy) for policy in policies]

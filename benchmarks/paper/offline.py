@@ -33,6 +33,7 @@ from pwm_sdk import (
     model_size,
     train_offline,
 )
+from quick.seeds import seed_for
 
 
 def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
@@ -159,7 +160,7 @@ def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> P
         store,
         slice_len=HORIZON + 1,
         batch_size=preset.pretrain_batch,
-        seed=0,
+        seed=seed_for("replay", 0),
     )
     with (
         Prefetcher(replay, device) as batches,

@@ -25,6 +25,7 @@ from pwm_sdk import (
     summarize,
 )
 from quick.recipe import Preset, make_actor, make_pool, plan_of
+from quick.seeds import seed_for
 
 TIMED_CALLS = 20
 
@@ -112,7 +113,7 @@ class FinalEvaluation:
             # TD-MPC2's temperature is for rewards in their own units, ours are divided by a scale.
             temperature=0.5 * tasks[0].reward_scale,
             gamma=gamma,
-            generator=torch.Generator(self.device).manual_seed(self.seed),
+            generator=torch.Generator(self.device).manual_seed(seed_for("planner", self.seed)),
         )
 
     def _behaviour(self, which: str) -> LatentBehaviour:

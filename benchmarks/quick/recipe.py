@@ -26,6 +26,7 @@ from pwm_sdk import (
     init_fan_in,
     make_gym,
 )
+from quick.seeds import seed_for
 
 QUICK_TASKS = (
     "mw-reach",
@@ -207,7 +208,7 @@ def build(
         sum(plan.rows for plan in plans),
         task_weights={task.index: plan.rows for task, plan in zip(tasks, plans, strict=True)},
         recent=preset.recent,
-        seed=stream,
+        seed=seed_for("replay", stream),
         device=device,
     )
     return GrowingBatch(

@@ -33,6 +33,7 @@ from pwm_sdk import (
     init_fan_in,
 )
 from quick.recipe import WALKER, Preset, plan_of
+from quick.seeds import seed_for
 from single import sizes
 from single.registry import method
 
@@ -88,9 +89,8 @@ def plan_of_size(size: sizes.TDMPC2Size, actions: int) -> dict[str, Any]:
 def dreamerv3(job: Job) -> None:
     """DreamerV3; an update every few steps."""
     size = sizes.DREAMER[job.scale]
-    agent = DreamerV3(*_sizes(job), DreamerV3Config(**size.config))
-    agent.loss.to(job.device)
-    replay = ReplayBuffer(1_000_000, size.window + 1, size.rows, seed=job.seed, device=job.device)
+    agent = DreamerV3(*_sizes(job), DreamerV3Config(**size.config), device=job.device)
+    replay = _replay(job, size.window + 1, size.rows)
     policy = RecurrentBehaviour(agent.act, device=job.device)
     explore = RecurrentBehaviour(partial(agent.act, explore=True), device=job.device)
     acting = Warmup(job, size.seed_steps, explore)
@@ -130,7 +130,12 @@ def _tdmpc2(job: Job, size: sizes.TDMPC2Size) -> tuple[TDMPC2, ReplayBuffer]:
     for part in (model, q, prior):
         part.to(job.device)
     agent = TDMPC2(model, q, prior, TDMPC2Config(gamma=job.task.discount))
-    return agent, ReplayBuffer(1_000_000, 4, size.rows, seed=job.seed, device=job.device)
+    return agent, _replay(job, 4, size.rows)
+
+
+def _replay(job: Job, slice_len: int, rows: int) -> ReplayBuffer:
+    seed = seed_for("replay", job.seed)
+    return ReplayBuffer(1_000_000, slice_len, rows, seed=seed, device=job.device)
 
 
 def _sizes(job: Job) -> tuple[int, int]:
@@ -151,7 +156,7 @@ def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
         preset.model_horizon + 1,
         size.rows or plan.rows,
         recent=preset.recent,
-        seed=job.seed,
+        seed=seed_for("replay", job.seed),
         device=job.device,
     )
     loop = GrowingBatch(

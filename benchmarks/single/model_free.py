@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from pwm_sdk import (
     PPO,
     SAC,
@@ -91,7 +89,6 @@ def _shac(job: Job, simulator: Any, device: str) -> SHAC:
         critic.to(device),
         SHACConfig(**settings),
         normalizer=RunningMeanStd((size,)).to(device),
-        generator=torch.Generator(device).manual_seed(job.seed),
     )
 
 
@@ -103,8 +100,7 @@ def sac(job: Job) -> None:
         "small": SACConfig(random_steps=1_000),
         "published": SACConfig(),
     }
-    agent = SAC(*_sizes(job), configs[job.scale])
-    agent.loss.to(job.device)
+    agent = SAC(*_sizes(job), configs[job.scale], device=job.device)
     agent.fit(job.stream(agent))
 
 
@@ -113,10 +109,8 @@ def ppo(job: Job) -> None:
     """PPO with the settings of its paper: 2048 steps a batch, here of eight environments."""
     config = PPOConfig(hidden=(16,), epochs=2) if job.tiny else PPOConfig()
     size, _ = _sizes(job)
-    moments = {"observations": RunningMeanStd((size,)), "returns": RunningMeanStd((1,))}
-    agent = PPO(*_sizes(job), config, **moments)
-    for part in (agent.loss, *moments.values()):
-        part.to(job.device)
+    moments: Any = {"observations": RunningMeanStd((size,)), "returns": RunningMeanStd((1,))}
+    agent = PPO(*_sizes(job), config, **moments, device=job.device)
     envs, steps = (2, 32) if job.tiny else (8, 256)
     for batch in job.stream(agent, envs, steps):
         agent.set_learning_rates(1.0 - job.progress)

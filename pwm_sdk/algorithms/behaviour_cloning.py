@@ -11,16 +11,11 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
+from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.watched import Watched
 from pwm_sdk.checks import at_least, positive, whole
 from pwm_sdk.objectives.policy import behaviour_loss
-from pwm_sdk.optim import (
-    FiniteWatch,
-    decay_factor,
-    optimize,
-    remember_learning_rates,
-    scale_learning_rates,
-)
+from pwm_sdk.optim import FiniteWatch, adam, linear_decay, optimize, scale_learning_rates
 from pwm_sdk.states import load_state, state_of
 
 LOSS = "loss and gradient"  # as the watch knows them
@@ -64,17 +59,18 @@ class BehaviourCloning(Watched):
     Source: ALVINN (Pomerleau, 1988); the squared error is that of TD3+BC (arXiv 2106.06860).
     """
 
+    decay_floor = 0.02  # share of the learning rate that is left at the end of a fit
+
     def __init__(
         self, actor: nn.Module, config: BehaviourCloningConfig | None = None, *, model: Any = None
     ) -> None:
         self.config = config = config or BehaviourCloningConfig()
         self.actor, self.model = actor, model
         self.population: int | None = getattr(actor, "population", None)
-        self.optimizer = torch.optim.Adam(actor.parameters(), lr=config.lr, fused=True)
-        remember_learning_rates(self.optimizer)
-        self.finite = FiniteWatch(
-            [LOSS], device=next(actor.parameters()).device, population=self.population
-        )
+        self.optimizer = adam(actor.parameters(), config.lr)
+        device = next(actor.parameters()).device
+        every = Execution().reads_every(device)
+        self.finite = FiniteWatch([LOSS], every, device, population=self.population)
         self.updates = 0
 
     def __call__(self, observation: Tensor) -> Tensor:
@@ -95,7 +91,9 @@ class BehaviourCloning(Watched):
 
         Raises:
             ValueError: for a batch that does not fit, or if the loss or its gradient is not finite,
-                of a population if that holds for all policies; nothing is stepped then.
+                of a population if that holds for all policies; nothing is stepped then. It is
+                raised by the update itself on a CPU, and at most 100 updates later, or by
+                `check_finite`, where a reading waits for the device.
         """
         observation, action, task, real = self._pairs(batch)
         if self.model is not None:
@@ -112,7 +110,7 @@ class BehaviourCloning(Watched):
             name=LOSS,
         )
         self.updates += 1
-        if several:
+        if self.updates % self.finite.every == 0:
             self.check_finite()
         return {"loss": loss.detach(), "grad_norm": norm}
 
@@ -136,7 +134,7 @@ class BehaviourCloning(Watched):
             raise ValueError(f"tasks must be given exactly for a population, got {tasks}")
         metrics: dict[str, Tensor] = {}
         for step in range(steps):
-            self.set_learning_rates(decay_factor(step / steps, share=1.0, floor=0.02))
+            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
             batch = replay.sample() if tasks is None else replay.sample_starts(tasks, batch_size)
             metrics = self.update(batch)
         self.check_finite()

@@ -21,25 +21,33 @@ from pwm_sdk.algorithms.dreamer_v3_networks import (
     STATE,
     DreamerV3Networks,
 )
-from pwm_sdk.algorithms.rebuilt import Rebuilt, arguments_of
+from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.twohot import symlog
-from pwm_sdk.optim import optimize, remember_learning_rates
+from pwm_sdk.generators import drawing_from, restore_generator
+from pwm_sdk.optim import linear_decay
 from pwm_sdk.states import load_state, state_of
 
 PREVIOUS_ACTION, IS_INIT = "previous_action", "is_init"
 
 
-class DreamerV3(Rebuilt):
+class DreamerV3(OverTorchRL):
     """A recurrent model of discrete states and a policy trained in it by score function.
 
     Args:
         observation_dim: O.
         action_dim: A.
         config: settings.
+        device: of the networks.
+        generator: source of all that is drawn, on the networks' device; None: one of its own,
+            seeded by torch's global one. It follows `loss.to`.
 
     Attributes:
         loss: TorchRL's joint loss, which holds all networks.
+        updates: number of updates so far.
+
+    Raises:
+        ValueError: for a generator on another device.
 
     All of it is in float32, whatever the default: TorchRL's recurrent cell takes no other.
 
@@ -47,20 +55,27 @@ class DreamerV3(Rebuilt):
     with a clip instead of LaProp with adaptive clipping; windows start from an empty memory.
     """
 
+    decay_floor = 1.0  # the learning rate stays as it is, as in its program
+
     def __init__(
-        self, observation_dim: int, action_dim: int, config: DreamerV3Config | None = None
+        self,
+        observation_dim: int,
+        action_dim: int,
+        config: DreamerV3Config | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        generator: torch.Generator | None = None,
     ) -> None:
         self._arguments = arguments_of(locals())
         self.config = config = config or DreamerV3Config()
         with _single():
-            nets = DreamerV3Networks(observation_dim, action_dim, config)
+            nets = DreamerV3Networks(observation_dim, action_dim, config, device)
             self.estimator = RSSMStateEstimatorV3(nets.prior, nets.posterior)
-            self.loss = nets.joint_loss()
+            loss = nets.joint_loss()
         self.size, self.action_dim = nets.size, action_dim
         self.encoder, self.actor = nets.encoder, nets.actor
+        super().__init__(loss, config.lr, device, generator)
         self.target = SoftUpdate(self.loss.value_loss, tau=config.tau)
-        self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=config.lr, fused=True)
-        remember_learning_rates(self.optimizer)
         self._made = frozenset(vars(self))
 
     def act(
@@ -85,9 +100,10 @@ class DreamerV3(Rebuilt):
         elif first is not None:
             memory[IS_INIT] = first.unsqueeze(-1)
         memory[ENCODED] = self.encoder(symlog(observation))
-        memory = self.estimator(memory)
-        loc, scale = self.actor(memory[STATE], memory[BELIEF])
-        action = (loc + scale * torch.randn_like(loc)).clamp(-1.0, 1.0) if explore else loc
+        with drawing_from(self.generator):
+            memory = self.estimator(memory)
+            loc, scale = self.actor(memory[STATE], memory[BELIEF])
+            action = (loc + scale * torch.randn_like(loc)).clamp(-1.0, 1.0) if explore else loc
         memory[PREVIOUS_ACTION] = action
         memory[IS_INIT] = torch.zeros_like(memory[IS_INIT])
         return action, memory
@@ -103,20 +119,22 @@ class DreamerV3(Rebuilt):
             Detached metrics `[]`: TorchRL's losses by name, return_scale and grad_norm.
 
         Raises:
-            ValueError: if a loss is not finite.
+            ValueError: if a loss is not finite; nothing is stepped then. It is raised by the update
+                itself on a CPU, and at most 100 updates later, or by `check_finite`, where a
+                reading waits for the device.
         """
-        with _single():
-            losses: Any = self.loss(self._sequences(self._as_weights(batch)))
+        sequences = self._sequences(self._as_weights(batch))
+        with _single(), drawing_from(self.generator):
+            losses: Any = self.loss(sequences)
         parts = {name: value for name, value in losses.items() if name.startswith("loss_")}
-        norm = optimize(
-            torch.stack(list(parts.values())).sum(), self.optimizer, self.config.max_norm
-        )
+        norm = self._minimize(torch.stack(list(parts.values())).sum(), self.config.max_norm)
         self.target.step()
+        self._count()
         metrics = {name: value.detach() for name, value in parts.items()}
         return {**metrics, "return_scale": losses["return_scale"], "grad_norm": norm}
 
     def fit(self, replay: Any, steps: int) -> dict[str, Tensor]:
-        """Update `steps` times from a replay.
+        """Update `steps` times from a replay, at a constant learning rate.
 
         Args:
             replay: a `ReplayBuffer`, or anything whose `sample` returns windows.
@@ -127,25 +145,35 @@ class DreamerV3(Rebuilt):
         """
         whole(1, steps=steps)
         metrics: dict[str, Tensor] = {}
-        for _ in range(steps):
-            metrics = self.update(replay.sample())
+        for step in range(steps):
+            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
+            metrics = self.update(replay.sample().to(self.device))
+        self.check_finite()
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
-        return {"loss": state_of(self.loss), "optimizer": self.optimizer.state_dict()}
+        return {
+            "loss": state_of(self.loss),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "updates": self.updates,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         load_state(self.loss, state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.updates = state.get("updates", 0)
+        restore_generator(self.generator, state.get("generator"))
 
     def _sequences(self, batch: TensorDictBase) -> TensorDict:
         """Lay windows `[B]` out as transitions `[B, H]` that begin with a filled memory."""
         seen = symlog(batch[keys.OBSERVATION])
         memory = self._blank(len(seen), seen.device)
         memory[ENCODED] = self.encoder(seen[:, 0])
-        memory = self.estimator(memory)
+        with drawing_from(self.generator):
+            memory = self.estimator(memory)
         action, end = batch[keys.ACTION], batch[keys.TERMINATED]
         shape = action.shape[:2]
         after = {

@@ -45,6 +45,7 @@ class DreamerV3Networks:
         observation_dim: O.
         action_dim: A.
         config: settings.
+        device: where they are made.
 
     Attributes:
         encoder: maps observations in symlog `[.., O]` to what the posterior sees.
@@ -55,8 +56,14 @@ class DreamerV3Networks:
     Source: DreamerV3 (arXiv 2301.04104), section "world model learning" and appendix.
     """
 
-    def __init__(self, observation_dim: int, action_dim: int, config: DreamerV3Config) -> None:
-        self.config, self.action_dim = config, action_dim
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        config: DreamerV3Config,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.config, self.action_dim, self.device = config, action_dim, torch.device(device)
         self.size = config.categoricals * config.classes
         features = self.size + config.belief
         sizes: dict[str, Any] = {
@@ -82,6 +89,10 @@ class DreamerV3Networks:
         self.value = self._two_hot(
             self._mlp(features, config.bins, scale=0.0), FEATURES, "state_value"
         )
+        for part in (self.encoder, self.prior, self.posterior, self.decoder, self.reward):
+            part.to(device)
+        for part in (self.goes_on, self.actor, self.value):
+            part.to(device)
 
     def joint_loss(self) -> DreamerV3Loss:
         """Return TorchRL's loss of model, policy and value, over these networks."""
@@ -156,12 +167,14 @@ class DreamerV3Networks:
             _keyed(self.prior, [*FEATURES, keys.ACTION], ["_", *FEATURES]),
             self._two_hot(self.reward, FEATURES, keys.REWARD),
         )
-        env = DreamerEnv(model, prior_shape=(self.size,), belief_shape=(self.config.belief,))
-        state, belief = Unbounded(self.size), Unbounded(self.config.belief)
+        here: Any = {"device": self.device}
+        sizes = {"prior_shape": (self.size,), "belief_shape": (self.config.belief,)}
+        env = DreamerEnv(model, **sizes, **here)
+        state, belief = Unbounded(self.size, **here), Unbounded(self.config.belief, **here)
         env.observation_spec = Composite({STATE: state, BELIEF: belief})
         env.state_spec = env.observation_spec.clone()
-        env.action_spec = Bounded(-1, 1, torch.Size([self.action_dim]))
-        env.reward_spec = Unbounded(torch.Size([1]))
+        env.action_spec = Bounded(-1, 1, torch.Size([self.action_dim]), **here)
+        env.reward_spec = Unbounded(torch.Size([1]), **here)
         return env
 
     def _mlp(self, inputs: int, outputs: int | None, scale: float = 1.0) -> DreamerV3MLP:

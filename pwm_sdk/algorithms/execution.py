@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from tensordict.nn import CudaGraphModule
 from torch import Tensor
 
 from pwm_sdk.checks import whole
@@ -27,12 +26,13 @@ class Execution:
         precision: of the products of matrices; LayerNorm, activations, returns and the optimizer
             stay in float32. "fp32" leaves them as the process has them, in float32 unless told
             otherwise; "tf32" rounds their factors to 10 bits behind the point on a GPU and is fp32
-            on a CPU; "bf16" runs them in bfloat16.
-        cuda_graphs: capture the actor's pass and the critic's step and replay them, which frees the
-            host; one graph per shape of batch. Without a GPU: one warning, and no graphs.
+            on a CPU; "bf16" runs them in bfloat16, where the device has an autocast.
+        cuda_graphs: capture the actor's pass and the critic's step and replay them, without waiting
+            for the device (not seen on a GPU); one graph per shape of batch. Without a GPU: one
+            warning, and no graphs.
         check_every: updates between two readings of whether losses and gradients were finite; a
             step that is not finite is never taken. None: 1 on a CPU, 100 where a reading waits for
-            the device. Captured graphs are never read inside, with 1 behind each update.
+            the device. Captured graphs are never read inside, with 1 after each update.
 
     Raises:
         ValueError: for another precision, or a `check_every` below 1.
@@ -78,6 +78,8 @@ class Execution:
 
     def on(self, device: torch.device) -> Execution:
         """Return what of it is possible on `device`; warn if graphs are wanted and are not."""
+        if self.precision == "bf16" and not torch.amp.is_autocast_available(device.type):
+            return replace(self, precision="fp32").on(device)
         if not self.cuda_graphs or device.type == "cuda":
             return self
         warnings.warn(
@@ -104,11 +106,65 @@ class Captured:
         """Run, warm up or replay."""
         shapes = tuple(None if a is None else (a.shape, a.dtype) for a in arguments)
         if shapes not in self._graphs:
-            with warnings.catch_warnings():  # that it takes TensorDicts out of PyTree
-                warnings.filterwarnings("ignore", "Tensordict is registered in PyTree")
-                function: Any = self.function
-                self._graphs[shapes] = CudaGraphModule(function)
+            self._graphs[shapes] = CudaGraphModule(self.function)
         return self._graphs[shapes](*arguments)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the graphs behind: a copy captures its own."""
+        return {"function": self.function, "_graphs": {}}
+
+
+class CudaGraphModule:
+    """A function of tensors of fixed shapes as one CUDA graph, replayed without a wait.
+
+    The first calls run the function on a stream of their own, as its optimizer makes its state in
+    them. The next one captures it with memory of its own for the arguments; from then on a call
+    copies its arguments there, replays the graph and returns copies of the results. Each call runs
+    the function once. Not seen on a GPU.
+
+    Args:
+        function: see `Captured`.
+    """
+
+    warm_up = 2
+
+    def __init__(self, function: Callable[..., tuple[Tensor | None, ...]]) -> None:
+        self.function, self.calls = function, 0
+        self._graph: Any = None
+        self._inputs: list[Tensor | None] = []
+        self._outputs: tuple[Tensor | None, ...] = ()
+
+    def __call__(self, *arguments: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Warm up, capture or replay."""
+        device = next(a.device for a in arguments if a is not None)
+        self.calls += 1
+        with torch.cuda.device(device):
+            if self.calls <= self.warm_up:
+                return self._beside(arguments)
+            if self._graph is None:
+                self._graph = self._capture(arguments)
+            for place, given in zip(self._inputs, arguments, strict=True):
+                if place is not None and given is not None:
+                    place.copy_(given, non_blocking=True)
+            self._graph.replay()
+        return tuple(None if result is None else result.clone() for result in self._outputs)
+
+    def _beside(self, arguments: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        """Run the function on a stream beside the current one, which waits for it."""
+        current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            results = self.function(*arguments)
+        current.wait_stream(stream)
+        return results
+
+    def _capture(self, arguments: tuple[Tensor | None, ...]) -> Any:
+        """Return a graph of the function's work on memory of its own; nothing runs yet."""
+        self._inputs = [None if a is None else a.detach().clone() for a in arguments]
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            self._outputs = self.function(*self._inputs)
+        return graph
 
 
 def prepare(optimizer: torch.optim.Optimizer, captured: bool) -> None:

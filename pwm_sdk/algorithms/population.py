@@ -37,8 +37,8 @@ class Population(PWM):
             `torch.Generator` of that seed where it does not shuffle.
         rates: factors of both learning rates, one per member; None: all 1.
         return_scale: as for `PWM`; a module whose buffers have one entry per policy, or none.
-        generator: source of the order of minibatches, which members have in common; None: one
-            of its own, seeded with 0.
+        generator: source of the order of minibatches, which members have in common, on any device;
+            None: one of its own, seeded with 0.
         **options: further arguments of `PWM`.
 
     Raises:
@@ -60,7 +60,6 @@ class Population(PWM):
         generator: torch.Generator | None = None,
         **options: Any,
     ) -> None:
-        generator = torch.Generator().manual_seed(0) if generator is None else generator
         super().__init__(
             model, actor, critic, config, return_scale=return_scale, generator=generator, **options
         )
@@ -94,6 +93,10 @@ class Population(PWM):
         if any(rate != 1.0 for rate in self.rates):
             scale_steps(self.actor_optimizer, self.rates)
             scale_steps(self.critic_optimizer, self.rates)
+
+    def _source(self, generator: torch.Generator | None) -> torch.Generator:
+        """Return the source of the order of minibatches, which may be on any device."""
+        return torch.Generator().manual_seed(0) if generator is None else generator
 
     def keep(self, members: Sequence[int]) -> None:
         """Go on with some members alone; the others end here.

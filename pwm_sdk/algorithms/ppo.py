@@ -15,9 +15,10 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from pwm_sdk import keys
-from pwm_sdk.algorithms.rebuilt import Rebuilt, arguments_of
+from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
 from pwm_sdk.checks import at_least, in_unit, positive, whole
-from pwm_sdk.optim import optimize, remember_learning_rates, scale_learning_rates
+from pwm_sdk.generators import drawing_from, restore_generator
+from pwm_sdk.optim import linear_decay
 from pwm_sdk.states import load_state, state_of
 
 
@@ -61,7 +62,7 @@ class PPOConfig:
         positive(clip=self.clip, max_norm=self.max_norm, std=self.std)
 
 
-class PPO(Rebuilt):
+class PPO(OverTorchRL):
     """A Gaussian policy with state-independent std and a value, trained from their own steps.
 
     Drawn actions may leave [-1, 1]; the environments of `make_env` and `make_gym` clip them.
@@ -76,9 +77,16 @@ class PPO(Rebuilt):
             see observations as they are.
         returns: a `RunningMeanStd` of shape `[1]`; rewards are divided by the std of the discounted
             sums of rewards so far. None: they are left as they are.
+        device: of the networks and of both moments.
+        generator: source of all that is drawn, on the networks' device; None: one of its own,
+            seeded by torch's global one. It follows `loss.to`.
 
     Attributes:
         steps: transitions seen.
+        updates: number of updates so far.
+
+    Raises:
+        ValueError: for a generator on another device.
 
     Source: Proximal policy optimization (arXiv 1707.06347), section 5. The normalisation, the
     orthogonal weights and the decay of `set_learning_rates` are those of its program.
@@ -94,13 +102,15 @@ class PPO(Rebuilt):
         critic: nn.Module | None = None,
         observations: Any = None,
         returns: Any = None,
+        device: torch.device | str = "cpu",
+        generator: torch.Generator | None = None,
     ) -> None:
         self._arguments = arguments_of(locals())
         self.config = config = config or PPOConfig()
         self.observations, self.returns, self.steps = observations, returns, 0
         if actor is None:
             actor = _mlp(observation_dim, action_dim, config.hidden, gain=0.01)
-        self.actor = _Gaussian(actor, action_dim, config.std)
+        self.actor = _Gaussian(actor, action_dim, config.std).to(device)
         policy = ProbabilisticActor(
             TensorDictModule(self.actor, [keys.OBSERVATION], [keys.LOC, keys.SCALE]),
             in_keys=[keys.LOC, keys.SCALE],
@@ -108,9 +118,9 @@ class PPO(Rebuilt):
             distribution_class=IndependentNormal,
         )
         net = _mlp(observation_dim, 1, config.hidden, gain=1.0) if critic is None else critic
-        value = ValueOperator(net, in_keys=[keys.OBSERVATION])
+        value = ValueOperator(net.to(device), in_keys=[keys.OBSERVATION])
         self.advantages = GAE(gamma=config.gamma, lmbda=config.lam, value_network=value)
-        self.loss = ClipPPOLoss(
+        loss = ClipPPOLoss(
             policy,
             value,
             clip_epsilon=config.clip,
@@ -120,10 +130,10 @@ class PPO(Rebuilt):
             normalize_advantage=True,
         )
         self.policy = policy
-        self.optimizer = torch.optim.Adam(
-            self.loss.parameters(), lr=config.lr, eps=1e-5, fused=True
-        )
-        remember_learning_rates(self.optimizer)
+        super().__init__(loss, config.lr, device, generator, eps=1e-5)
+        for moments in (observations, returns):
+            if isinstance(moments, nn.Module):
+                moments.to(device)
         self._sum: Tensor | None = None
         self._made = frozenset(vars(self))
 
@@ -133,8 +143,9 @@ class PPO(Rebuilt):
 
     def explore(self, observation: Tensor) -> Tensor:
         """Return actions `[.., A]` drawn from the policy; they may leave [-1, 1]."""
-        loc, scale = self.actor(self._seen(observation))
-        return loc + scale * torch.randn_like(loc)
+        with drawing_from(self.generator):
+            loc, scale = self.actor(self._seen(observation))
+            return loc + scale * torch.randn_like(loc)
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Improve actor and critic from steps of the present policy.
@@ -149,7 +160,9 @@ class PPO(Rebuilt):
             clipped (share of ratios at the clip) and grad_norm.
 
         Raises:
-            ValueError: for a batch of another shape, or if a loss is not finite.
+            ValueError: for a batch of another shape. If a loss is not finite; that step is not
+                taken. It is raised by the update itself on a CPU, and at most 100 updates later,
+                or by `check_finite`, where a reading waits for the device.
         """
         if batch.dim() != 2:
             raise ValueError(f"batch must have shape [N, T], got {list(batch.shape)}")
@@ -157,14 +170,16 @@ class PPO(Rebuilt):
         raw = batch[keys.OBSERVATION]
         flat = self._prepare(batch).reshape(-1)
         metrics: dict[str, Tensor] = {}
-        for _ in range(self.config.epochs):
-            order = torch.randperm(len(flat), device=raw.device)
-            for part in order.split(self.config.minibatch):
-                if len(part) > 1:  # the advantages of one transition have no spread
-                    metrics = self._step(flat[part])
+        with drawing_from(self.generator):
+            for _ in range(self.config.epochs):
+                order = torch.randperm(len(flat), device=raw.device)
+                for part in order.split(self.config.minibatch):
+                    if len(part) > 1:  # the advantages of one transition have no spread
+                        metrics = self._step(flat[part])
         if self.observations is not None:
             self.observations.update(raw)
         self.steps += len(flat)
+        self._count()
         return metrics
 
     def fit(self, data: Iterable[TensorDictBase], steps: int | None = None) -> dict[str, Tensor]:
@@ -182,24 +197,29 @@ class PPO(Rebuilt):
         metrics: dict[str, Tensor] = {}
         for batch in data:
             if steps is not None:
-                self.set_learning_rates(max(0.0, 1.0 - self.steps / steps))
-            metrics = self.update(batch)
+                self.set_learning_rates(linear_decay(self.steps / steps, 0.0))
+            metrics = self.update(batch.to(self.device))
+        self.check_finite()
         return metrics
-
-    def set_learning_rates(self, factor: float) -> None:
-        """Set the learning rate to `factor` times its start."""
-        scale_learning_rates(self.optimizer, factor)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
         state = {name: state_of(part) for name, part in self._parts().items()}
-        return {**state, "sum": self._sum, "steps": self.steps}
+        return {
+            **state,
+            "sum": self._sum,
+            "steps": self.steps,
+            "updates": self.updates,
+            "generator": self.generator.get_state(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         for name, part in self._parts().items():
             load_state(part, state[name])
         self._sum, self.steps = state["sum"], state["steps"]
+        self.updates = state.get("updates", 0)
+        restore_generator(self.generator, state.get("generator"))
 
     def _parts(self) -> dict[str, Any]:
         parts = {
@@ -226,7 +246,7 @@ class PPO(Rebuilt):
     def _step(self, part: TensorDictBase) -> dict[str, Tensor]:
         losses: Any = self.loss(part)
         total = losses["loss_objective"] + losses["loss_critic"] + losses["loss_entropy"]
-        norm = optimize(total, self.optimizer, self.config.max_norm)
+        norm = self._minimize(total, self.config.max_norm)
         return {
             "actor_loss": losses["loss_objective"].detach(),
             "value_loss": losses["loss_critic"].detach(),

@@ -32,6 +32,8 @@ def probe_slopes(model: Any, states: Tensor) -> None:
     Warns:
         UserWarning: where all rewards are equal and without a gradient: flat here, at least.
     """
+    if states.is_meta:  # there are no numbers to look at
+        return
     generator = torch.Generator().manual_seed(0)
     rewards = []
     for state in states.detach()[:ROWS].split(1):

@@ -29,6 +29,7 @@ from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.returns import alive_steps
+from pwm_sdk.generators import own_generator, restore_generator
 from pwm_sdk.objectives.policy import (
     actor_loss,
     behaviour_loss,
@@ -37,9 +38,10 @@ from pwm_sdk.objectives.policy import (
 )
 from pwm_sdk.optim import (
     FiniteWatch,
+    adam,
     frozen,
+    linear_decay,
     optimize,
-    remember_learning_rates,
     scale_learning_rates,
     soft_update,
     unless,
@@ -69,7 +71,8 @@ class PWM(Watched):
         config: settings.
         return_scale: divides the imagined returns, for example a `ReturnScale`; None: no scaling,
             or the running standard deviation with `config.normalize_returns`.
-        generator: source of the imagined noise; None: torch's global generator.
+        generator: source of the imagined noise and of the order of minibatches, on the actor's
+            device; None: one of its own, seeded by torch's global one.
         execution: how updates are run: compiled, in bf16, as CUDA graphs; None: eager, in fp32.
 
     Attributes:
@@ -78,10 +81,12 @@ class PWM(Watched):
         average: the averaged actor, or the actor itself.
 
     Raises:
-        ValueError: for networks, a return scale or settings that do not fit together.
+        ValueError: for networks, a return scale, a generator or settings that do not fit together.
 
     Source: PWM (arXiv 2407.02466), algorithm 1.
     """
+
+    decay_floor = 0.02  # share of the learning rates that is left at the end of a fit
 
     def __init__(
         self,
@@ -99,6 +104,7 @@ class PWM(Watched):
         self.population: int | None = getattr(actor, "population", None)
         check_parts(model, actor, critic, return_scale)
         self.device = device = next(actor.parameters()).device
+        self.generator = generator = self._source(generator)
         self.execution = execution = (execution or Execution()).on(device)
         self.gamma: float | Tensor = discount_of(config.gamma, self.population, device)
         if return_scale is None and config.normalize_returns:
@@ -116,11 +122,9 @@ class PWM(Watched):
         self.average = actor if config.average_tau is None else _fixed_copy(actor)
         self._bootstrap: Any = compiled(self.target.forward) if execution.compile else self.target
         self._weights = HalfWeights(model if execution.precision == "bf16" else None)
-        fused: dict[str, Any] = {"betas": config.betas, "fused": True}
-        self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
-        self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
-        remember_learning_rates(self.actor_optimizer, self.critic_optimizer)
-        self.generator, self.updates = generator, 0
+        self.actor_optimizer = adam(actor.parameters(), config.actor_lr, betas=config.betas)
+        self.critic_optimizer = adam(critic.parameters(), config.critic_lr, betas=config.betas)
+        self.updates = 0
         every, captured = execution.reads_every(device), execution.cuda_graphs
         self.finite = FiniteWatch(
             WATCHED, every, device, captured=captured, population=self.population
@@ -225,7 +229,7 @@ class PWM(Watched):
             raise ValueError(f"tasks must be given exactly for a population, got {tasks}")
         metrics: dict[str, Tensor] = {}
         for step in range(steps):
-            self.set_learning_rates(1.0 - 0.98 * step / steps)
+            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
             batch = replay.sample() if tasks is None else replay.sample_starts(tasks, batch_size)
             metrics = self.update(batch)
         self.check_finite()
@@ -244,11 +248,9 @@ class PWM(Watched):
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
         state = {name: state_of(part) for name, part in self._parts().items()}
-        if self.generator is not None:
-            state["generator"] = self.generator.get_state()
         if self.finite.stopped is not None:
             state["stopped"] = self.finite.stopped.clone()
-        return {**state, "updates": self.updates}
+        return {**state, "generator": self.generator.get_state(), "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
@@ -257,8 +259,11 @@ class PWM(Watched):
         self.updates = state["updates"]
         self.finite.load(state.get("stopped"))
         self._prepare()
-        if self.generator is not None:
-            self.generator.set_state(state["generator"])
+        restore_generator(self.generator, state.get("generator"))
+
+    def _source(self, generator: torch.Generator | None) -> torch.Generator:
+        """Return where random numbers come from, on the device of the networks."""
+        return own_generator(self.device, generator)
 
     def _parts(self) -> dict[str, Any]:
         parts: dict[str, Any] = {

@@ -15,9 +15,9 @@ from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import SACLoss, SoftUpdate
 
 from pwm_sdk import keys
-from pwm_sdk.algorithms.rebuilt import Rebuilt, arguments_of
+from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
-from pwm_sdk.optim import optimize, remember_learning_rates
+from pwm_sdk.generators import drawing_from, own_generator, restore_generator
 from pwm_sdk.states import load_state, state_of
 
 
@@ -63,7 +63,7 @@ class SACConfig:
         pair(log_std=self.log_std)
 
 
-class SAC(Rebuilt):
+class SAC(OverTorchRL):
     """A squashed Gaussian policy and two critics, trained from replayed transitions.
 
     Args:
@@ -74,9 +74,16 @@ class SAC(Rebuilt):
             MLP of `config.hidden`.
         critic: maps observations `[.., O]` and actions `[.., A]` to values `[.., 1]`; the second
             critic is a copy with new weights; None: an MLP.
+        device: of the networks.
+        generator: source of all that is drawn, on the networks' device; None: one of its own,
+            seeded by torch's global one. It follows `loss.to`.
 
     Attributes:
         steps: transitions seen by `fit`.
+        updates: number of updates so far.
+
+    Raises:
+        ValueError: for a generator on another device.
 
     Source: Soft actor-critic algorithms and applications (arXiv 1812.05905), algorithm 1.
     """
@@ -89,12 +96,14 @@ class SAC(Rebuilt):
         *,
         actor: nn.Module | None = None,
         critic: nn.Module | None = None,
+        device: torch.device | str = "cpu",
+        generator: torch.Generator | None = None,
     ) -> None:
         self._arguments = arguments_of(locals())
         self.config = config = config or SACConfig()
         self.action_dim, self.steps, self._owed = action_dim, 0, 0.0
         net = _mlp(observation_dim, 2 * action_dim, config.hidden) if actor is None else actor
-        self.actor = _Gaussian(net, *config.log_std)
+        self.actor = _Gaussian(net, *config.log_std).to(device)
         policy = ProbabilisticActor(
             TensorDictModule(self.actor, [keys.OBSERVATION], [keys.LOC, keys.SCALE]),
             in_keys=[keys.LOC, keys.SCALE],
@@ -104,17 +113,16 @@ class SAC(Rebuilt):
         size = observation_dim + action_dim
         q = _mlp(size, 1, config.hidden) if critic is None else critic
         target_entropy = config.target_entropy
-        self.loss = SACLoss(
+        loss = SACLoss(
             policy,
-            ValueOperator(q, in_keys=[keys.OBSERVATION, keys.ACTION]),
+            ValueOperator(q.to(device), in_keys=[keys.OBSERVATION, keys.ACTION]),
             loss_function="l2",
             alpha_init=config.alpha,
             target_entropy=float(-action_dim) if target_entropy is None else target_entropy,
         )
-        self.loss.make_value_estimator(gamma=config.gamma)
+        loss.make_value_estimator(gamma=config.gamma)
+        super().__init__(loss, config.lr, device, generator)
         self.target = SoftUpdate(self.loss, tau=config.tau)
-        self.optimizer = torch.optim.Adam(self.loss.parameters(), lr=config.lr, fused=True)
-        remember_learning_rates(self.optimizer)
         self._made = frozenset(vars(self))
 
     def __call__(self, observation: Tensor) -> Tensor:
@@ -126,10 +134,11 @@ class SAC(Rebuilt):
         observation = self._as_weights(observation)
         if self.steps < self.config.random_steps:
             shape = (*observation.shape[:-1], self.action_dim)
-            draw = torch.rand(shape, dtype=observation.dtype, device=observation.device)
-            return 2.0 * draw - 1.0
-        loc, scale = self.actor(observation)
-        return torch.tanh(loc + scale * torch.randn_like(loc))
+            kind: Any = {"dtype": observation.dtype, "device": observation.device}
+            return 2.0 * torch.rand(shape, generator=self.generator, **kind) - 1.0
+        with drawing_from(self.generator):
+            loc, scale = self.actor(observation)
+            return torch.tanh(loc + scale * torch.randn_like(loc))
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Improve actor, critics and temperature once.
@@ -142,12 +151,16 @@ class SAC(Rebuilt):
             Detached metrics `[]`: actor_loss, value_loss (sum over both critics), alpha, entropy.
 
         Raises:
-            ValueError: if a loss is not finite.
+            ValueError: if a loss is not finite; nothing is stepped then. It is raised by the update
+                itself on a CPU, and at most 100 updates later, or by `check_finite`, where a
+                reading waits for the device.
         """
-        losses: Any = self.loss(self._as_weights(batch))
+        with drawing_from(self.generator):
+            losses: Any = self.loss(self._as_weights(batch))
         total = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
-        optimize(total, self.optimizer)
+        self._minimize(total)
         self.target.step()
+        self._count()
         return {
             "actor_loss": losses["loss_actor"].detach(),
             "value_loss": losses["loss_qvalue"].detach(),
@@ -175,14 +188,19 @@ class SAC(Rebuilt):
                 continue
             self._owed += self.config.updates_per_step * batch.numel()
             while self._owed >= 1.0:
-                metrics = self.update(replay.sample())
+                metrics = self.update(replay.sample().to(self.device))
                 self._owed -= 1.0
+        self.check_finite()
         return metrics
 
     def make_replay(self) -> TensorDictReplayBuffer:
-        """Return an empty uniform replay of this configuration."""
+        """Return an empty uniform replay of this configuration, with a generator of its own."""
         storage = LazyTensorStorage(self.config.capacity)
-        return TensorDictReplayBuffer(storage=storage, batch_size=self.config.batch_size)
+        return TensorDictReplayBuffer(
+            storage=storage,
+            batch_size=self.config.batch_size,
+            generator=own_generator("cpu", seeded_by=self.generator),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` and `fit` change; the replay is the caller's."""
@@ -191,6 +209,8 @@ class SAC(Rebuilt):
             "optimizer": self.optimizer.state_dict(),
             "steps": self.steps,
             "owed": self._owed,
+            "updates": self.updates,
+            "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -198,6 +218,8 @@ class SAC(Rebuilt):
         load_state(self.loss, state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self._owed = state["steps"], state["owed"]
+        self.updates = state.get("updates", 0)
+        restore_generator(self.generator, state.get("generator"))
 
 
 class _Gaussian(nn.Module):

@@ -17,11 +17,13 @@ from pwm_sdk.algorithms.streams import Streams
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.returns import lambda_returns, restarted_return
+from pwm_sdk.generators import own_generator, restore_generator
 from pwm_sdk.objectives.policy import actor_loss, lambda_targets
 from pwm_sdk.optim import (
+    adam,
     frozen,
+    linear_decay,
     optimize,
-    remember_learning_rates,
     scale_learning_rates,
     soft_update,
 )
@@ -47,7 +49,8 @@ class SHAC:
         config: settings.
         normalizer: running moments of the features, for example `RunningMeanStd((O,))`; what actor
             and critic see is normalised by them. None: features as they are.
-        generator: source of start states, noise and minibatches; None: torch's global generator.
+        generator: source of start states, noise and minibatches, on the actor's device; None: one
+            of its own, seeded by torch's global one.
 
     Attributes:
         target: the critic that bootstraps.
@@ -61,6 +64,8 @@ class SHAC:
     Source: SHAC (arXiv 2204.07137), algorithm 1. Differs: gamma^n before the last value, and an
     optional clip of the cotangent at each step.
     """
+
+    decay_floor = 0.02  # share of the learning rates that is left at the end of a fit
 
     def __init__(
         self,
@@ -76,19 +81,24 @@ class SHAC:
         if getattr(actor, "population", None) is not None:
             raise ValueError(f"actor must be one policy, got a population of {actor.population}")
         self.model, self.actor, self.critic, self.normalizer = model, actor, critic, normalizer
+        device = next(actor.parameters()).device
+        self.generator = generator = own_generator(device, generator)
         limit = config.cotangent_clip
         if limit is not None:  # the loss is a mean over B environments and H steps
             limit = limit / (config.environments * config.horizon)
         self.streams = Streams(
-            model, config.environments, normalizer=normalizer, limit=limit, generator=generator
+            model,
+            config.environments,
+            normalizer=normalizer,
+            limit=limit,
+            generator=generator,
+            device=device,
         )
         probe_slopes(model, self.streams.state)
         self.rollout = LatentRollout(self.streams, actor, config.horizon, generator=generator)
         self.target = copy.deepcopy(critic).requires_grad_(False)
-        fused: dict[str, Any] = {"betas": config.betas, "fused": True}
-        self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_lr, **fused)
-        self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_lr, **fused)
-        remember_learning_rates(self.actor_optimizer, self.critic_optimizer)
+        self.actor_optimizer = adam(actor.parameters(), config.actor_lr, betas=config.betas)
+        self.critic_optimizer = adam(critic.parameters(), config.critic_lr, betas=config.betas)
         self.fit_critic = CriticFit(
             critic,
             self.critic_optimizer,
@@ -99,8 +109,8 @@ class SHAC:
                 "generator": generator,
             },
         )
-        self.generator, self.steps = generator, 0
-        self._last_return = torch.full((1,), float("nan"))
+        self.steps = 0
+        self._last_return = torch.full((1,), float("nan"), device=self.streams.state.device)
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return what the policy sees of an environment's observations `[.., O]`."""
@@ -166,7 +176,7 @@ class SHAC:
         whole(1, steps=steps)
         metrics: dict[str, Tensor] = {}
         for step in range(steps):
-            self.set_learning_rates(1.0 - 0.98 * step / steps)
+            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
             metrics = self.update()
         return metrics
 
@@ -186,17 +196,14 @@ class SHAC:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
         state = {name: state_of(part) for name, part in self._parts().items()}
-        if self.generator is not None:
-            state["generator"] = self.generator.get_state()
-        return {**state, "steps": self.steps}
+        return {**state, "generator": self.generator.get_state(), "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         for name, part in self._parts().items():
             load_state(part, state[name])
         self.steps = state["steps"]
-        if self.generator is not None:
-            self.generator.set_state(state["generator"])
+        restore_generator(self.generator, state.get("generator"))
 
     def _parts(self) -> dict[str, Any]:
         parts: dict[str, Any] = {

@@ -27,6 +27,7 @@ class Streams:
             as it is.
         limit: clips the cotangent of each state on its way back (see `clip_cotangent`); None: not.
         generator: source of the start states.
+        device: of the states; None: as the simulator draws them.
 
     Attributes:
         state: `[B, D]`, where the next window starts.
@@ -45,6 +46,7 @@ class Streams:
         normalizer: Any = None,
         limit: float | None = None,
         generator: torch.Generator | None = None,
+        device: torch.device | None = None,
     ) -> None:
         for name in ("reset", "episode_length"):
             if not hasattr(model, name):
@@ -53,7 +55,8 @@ class Streams:
         self.model, self.normalizer, self.limit = model, normalizer, limit
         self.generator = generator
         self.latent_dim, self.action_dim = model.latent_dim, model.action_dim
-        self.state: Tensor = model.reset(count, generator)
+        state: Tensor = model.reset(count, generator)
+        self.state = state if device is None else state.to(device)
         device = self.state.device
         spread = torch.arange(count, device=device) * model.episode_length // count
         self.age = spread.unsqueeze(-1)
@@ -104,7 +107,7 @@ class Streams:
         if self.limit is not None:
             latent = clip_cotangent(latent, self.limit, self._clipped.append)
         over = (cut | self._terminated).squeeze(-1)
-        if bool(over.any()):
+        if not over.is_meta and bool(over.any()):
             totals = self.total[over, 0]
             self.finished.append(totals[~totals.isnan()])
             fresh = latent.detach().clone()

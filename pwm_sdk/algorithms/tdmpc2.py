@@ -11,18 +11,24 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
 from pwm_sdk.checks import whole
+from pwm_sdk.generators import drawing_from, own_generator, restore_generator
 from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targets
 from pwm_sdk.objectives.world_model import StepErrors, step_errors, task_ids
 from pwm_sdk.optim import (
+    FiniteWatch,
+    adam,
     frozen,
+    linear_decay,
     optimize,
-    remember_learning_rates,
     scale_learning_rates,
     soft_update,
 )
 from pwm_sdk.states import load_state, state_of
+
+WATCHED = JOINT, PRIOR = "the joint loss and its gradient", "the prior's loss and gradient"
 
 
 class TDMPC2:
@@ -33,8 +39,8 @@ class TDMPC2:
         q: a `QEnsemble` on its latents.
         prior: a `PolicyPrior` on its latents.
         config: settings.
-        generator: source of the actions' noise and of the drawn heads, on the device of the data;
-            None: torch's global generator.
+        generator: source of the actions' noise, the drawn heads and dropout, on the model's device;
+            None: one of its own, seeded by torch's global one.
         synchronize: average gradients over the processes of `torch.distributed`.
 
     Attributes:
@@ -42,10 +48,12 @@ class TDMPC2:
         scale: divides values in the prior's loss, `[]`; see `running_scale`.
 
     Raises:
-        ValueError: for parts that do not fit.
+        ValueError: for parts that do not fit, or a generator on another device.
 
     Source: TD-MPC2 (arXiv 2310.16828), section 3 and its program.
     """
+
+    decay_floor = 1.0  # learning rates stay as they are, as in its program
 
     def __init__(
         self,
@@ -65,20 +73,19 @@ class TDMPC2:
                     f"{(model.latent_dim, model.action_dim)}, "
                     f"got {(part.latent_dim, part.action_dim)}"
                 )
-        self.gamma = _discounts(config.gamma, model.num_tasks)
         self.model, self.q, self.prior = model, q, prior
-        self.scale = torch.ones(())
+        self.device = device = next(model.parameters()).device
+        self.gamma = _discounts(config.gamma, model.num_tasks, device)
+        self.scale = torch.ones((), device=device)
         self.target = copy.deepcopy(q).requires_grad_(False).train(config.dropout_everywhere)
-        self.generator, self.synchronize = generator, synchronize
+        self.generator, self.synchronize = own_generator(device, generator), synchronize
         encoder = list(model.encoder.parameters())
         known = {id(p) for p in encoder}
         rest = [p for p in (*model.parameters(), *q.parameters()) if id(p) not in known]
         groups = [{"params": encoder, "lr": config.encoder_lr}, {"params": rest}]
-        self.optimizer = torch.optim.Adam(groups, lr=config.lr, fused=True)
-        self.prior_optimizer = torch.optim.Adam(
-            prior.parameters(), lr=config.lr, eps=1e-5, fused=True
-        )
-        remember_learning_rates(self.optimizer, self.prior_optimizer)
+        self.optimizer = adam(groups, config.lr)
+        self.prior_optimizer = adam(prior.parameters(), config.lr, eps=1e-5)
+        self.finite = FiniteWatch(WATCHED, Execution().reads_every(device), device)
         self._carried: Tensor | None = None
         self.updates = 0
 
@@ -95,17 +102,25 @@ class TDMPC2:
             scaled_entropy (as in the loss), value (mean Q of the prior's actions) and scale.
 
         Raises:
-            ValueError: if windows do not fit, or a loss is not finite.
+            ValueError: if windows do not fit. If a loss or its gradient is not finite: nothing is
+                stepped then. It is raised by the update itself on a CPU, and at most 100 updates
+                later, or by `check_finite`, where a reading waits for the device.
         """
         task = task_ids(self.model, batch)
         errors, metrics = self._update_model(batch, task)
         metrics |= self._update_prior(errors.latent.detach(), task)
         soft_update(self.target, self.q, self.config.tau)
         self.updates += 1
+        if self.updates % self.finite.every == 0:
+            self.check_finite()
         return metrics
 
+    def check_finite(self) -> None:
+        """Wait for the device; raise ValueError if something was not finite since the last time."""
+        self.finite.read()
+
     def fit(self, replay: Any, steps: int) -> dict[str, Tensor]:
-        """Update `steps` times from the windows of a `ReplayBuffer`.
+        """Update `steps` times from the windows of a `ReplayBuffer`, at constant learning rates.
 
         Args:
             replay: has `sample()`, which returns a batch of windows.
@@ -116,8 +131,10 @@ class TDMPC2:
         """
         whole(1, steps=steps)
         metrics: dict[str, Tensor] = {}
-        for _ in range(steps):
-            metrics = self.update(replay.sample())
+        for step in range(steps):
+            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
+            metrics = self.update(replay.sample().to(self.device))
+        self.check_finite()
         return metrics
 
     def losses(
@@ -133,28 +150,29 @@ class TDMPC2:
         errors = step_errors(self.model, batch)
         gamma = self.gamma
         if isinstance(gamma, Tensor) and task is not None:
-            gamma = gamma.to(task.device)[task]
-        target = td_targets(
-            self.target,
-            self.prior,
-            batch,
-            errors.target,
-            errors.context,
-            gamma,
-            noise=self._noise(batch[keys.ACTION].shape, errors.latent),
-            heads=self._heads(),
-        )
-        joint = joint_loss(
-            self.q,
-            batch,
-            errors,
-            target,
-            rho=config.rho,
-            consistency=config.consistency,
-            reward=config.reward,
-            value=config.value,
-            termination=config.termination,
-        )
+            gamma = gamma[task]
+        with drawing_from(self.generator):
+            target = td_targets(
+                self.target,
+                self.prior,
+                batch,
+                errors.target,
+                errors.context,
+                gamma,
+                noise=self._noise(batch[keys.ACTION].shape, errors.latent),
+                heads=self._heads(),
+            )
+            joint = joint_loss(
+                self.q,
+                batch,
+                errors,
+                target,
+                rho=config.rho,
+                consistency=config.consistency,
+                reward=config.reward,
+                value=config.value,
+                termination=config.termination,
+            )
         return errors, joint
 
     def set_learning_rates(self, factor: float) -> None:
@@ -165,10 +183,9 @@ class TDMPC2:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
         state = {name: state_of(part) for name, part in self._parts().items()}
-        if self.generator is not None:
-            state["generator"] = self.generator.get_state()
         return {
             **state,
+            "generator": self.generator.get_state(),
             "value_scale": self.scale,
             "carried": self._carried,
             "updates": self.updates,
@@ -178,10 +195,10 @@ class TDMPC2:
         """Restore a `state_dict`."""
         for name, part in self._parts().items():
             load_state(part, state[name])
-        self.scale, self._carried = state["value_scale"], state["carried"]
+        self.scale, carried = state["value_scale"].to(self.device), state["carried"]
+        self._carried = None if carried is None else carried.to(self.device)
         self.updates = state["updates"]
-        if self.generator is not None:
-            self.generator.set_state(state["generator"])
+        restore_generator(self.generator, state.get("generator"))
 
     def _parts(self) -> dict[str, Any]:
         return {
@@ -202,7 +219,7 @@ class TDMPC2:
         if self._carried is not None:  # a term of value zero with this gradient
             linear = (self.model.task_embedding * self._carried).sum()
             total = total + linear - linear.detach()
-        norm = optimize(total, self.optimizer, self.config.max_norm, synchronize=self.synchronize)
+        norm = self._step(total, self.optimizer, JOINT)
         metrics = {f"{name}_loss": part.detach() for name, part in joint._asdict().items()}
         return errors, {**metrics, "grad_norm": norm}
 
@@ -216,24 +233,26 @@ class TDMPC2:
         with frozen(self.q):
             with torch.set_grad_enabled(carry):
                 context = model.context(task)
-            result = prior_loss(
-                self.prior,
-                self.q,
-                latent,
-                context,
-                self.scale,
-                noise=self._noise((*latent.shape[:-1], self.prior.action_dim), latent),
-                heads=self._heads(),
-                rho=config.rho,
-                entropy=config.entropy,
-                kind=config.entropy_kind,
-            )
-            norm = optimize(
-                result.loss, self.prior_optimizer, config.max_norm, synchronize=self.synchronize
-            )
-        self.scale = result.scale
+            with drawing_from(self.generator):
+                result = prior_loss(
+                    self.prior,
+                    self.q,
+                    latent,
+                    context,
+                    self.scale,
+                    noise=self._noise((*latent.shape[:-1], self.prior.action_dim), latent),
+                    heads=self._heads(),
+                    rho=config.rho,
+                    entropy=config.entropy,
+                    kind=config.entropy_kind,
+                )
+            norm = self._step(result.loss, self.prior_optimizer, PRIOR)
+        good = (result.loss.detach() + norm).isfinite()  # if not, the step was left out
+        self.scale = torch.where(good, result.scale, self.scale)
         if carry:
-            self._carried, model.task_embedding.grad = model.task_embedding.grad, None
+            gradient: Any = model.task_embedding.grad
+            model.task_embedding.grad = None
+            self._carried = gradient.masked_fill(~good, 0.0)
         return {
             "prior_loss": result.loss.detach(),
             "prior_grad_norm": norm,
@@ -244,15 +263,26 @@ class TDMPC2:
         }
 
     def _noise(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        return torch.randn(
-            tuple(shape), dtype=like.dtype, device=like.device, generator=self.generator
-        )
+        return torch.randn(tuple(shape), dtype=like.dtype, device=like.device)
 
     def _heads(self) -> Tensor:
-        return self.q.draw_heads(self.generator)
+        return self.q.draw_heads()
+
+    def _step(self, loss: Tensor, optimizer: torch.optim.Optimizer, name: str) -> Tensor:
+        """Step one of the optimizers; returns the norm of the gradient."""
+        return optimize(
+            loss,
+            optimizer,
+            self.config.max_norm,
+            synchronize=self.synchronize,
+            watch=self.finite,
+            name=name,
+        )
 
 
-def _discounts(gamma: float | Sequence[float], num_tasks: int) -> float | Tensor:
+def _discounts(
+    gamma: float | Sequence[float], num_tasks: int, device: torch.device
+) -> float | Tensor:
     values = [gamma] if isinstance(gamma, (int, float)) else list(gamma)
     if not all(0.0 <= value <= 1.0 for value in values):
         raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
@@ -262,4 +292,4 @@ def _discounts(gamma: float | Sequence[float], num_tasks: int) -> float | Tensor
         raise ValueError(
             f"gamma must be one number or one per task ({num_tasks}), got {len(values)}"
         )
-    return torch.tensor(values)
+    return torch.tensor(values, device=device)

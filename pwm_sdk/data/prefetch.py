@@ -25,15 +25,19 @@ class Prefetcher:
     The order is that of the source, with and without a thread, and a state taken from `generator`
     is that of the last batch handed out, whatever has been drawn ahead: a run continues to the bit.
     On a CPU there is nothing to gain, and batches pass through without a thread. The thread leaves
-    the GPU to the caller: memory that it pinned would break a CUDA graph captured meanwhile.
+    the GPU to the caller: what it did there, or memory that it pinned, would break a CUDA graph
+    captured meanwhile. So a source whose batches come out on a GPU is sampled by the caller,
+    without a thread; let it bring them out on the CPU. None of this has been seen on a GPU.
 
     While the thread runs, nobody else may draw from the source or add episodes to it. `close` ends
     the thread and sets the source back to the batch that would have come next.
 
     Args:
-        source: has `sample()` and `generator`, for example a `ReplayBuffer` or its `starts`.
+        source: has `sample()` and `generator`, for example a `ReplayBuffer` or its `starts`, and
+            `device` where that is not the CPU.
         device: where batches come out; from pinned memory, without waiting, if it is a GPU.
-        depth: batches that are drawn ahead; 0: none. None: 2 for a GPU, else 0.
+        depth: batches that are drawn ahead; 0: none. None: 2 for a GPU, else 0. Of a source that is
+            not on the CPU none is drawn ahead, whatever is asked for.
 
     Raises:
         ValueError: For a negative depth.
@@ -44,7 +48,10 @@ class Prefetcher:
     ) -> None:
         whole(0, depth=depth)
         self.source, self.device = source, torch.empty(0, device=device).device
-        self.depth = (_DEPTH if self.device.type == "cuda" else 0) if depth is None else depth
+        if depth is None:
+            depth = _DEPTH if self.device.type == "cuda" else 0
+        on_cpu = torch.device(getattr(source, "device", "cpu")).type == "cpu"
+        self.depth = depth if on_cpu else 0
         self._line: _Line | None = None
         self._state: Any = None
 
@@ -55,7 +62,7 @@ class Prefetcher:
             Exception: What the source raised, at the batch at which it did.
         """
         if not self.depth:
-            return self.source.sample().to(self.device)
+            return self._bring(self.source.sample())
         if self._line is None:
             self._state = self.source.generator.get_state()
             self._line = _Line(self.source, self.depth)
@@ -65,9 +72,14 @@ class Prefetcher:
             self.close()
             raise batch
         self._state = state
+        return self._bring(batch)
+
+    def _bring(self, batch: Any) -> TensorDict:
+        """Bring a batch to the device, from pinned memory where it is a GPU."""
         if self.device.type == "cuda" and batch.device is not None and batch.device.type == "cpu":
             batch = batch.pin_memory()
-        return batch.to(self.device, non_blocking=True)
+        leaves_gpu = self.device.type == "cpu" and getattr(batch.device, "type", "cpu") != "cpu"
+        return batch.to(self.device, non_blocking=not leaves_gpu)
 
     @property
     def generator(self) -> Self:
@@ -75,7 +87,7 @@ class Prefetcher:
         return self
 
     def get_state(self) -> Tensor:
-        """Return the state of the source's random numbers behind the last batch handed out."""
+        """Return the state of the source's random numbers after the last batch handed out."""
         return self.source.generator.get_state() if self._line is None else self._state
 
     def set_state(self, state: Tensor) -> None:
@@ -119,7 +131,7 @@ class _Line:
         self._thread.start()
 
     def next(self) -> tuple[Any, Any]:
-        """Return a batch, or the error in its place, and the source's state behind it."""
+        """Return a batch, or the error in its place, and the source's state after it."""
         item = self._ready.get()
         self._room.release()
         return item

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pwm_sdk.functional.precision import same_products
+
 
 def clip_cotangent(
     x: Tensor, limit: float, on_clip: Callable[[Tensor], None] | None = None
@@ -124,16 +126,14 @@ class _Batch(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, function: Any, calls: list[list[Any]], *parameters: Tensor) -> Tensor:
         ctx.function, ctx.calls, ctx.parameters = function, calls, parameters
-        device = parameters[0].device.type
-        ctx.products = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+        ctx.products = same_products(parameters[0].device.type)
         return parameters[0].new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
         inputs, gradients = (torch.stack(x, -2) for x in zip(*ctx.calls, strict=True))
-        device, dtype, enabled = ctx.products
         again = torch.is_grad_enabled()  # create_graph: there is a second derivative
-        with torch.enable_grad(), torch.autocast(device, dtype, enabled):
+        with torch.enable_grad(), ctx.products():
             value = ctx.function(inputs)
         wanted = [p for p in ctx.parameters if p.requires_grad]
         slopes = torch.autograd.grad(

@@ -58,5 +58,5 @@ def step_weights(horizon: int, rho: float, like: Tensor) -> Tensor:
 
 def step_powers(horizon: int, rho: float, like: Tensor) -> Tensor:
     """`rho^t` for t = 0..H-1, `[H, 1]`, on the device and dtype of `like`."""
-    powers = [rho**t for t in range(horizon)]
-    return torch.as_tensor(powers, dtype=like.dtype, device=like.device).unsqueeze(-1)
+    # filled one by one, since a copy of numbers to the device would wait for it
+    return torch.cat([like.new_full((1, 1), rho**t) for t in range(horizon)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +19,19 @@ def full(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
+def autocast_enabled(device: str) -> bool:
+    """Tell whether products on this type of device are in an autocast; some, as meta, have none."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def same_products(device: str) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what makes contexts in which products have the precision that they have now."""
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext
+    dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+    return lambda: torch.autocast(device, dtype, enabled)
+
+
 def exact(layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Return `layer(*inputs)`, its product in the precision of its weights, also in an autocast.
 
@@ -24,7 +39,7 @@ def exact(layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     from its target mostly by the rounding.
     """
     device = inputs[0].device.type
-    if not torch.is_autocast_enabled(device):
+    if not autocast_enabled(device):
         return layer(*inputs)
     with torch.autocast(device, enabled=False):
         return layer(*inputs)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 def quantile_range(values: Tensor, low: float = 0.05, high: float = 0.95) -> tuple[Tensor, Tensor]:
     """Return two quantiles `[]` of values `[..]`, linearly interpolated, without gradient."""
-    points = torch.tensor([low, high], dtype=values.dtype, device=values.device)
+    # linspace, since a copy of two numbers to the device would wait for it
+    points = torch.linspace(low, high, 2, dtype=values.dtype, device=values.device)
     below, above = torch.quantile(values.detach().flatten(), points).unbind()
     return below, above
 

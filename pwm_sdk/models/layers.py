@@ -148,7 +148,7 @@ def init_fan_in(module: nn.Module) -> nn.Module:
     heads that start at zero stay zero.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.Linear) and bool(layer.weight.any()):
+        if isinstance(layer, nn.Linear) and (layer.weight.is_meta or bool(layer.weight.any())):
             nn.init.trunc_normal_(layer.weight, std=1.0 / math.sqrt(layer.in_features))
         embedding = getattr(layer, "task_embedding", None)
         if isinstance(embedding, nn.Parameter):

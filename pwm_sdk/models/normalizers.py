@@ -24,6 +24,8 @@ class ReturnScale(nn.Module):
         floor: smallest scale returned, in return units.
 
     Source: DreamerV3 (arXiv 2301.04104), section "actor learning": the 5-95% range with decay 0.99.
+    Differs: the floor, which is 1 there, since returns here are in scaled units of reward; and the
+    first update, which sets the value, where it moves from 0 there.
     """
 
     value: Tensor
@@ -63,6 +65,7 @@ class ReturnScale(nn.Module):
         shares = torch.linspace(self.low, self.high, 2, dtype=rows.dtype, device=rows.device)
         quantiles = torch.quantile(rows, shares, dim=1)
         spread = quantiles[1] - quantiles[0]
+        spread = spread.to(self.value.dtype)
         self.value.copy_(
             torch.where(self.started, torch.lerp(spread, self.value, self.decay), spread)
         )

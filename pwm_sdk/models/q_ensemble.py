@@ -160,7 +160,8 @@ class QEnsemble(Checkpointed):
         """Draw two different heads (one, if there is no other), `[2]` int64."""
         device = self.head.bias.device
         source = device if generator is None else generator.device
-        return torch.randperm(self.ensemble, generator=generator, device=source)[:2].to(device)
+        order = torch.randperm(self.ensemble, generator=generator, device=source)
+        return order[:2].to(device, non_blocking=True)
 
     def value(
         self,

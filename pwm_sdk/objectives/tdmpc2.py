@@ -221,7 +221,7 @@ def prior_loss(
     mean, log_std = prior.distribution(latent, wide)
     action = torch.tanh(mean + noise * log_std.exp())
     value = q.value(latent, action, wide, heads=heads, reduce="mean")
-    scale = running_scale(scale.to(value.device), value[:, 0])
+    scale = running_scale(scale.to(value.device, non_blocking=True), value[:, 0])
     bonus = scaled_entropy(noise, log_std, action, count, kind)
     weights = step_powers(latent.shape[1], rho, value)
     loss = (-(entropy * bonus + value / scale) * weights).mean()

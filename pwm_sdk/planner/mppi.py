@@ -182,7 +182,7 @@ class MPPI:
             elite = actions.gather(1, index[..., None, None].expand(-1, -1, *shape[1:]))
             mean, std = weighted_moments(elite, weight)
             mean, std = mean * mask, std.clamp(low, high) * mask
-        if not bool(torch.isfinite(mean).all()):
+        if not mean.is_meta and not bool(torch.isfinite(mean).all()):
             raise ValueError("values of candidates must be finite, got none that is")
         return mean, self._choose(mean, std, elite, weight, choice)
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checks import whole
-from pwm_sdk.optim import decay_factor
+from pwm_sdk.generators import random_state, set_random_state
+from pwm_sdk.optim import linear_decay
 
 
 def train_offline(
@@ -20,7 +21,7 @@ def train_offline(
     replay: Any,
     steps: int,
     *,
-    floor: float = 0.02,
+    floor: float | None = None,
     path: str | os.PathLike[str] | None = None,
     save_every: int = 1000,
     on_step: Callable[[int, Mapping[str, Tensor]], None] | None = None,
@@ -28,13 +29,16 @@ def train_offline(
     """Update until `algorithm.updates` reaches `steps`.
 
     Args:
-        algorithm: `PWM`, `TDMPC2` or an object of their face: `updates`, `update(batch)`,
-            `set_learning_rates(factor)`, `state_dict()` and `load_state_dict(state)`.
+        algorithm: `PWM`, `TDMPC2`, `DreamerV3`, `BehaviourCloning` or an object with the same
+            interface: `updates`, `update(batch)`, `set_learning_rates(factor)`, `state_dict()` and
+            `load_state_dict(state)`; optionally `decay_floor` and, where losses are read now and
+            then only, `check_finite()`.
         replay: has `sample()` and, to continue to the bit, a torch `generator`.
         steps: number of updates in all, at least 1.
-        floor: learning rates fall linearly to this share of their start; 1.0 keeps them.
+        floor: learning rates fall along a straight line to this share of their start; 1.0 keeps
+            them. None: to the algorithm's `decay_floor`, as its `fit` does (0.02 if it has none).
         path: where everything that the loop changes is kept; an interrupted run continues from it,
-            to the bit. None: nothing is kept.
+            to the bit (on a GPU: not seen). None: nothing is kept.
         save_every: updates between two writes of `path`.
         on_step: told the number of updates done and the metrics of the last one.
 
@@ -43,20 +47,25 @@ def train_offline(
         where `path` had all `steps` done.
 
     Raises:
-        ValueError: for fewer than one step, a floor outside [0, 1], or a loss that is not finite.
+        ValueError: for fewer than one step, a floor outside [0, 1], or a loss that is not finite,
+            at the latest before the next write of `path` and at the end.
     """
     whole(1, steps=steps)
-    if not 0.0 <= floor <= 1.0:
-        raise ValueError(f"floor must lie in [0, 1], got {floor}")
+    least: float = getattr(algorithm, "decay_floor", 0.02) if floor is None else floor
+    linear_decay(0.0, least)  # a floor that is refused is refused before anything is read
+    check_finite = getattr(algorithm, "check_finite", lambda: None)
     file = None if path is None else Path(path)
     if file is not None and file.exists():
         _restore(file, algorithm, replay)
     metrics: Mapping[str, Tensor] = {}
     while algorithm.updates < steps:
-        algorithm.set_learning_rates(decay_factor(algorithm.updates / steps, 1.0, floor))
+        algorithm.set_learning_rates(linear_decay(algorithm.updates / steps, least))
         metrics = algorithm.update(replay.sample())
         done = algorithm.updates == steps
-        if file is not None and (done or algorithm.updates % save_every == 0):
+        saving = file is not None and (done or algorithm.updates % save_every == 0)
+        if done or saving:
+            check_finite()
+        if file is not None and saving:
             _keep(file, algorithm, replay)
         if on_step is not None:
             on_step(algorithm.updates, metrics)
@@ -64,15 +73,15 @@ def train_offline(
 
 
 def _keep(file: Path, algorithm: Any, replay: Any) -> None:
-    state = {"algorithm": algorithm.state_dict(), "torch_rng": torch.get_rng_state()}
+    state = {"algorithm": algorithm.state_dict(), "torch_rng": random_state()}
     if (generator := getattr(replay, "generator", None)) is not None:
         state["replay_rng"] = generator.get_state()
     write_atomic(file, lambda part: torch.save(state, part))
 
 
 def _restore(file: Path, algorithm: Any, replay: Any) -> None:
-    state = torch.load(file, weights_only=True)
+    state = torch.load(file, weights_only=True, map_location="cpu")
     algorithm.load_state_dict(state["algorithm"])
-    torch.set_rng_state(state["torch_rng"])
+    set_random_state(state["torch_rng"])
     if "replay_rng" in state:
         replay.generator.set_state(state["replay_rng"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +14,10 @@ import torch.distributed as dist
 
 from pwm_sdk.checks import positive, whole
 from pwm_sdk.data.replay import ReplayBuffer
+from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import (
+    FiniteWatch,
     decay_factor,
     optimize,
     remember_learning_rates,
@@ -25,6 +28,8 @@ from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, 
 from pwm_sdk.training.keeping import keep_episodes
 from pwm_sdk.training.metrics import exploitation_gap
 from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_abilities, check_ids
+
+MODEL = "the world model's loss and gradient"
 
 
 class GrowingBatch:
@@ -101,7 +106,10 @@ class GrowingBatch:
         several, settles = dist.is_initialized(), config.statistics_rounds > 0
         check_abilities(model, self.learners, statistics=settles, shared=several)
         self.rng = np.random.default_rng(seed)
-        self.reward_weight = torch.ones(max(getattr(model, "num_tasks", 0), max(self.tasks) + 1))
+        self.device = next(model.parameters()).device
+        count = max(getattr(model, "num_tasks", 0), max(self.tasks) + 1)
+        self.reward_weight = torch.ones(count, device=self.device)
+        self.finite = FiniteWatch([MODEL], sys.maxsize, self.device)  # read by `check_finite`
         self.round = self.updates = self.left_out = 0
 
     def collect_seed(self, episodes: Sequence[int]) -> list[list[Episode]]:
@@ -124,12 +132,19 @@ class GrowingBatch:
         return gathered
 
     def improve(self, updates: int) -> dict[str, Any]:
-        """Train model and policies `updates` times; return the last metrics of each."""
+        """Train model and policies `updates` times; return the last metrics of each.
+
+        With a replay on the model's device and a fused optimizer nothing in it waits for a GPU but,
+        at the end, `check_finite` (not seen on one).
+
+        Raises:
+            ValueError: if a loss or its gradient is not finite.
+        """
         metrics: dict[str, Any] = {}
         for _ in range(updates):
             loss = world_model_loss(
                 self.model,
-                self.replay.sample(),
+                self.replay.sample().to(self.device),
                 rho=self.config.rho,
                 consistency=self.config.consistency,
                 reward=self.config.reward,
@@ -140,15 +155,31 @@ class GrowingBatch:
                 self.model_optimizer,
                 self.config.model_max_norm,
                 synchronize=True,
+                watch=self._watch(),
+                name=MODEL,
             )
             metrics["model_loss"] = loss.detach()
             for i, learner in enumerate(self.learners):
                 if self.updates % learner.every == 0:
                     starts = self.replay.sample_starts(learner.tasks, learner.starts)
+                    starts = starts.to(self.device)
                     alone = learner.pwm.population is None
                     metrics[f"policies_{i}"] = learner.pwm.update(starts[0] if alone else starts)
             self.updates += 1
+        self.check_finite()
         return metrics
+
+    def _watch(self) -> FiniteWatch | None:
+        """Return what notes the model's loss where reading it would wait for the device."""
+        fused = getattr(self.model_optimizer, "_step_supports_amp_scaling", False)
+        waits = self.device.type not in ("cpu", "meta")
+        return self.finite if (waits and fused) or self.device.type == "meta" else None
+
+    def check_finite(self) -> None:
+        """Wait for the device; raise ValueError if something was not finite since the last time."""
+        self.finite.read()
+        for learner in self.learners:
+            getattr(learner.pwm, "check_finite", lambda: None)()
 
     def run_round(self, progress: float) -> RoundReport:
         """Improve, then collect; `progress` in [0, 1] drives noise and learning rates."""
@@ -201,7 +232,12 @@ class GrowingBatch:
         return {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all but the replay's rows: networks, optimisers, counters, random states."""
+        """Return all but the replay's rows: networks, optimisers, counters, random states.
+
+        Raises:
+            ValueError: if something was not finite since the last `check_finite`.
+        """
+        self.check_finite()
         return {
             "model": state_of(self.model),
             "model_optimizer": self.model_optimizer.state_dict(),
@@ -210,7 +246,7 @@ class GrowingBatch:
             "round": self.round,
             "updates": self.updates,
             "rng": self.rng.bit_generator.state,
-            "torch_rng": torch.get_rng_state(),
+            "torch_rng": random_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -219,17 +255,17 @@ class GrowingBatch:
         The environments are no part of it. Their random streams begin anew, with seeds that follow
         from the saved state, so that no start state comes a second time. A resumed run equals an
         uninterrupted one in everything but what the environments draw, and to the bit another run
-        that is resumed from the same state and the same replay.
+        that is resumed from the same state and the same replay (on a GPU: not seen).
         """
         load_state(self.model, state["model"])
         self.model_optimizer.load_state_dict(state["model_optimizer"])
         for learner, saved in zip(self.learners, state["learners"], strict=True):
             learner.pwm.load_state_dict(saved)
-        self.reward_weight = state["reward_weight"]
+        self.reward_weight = state["reward_weight"].to(self.device)
         self.round, self.updates = state["round"], state["updates"]
         self.rng.bit_generator.state = state["rng"]
         self._renew_environments()  # before torch's numbers: an environment may draw on them
-        torch.set_rng_state(state["torch_rng"])
+        set_random_state(state["torch_rng"])
 
     def _renew_environments(self) -> None:
         """Start other random streams, which follow from the state of `rng` and the round."""

@@ -65,8 +65,9 @@ class RoundConfig:
         std: exploration std at the start and at the end, linear over `std_share` of the budget.
         std_share: see above.
         correlation: autoregressive coefficient of the noise in every other episode.
-        decay_share: all learning rates fall linearly over this last share of the budget.
-        decay_floor: to this share of their start.
+        decay_share: all learning rates fall linearly over this last share of the budget, as what
+            is left of it (see `decay_factor`).
+        decay_floor: but not below this share of their start.
         statistics_rounds: observation statistics are refreshed in so many first rounds, then
             frozen.
         hold: longest time that a seed action is held.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from tensordict import TensorDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from pwm_sdk import keys
 from pwm_sdk.checks import whole
@@ -21,13 +22,13 @@ class ObservationBehaviour:
     Args:
         policy: maps observations `[N, O]` to actions `[N, A]`, for example an `SAC` (mean actions)
             or its `explore`.
-        device: where the policy's tensors live.
+        device: where the policy's tensors live; None: where its networks are.
     """
 
     def __init__(
-        self, policy: Callable[[Tensor], Tensor], device: torch.device | str = "cpu"
+        self, policy: Callable[[Tensor], Tensor], device: torch.device | str | None = None
     ) -> None:
-        self.policy, self.device = policy, torch.device(device)
+        self.policy, self.device = policy, device
 
     def start(self, index: int) -> None:
         """Do nothing: the policy has no memory."""
@@ -35,7 +36,7 @@ class ObservationBehaviour:
     @torch.no_grad()
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
-        seen = torch.as_tensor(observation, device=self.device)
+        seen = torch.as_tensor(observation, device=self.device or _home(self.policy))
         return self.policy(seen).float().cpu().numpy()
 
 
@@ -46,13 +47,13 @@ class RecurrentBehaviour:
         act: maps observations `[N, O]`, a memory (None at first) and `[N]` bool, where an episode
             begins, to actions `[N, A]` and the next memory, for example `DreamerV3.act`.
         count: N, number of environments.
-        device: where the policy's tensors live.
+        device: where the policy's tensors live; None: where its networks are.
     """
 
     def __init__(
-        self, act: Callable[..., Any], count: int = 1, device: torch.device | str = "cpu"
+        self, act: Callable[..., Any], count: int = 1, device: torch.device | str | None = None
     ) -> None:
-        self.act, self.device = act, torch.device(device)
+        self.act, self.device = act, device
         self.first = torch.ones(count, dtype=torch.bool)
         self.memory: Any = None
 
@@ -64,10 +65,22 @@ class RecurrentBehaviour:
     @torch.no_grad()
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
-        seen = torch.as_tensor(observation, device=self.device)
-        action, self.memory = self.act(seen, self.memory, self.first.to(self.device))
+        seen = torch.as_tensor(observation, device=self.device or _home(self.act))
+        action, self.memory = self.act(seen, self.memory, self.first.to(seen.device))
         self.first = torch.zeros_like(self.first)
         return action.cpu().numpy()
+
+
+def _home(policy: Any) -> torch.device:
+    """Return where the networks of a policy, or of a method of an algorithm, are."""
+    while isinstance(policy, partial):
+        policy = policy.func
+    owner = getattr(policy, "__self__", policy)
+    if isinstance(device := getattr(owner, "device", None), torch.device):
+        return device
+    network = owner if isinstance(owner, nn.Module) else getattr(owner, "actor", None)
+    parameters = network.parameters() if isinstance(network, nn.Module) else ()
+    return next((p.device for p in parameters), torch.device("cpu"))
 
 
 def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorDict]:

@@ -39,9 +39,9 @@ def test_each_step_has_the_action_that_led_to_its_observation() -> None:
 
 def test_a_window_starts_from_the_memory_of_its_first_observation() -> None:
     agent, data = DreamerV3(3, 2, CONFIG), windows()
-    torch.manual_seed(1)  # the discrete state is drawn
+    agent.generator.manual_seed(1)  # the discrete state is drawn
     found = agent._sequences(data)
-    torch.manual_seed(1)
+    agent.generator.manual_seed(1)
     _, memory = agent.act(data["observation"][:, 0])
     for name in ("state", "belief"):
         torch.testing.assert_close(found[name][:, 0], memory[name])

@@ -76,6 +76,45 @@ def test_for_a_gpu_batches_are_pinned_and_copied_without_waiting(device: str, at
     assert batch.asked == [*pinned, (f"to {device}, non_blocking=True", main)]
 
 
+class OnDevice(Stubs):
+    """A source whose batches come out on a device, with a note of the thread that samples."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__(Stub(device))
+        self.device, self.sampled = torch.device(device), []
+
+    def sample(self) -> Stub:
+        self.sampled.append(threading.current_thread().name)
+        return self.batch
+
+
+@pytest.mark.parametrize("at", ["cuda", "meta"])
+@pytest.mark.parametrize("depth", [None, 3])
+def test_a_source_on_a_device_is_sampled_by_the_caller(depth: int | None, at: str) -> None:
+    source, main = OnDevice(at), threading.current_thread().name
+    with Prefetcher(source, depth=depth) as ahead:
+        ahead.device = torch.device("cuda")
+        for _ in range(3):
+            ahead.sample()
+        assert (ahead.depth, threads()) == (0, 0)
+    assert source.sampled == [main] * 3
+    assert {name for _, name in source.batch.asked} == {main}
+
+
+def test_what_leaves_a_device_is_waited_for() -> None:
+    source = OnDevice("cuda")
+    Prefetcher(source).sample()
+    assert source.batch.asked == [("to cpu, non_blocking=False", threading.current_thread().name)]
+
+
+def test_a_replay_on_the_disk_with_batches_on_a_device_has_no_thread(tmp_path) -> None:
+    """`ReplayBuffer.from_dataset(path, device=...)` brings its batches there inside `sample`."""
+    source = replay()
+    source.device = torch.device("meta")
+    assert Prefetcher(source, depth=2).depth == 0
+    assert Prefetcher(source.starts(0, 2, 0), depth=2).depth == 0
+
+
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_the_order_is_that_of_the_source(depth: int) -> None:
     plain = replay()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from published_weights import Data, actor, actor_state, critic, critic_state, prefixed, world_model
@@ -13,6 +16,7 @@ from pwm_sdk.algorithms.published import PublishedModel
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
 from pwm_sdk.objectives.policy import actor_loss, critic_loss, imagined_returns, lambda_targets
 from pwm_sdk.optim import frozen
+from pwm_sdk.training.offline import train_offline
 
 MULTITASK = ["g3_pwm_actor_multitask.npz", "g3_pwm_actor_multitask_nodetach.npz"]
 
@@ -138,13 +142,23 @@ def test_every_published_setting_is_needed(close) -> None:
         assert float((state(**{name: value}) - published).abs().max()) > 1e-4, name
 
 
-def test_the_published_schedule(close) -> None:
+@pytest.mark.parametrize("loop", ["fit", "train_offline"])
+def test_the_published_schedule(loop: str) -> None:
+    """The rates that a loop of 100 updates sets before its eleventh."""
     data = load(MULTITASK[0])
-    pwm = assemble(data)
-    pwm.set_learning_rates(1.0 - 0.98 * 10 / 100)
-    rates = [pwm.actor_optimizer, pwm.critic_optimizer]
-    rates = torch.tensor([o.param_groups[0]["lr"] for o in rates], dtype=torch.float64)
-    torch.testing.assert_close(rates, data["out/lrs_epoch10_of_100"][:2], rtol=1e-12, atol=0)
+    pwm, rates = assemble(data), []
+
+    def update(batch: Any) -> dict[str, Tensor]:
+        pwm.updates += 1
+        optimizers = (pwm.actor_optimizer, pwm.critic_optimizer)
+        rates.append([o.param_groups[0]["lr"] for o in optimizers])
+        return {}
+
+    pwm.update = update
+    source = SimpleNamespace(sample=dict)
+    pwm.fit(source, 100) if loop == "fit" else train_offline(pwm, source, 100)
+    found = torch.tensor(rates[10], dtype=torch.float64)
+    torch.testing.assert_close(found, data["out/lrs_epoch10_of_100"][:2], rtol=1e-12, atol=0)
 
 
 def test_the_published_model_is_a_view(close) -> None:

@@ -79,3 +79,17 @@ def test_values_of_another_dtype_do_not_change_the_buffers() -> None:
     assert kinds == {"mean": torch.float32, "var": torch.float32, "count": torch.float64}
     torch.testing.assert_close(moments.mean, values.float().mean(0))
     moments.normalize(torch.rand(1, 2, requires_grad=True)).sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("double", [False, True])
+def test_statistics_keep_their_type_whatever_they_take_in(dtype: torch.dtype, double: bool) -> None:
+    values = torch.arange(8.0, dtype=dtype).view(-1, 1)
+    for made in (ReturnScale(), RunningMeanStd()):
+        kept = made.double() if double else made
+        before = {name: buffer.dtype for name, buffer in kept.named_buffers()}
+        for _ in range(2):
+            kept.update(values)
+        assert {name: buffer.dtype for name, buffer in kept.named_buffers()} == before
+    scale = ReturnScale(low=0.0, high=1.0)
+    assert float(scale.update(values)) == 7.0

@@ -47,8 +47,8 @@ class Source:
 def test_rates_fall_along_a_line_and_metrics_are_averaged() -> None:
     walk = Walk()
     metrics = train_offline(walk, Source(ones=True), 4, floor=0.6)
-    # factors 1, .75, .6, .6
-    assert metrics == pytest.approx({"total": 2.95, "per_policy": 2.0})
+    # factors 1, .9, .8, .7
+    assert metrics == pytest.approx({"total": 3.4, "per_policy": 2.0})
     assert walk.updates == 4
     assert train_offline(Walk(), Source(ones=True), 4, floor=1.0)["total"] == 4.0
 
