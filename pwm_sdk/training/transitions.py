@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pwm_sdk import keys
 from pwm_sdk.checks import whole
+from pwm_sdk.training.border import acted, dtype_of, stacked
 from pwm_sdk.training.collect import Behaviour
 
 
@@ -35,7 +36,7 @@ class ObservationBehaviour:
     @torch.no_grad()
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
-        seen = torch.as_tensor(observation, device=self.device)
+        seen = torch.as_tensor(observation, device=self.device).to(dtype_of(self.policy))
         return self.policy(seen).float().cpu().numpy()
 
 
@@ -53,7 +54,7 @@ class RecurrentBehaviour:
         self, act: Callable[..., Any], count: int = 1, device: torch.device | str = "cpu"
     ) -> None:
         self.act, self.device = act, torch.device(device)
-        self.first = torch.ones(count, dtype=torch.bool)
+        self.first = torch.ones(count, dtype=torch.bool, device="cpu")
         self.memory: Any = None
 
     def start(self, index: int) -> None:
@@ -63,10 +64,10 @@ class RecurrentBehaviour:
     @torch.no_grad()
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
-        seen = torch.as_tensor(observation, device=self.device)
+        seen = torch.as_tensor(observation, device=self.device).to(dtype_of(self.act))
         action, self.memory = self.act(seen, self.memory, self.first.to(self.device))
         self.first = torch.zeros_like(self.first)
-        return action.cpu().numpy()
+        return action.float().cpu().numpy()
 
 
 def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorDict]:
@@ -85,11 +86,11 @@ def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorD
         reward `[1]`, terminated, truncated and done `[1]`.
 
     Raises:
-        ValueError: for fewer than one step.
+        ValueError: for fewer than one step, observations of different sizes, and what the pool
+            refuses.
     """
-    whole(1, steps=steps)
-    count = len(pool)
-    observation = np.stack(pool.reset_many(range(count)))
+    steps, count = whole(1, steps=steps), len(pool)
+    observation = stacked(pool.reset_many(range(count)))
     for i in range(count):
         behaviour.start(i)
     while True:
@@ -121,7 +122,7 @@ def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorD
 def _step(pool: Any, behaviour: Behaviour, observation: np.ndarray) -> tuple[np.ndarray, ...]:
     """Step every environment once; `observation` [N, O] is moved on in place."""
     before = observation.copy()
-    action = behaviour(before)
+    action = acted(behaviour, before)
     after, reward = np.empty_like(before), np.empty(len(before), np.float32)
     flags = np.zeros((len(before), 2), bool)
     ended = []
