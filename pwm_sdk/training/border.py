@@ -35,10 +35,17 @@ def task_ids(tasks: Sequence[Any], model: Any) -> Tensor:
     return torch.tensor([0 if t is None else task_index(t) for t in tasks], device="cpu")
 
 
-def dtype_of(module: Any) -> torch.dtype:
-    """Return the type of numbers that a policy or model computes with; float32 if it has none."""
-    owner = getattr(module, "__self__", module)  # of a method
-    for holder in (owner, getattr(owner, "loss", None)):
+def dtype_of(*modules: Any) -> torch.dtype:
+    """Return the type of numbers that policies or models compute with, the first that has one.
+
+    Args:
+        *modules: policies, models, algorithms with a `loss`, or methods of these.
+
+    Returns:
+        That of the first floating parameter, float32 where there is none.
+    """
+    owners = [getattr(module, "__self__", module) for module in modules]
+    for holder in [part for owner in owners for part in (owner, getattr(owner, "loss", None))]:
         if isinstance(holder, torch.nn.Module):
             for parameter in holder.parameters():
                 if parameter.is_floating_point():
@@ -46,9 +53,16 @@ def dtype_of(module: Any) -> torch.dtype:
     return torch.float32
 
 
-def wide_enough(observation: np.ndarray, model: Any, device: torch.device) -> Tensor:
-    """Return observations `[N, O]` in the model's type and width, padded if it is one of tasks."""
-    seen = torch.as_tensor(observation, device=device).to(dtype_of(model))
+def wide_enough(observation: np.ndarray, model: Any, device: torch.device, *others: Any) -> Tensor:
+    """Return observations `[N, O]` in the model's type and width, padded if it is one of tasks.
+
+    Args:
+        observation: `[N, O]`.
+        model: whose they become.
+        device: where it lives.
+        *others: whose type counts where the model has no parameters.
+    """
+    seen = torch.as_tensor(observation, device=device).to(dtype_of(model, *others))
     return padded("observation", seen, getattr(model, "observation_dim", seen.shape[-1]), model)
 
 

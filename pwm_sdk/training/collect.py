@@ -132,7 +132,7 @@ class LatentBehaviour:
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
         device = _device(self.actors[0])
-        seen = wide_enough(observation, self.model, device)
+        seen = wide_enough(observation, self.model, device, *self.actors)
         latent = features(self.model, self.model.encode(seen, self.tasks.to(device)))
         noise = None
         if self.rng is not None:
