@@ -50,17 +50,27 @@ class Gate:
         size: O, entries of an observation.
         actions: native actions, from `action_box`.
         where: what messages call the environment, such as `"environment 0 (mw-reach)"`.
+        width: padded size of the actions given, of which the first A count; None: A.
+
+    Attributes:
         hint: remedy for actions that are too wide.
+        when: end of messages, such as `" in step 3"`.
     """
 
     def __init__(
-        self, size: int, actions: gymnasium.spaces.Box, where: str = "", hint: str = ""
+        self, size: int, actions: gymnasium.spaces.Box, where: str = "", width: int | None = None
     ) -> None:
-        self.where, self.hint = where or "the environment", hint
         self.size, self.actions = size, actions
-        self.action_name = f"{ACTION} of {where}" if where else ACTION
+        self.width = actions.shape[0] if width is None else width
+        self.name(where)
+        self.hint = ""
         self.unit = bool(np.all(actions.low == -1.0) and np.all(actions.high == 1.0))
         self.when = ""
+
+    def name(self, where: str) -> None:
+        """Say what messages call the environment from now on."""
+        self.where = where or "the environment"
+        self.action_name = f"{ACTION} of {where}" if where else ACTION
 
     def start(self, result: Any) -> tuple[np.ndarray, Mapping[str, Any]]:
         """Return the observation `[O]` and the info of what `reset` returned.
@@ -115,8 +125,11 @@ class Gate:
         if seen is None or seen.shape != (self.size,):
             got = _told(value) if seen is None else f"{seen.shape}"
             raise self._fault(OBSERVATION, f"have shape ({self.size},)", got)
-        with np.errstate(over="ignore"):
-            copy = seen.astype(np.float32)
+        if seen.dtype == np.float32:
+            copy = seen.copy()
+        else:
+            with np.errstate(over="ignore"):
+                copy = seen.astype(np.float32)
         if not np.isfinite(copy).all():
             entry = int(np.flatnonzero(~np.isfinite(copy))[0])
             raise self._fault(OBSERVATION, "be finite", f"{seen[entry]} in entry {entry}")
@@ -150,19 +163,17 @@ class Gate:
             raise self._fault(name, "be True or False", _told(value))
         return bool(found.reshape(()))
 
-    def native(self, action: Any, width: int | None = None) -> np.ndarray:
-        """Return an action in the environment's own units and dtype.
+    def native(self, action: Any) -> np.ndarray:
+        """Return an action in the environment's own units and dtype, `[A]`.
 
         Args:
-            action: `[A]` or, with `width`, `[width]`, of which the first A count; clipped to
-                [-1, 1] and scaled to the bounds.
-            width: padded size.
+            action: `[width]`, of which the first A count; clipped to [-1, 1] and scaled to the
+                bounds.
 
         Raises:
             GateError: for another shape and for entries that are not finite.
         """
-        size = self.actions.shape[0]
-        expected, given = (size if width is None else width,), _numbers(action)
+        expected, given = (self.width,), _numbers(action)
         if given is None or given.shape != expected:
             shape = _told(action) if given is None else f"{given.shape}"
             wide = given is not None and given.ndim == 1 and given.size > expected[0]
@@ -170,7 +181,7 @@ class Gate:
         given = given.astype(np.float32)
         if not np.isfinite(given).all():
             raise self._fault(None, "be finite", f"{given}")
-        given = np.minimum(np.maximum(given[:size], -1.0), 1.0)
+        given = np.minimum(np.maximum(given[: self.actions.shape[0]], -1.0), 1.0)
         if not self.unit:
             low, high = self.actions.low, self.actions.high
             given = np.clip(low + (given + 1.0) / 2.0 * (high - low), low, high)

@@ -19,6 +19,8 @@ from pwm_sdk.envs.gate import (
     vector_size,
 )
 from pwm_sdk.envs.layers import layers, name_of, task_of
+from pwm_sdk.envs.task_env import PADDED, TaskEnv
+from pwm_sdk.keys import SUCCESS
 
 __all__ = [
     "About",
@@ -31,8 +33,6 @@ __all__ = [
     "members_of",
     "no_end",
 ]
-
-_PADDED = ": padded=True of make_env and make_gym brings the sizes of a padded model about"
 
 
 class Limits(NamedTuple):
@@ -57,20 +57,22 @@ class Member(ABC):
         env: the environment.
         gate: checks and scales what passes.
         limits: of its episodes and steps.
+        passed: the environment itself lets everything pass this gate.
     """
 
-    def __init__(self, env: Any, gate: Gate, limits: Limits) -> None:
-        self.env, self.gate, self.limits = env, gate, limits
-        self.about = About(task_of(env), gate.actions.shape[0], gate.where)
+    def __init__(self, env: Any, gate: Gate, limits: Limits, passed: bool = False) -> None:
+        self.env, self.gate, self.limits, self._passed = env, gate, limits, passed
+        self.about = About(task_of(env), gate.width, gate.where)
         if self.about.task is not None:
-            gate.hint = _PADDED
+            gate.hint = PADDED
         self._steps: int | None = None  # in this episode; None outside of one
 
     def reset(self, seed: int | None) -> np.ndarray:
         """Start an episode; returns the observation `[O]` float32."""
         self._steps, self.gate.when = None, " at reset"
         given = checked_seed(seed=seed)
-        observation, _ = self.gate.start(self._call(self._reset, given))
+        result = self._call(self._reset, given)
+        observation, _ = result if self._passed else self.gate.start(result)
         self._steps = 0
         return observation
 
@@ -90,10 +92,14 @@ class Member(ABC):
         if self.limits.max_steps is not None and self._steps >= self.limits.max_steps:
             raise no_end(self.gate.where, self.limits.max_steps)
         self.gate.when = f" in step {self._steps}"
-        native = self.gate.native(action)
-        result = self.gate.step(self._call(self._step, native))
-        observation, reward, terminated, truncated, info = result
-        observation, success = self.gate.observation(observation), self.gate.success(info)
+        if self._passed:
+            result = self._call(self._step, action)
+            observation, reward, terminated, truncated, info = result
+            success = bool(info[SUCCESS][0])
+        else:
+            result = self.gate.step(self._call(self._step, self.gate.native(action)))
+            observation, reward, terminated, truncated, info = result
+            observation, success = self.gate.observation(observation), self.gate.success(info)
         self._steps = None if terminated or truncated else self._steps + 1
         return PoolStep(observation, reward, success, terminated, truncated)
 
@@ -110,6 +116,8 @@ class Member(ABC):
         try:
             result = function(value)
         except Exception as error:
+            if self._passed and isinstance(error, GateError):
+                raise
             raise self.gate.failure(error) from error
         took, timeout = time.perf_counter() - begin, self.limits.timeout
         if timeout is not None and took > timeout:
@@ -141,6 +149,10 @@ class GymMember(Member):
     """
 
     def __init__(self, env: gymnasium.Env, where: str, limits: Limits) -> None:
+        if type(env) is TaskEnv:
+            env.gate.name(where)
+            super().__init__(env, env.gate, limits, passed=True)
+            return
         spaces = (getattr(env, f"{kind}_space", None) for kind in ("observation", "action"))
         seen, moved = spaces
         size = vector_size(f"observation_space of {where}", seen)

@@ -78,9 +78,9 @@ class EnvPool:
         return len(self.about)
 
     @property
-    def tasks(self) -> list[int]:
-        """Index of each environment's task, found through wrappers; 0 where it has none."""
-        return [known.task or 0 for known in self.about]
+    def tasks(self) -> list[int | None]:
+        """Index of each environment's task, found through wrappers; None where it has none."""
+        return [known.task for known in self.about]
 
     @property
     def action_dims(self) -> list[int]:

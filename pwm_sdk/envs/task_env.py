@@ -12,7 +12,9 @@ from pwm_sdk.envs.gate import Gate, action_box, vector_size
 from pwm_sdk.keys import SUCCESS
 from pwm_sdk.tasks import Task
 
-__all__ = ["TaskEnv"]
+__all__ = ["PADDED", "TaskEnv"]
+
+PADDED = ": padded=True of make_env and make_gym brings the sizes of a padded model about"
 
 
 class TaskEnv(gymnasium.Wrapper):
@@ -31,8 +33,12 @@ class TaskEnv(gymnasium.Wrapper):
         action_dim: Padded A; the task's own if not given.
         seed: Seed in [0, 2**32) for the first reset.
 
+    Attributes:
+        gate: What the wrapped environment takes and gives passes it.
+
     Raises:
-        ValueError: For spaces that are not the task's, padding below its sizes, or a bad seed.
+        ValueError: For what is no gymnasium.Env, spaces that are not the task's, padding below its
+            sizes, or a bad seed.
     """
 
     def __init__(
@@ -44,15 +50,19 @@ class TaskEnv(gymnasium.Wrapper):
         action_dim: int | None = None,
         seed: int | None = None,
     ) -> None:
+        if not isinstance(env, gymnasium.Env):
+            raise ValueError(f"env must be a gymnasium.Env, got {type(env).__name__}")
         super().__init__(env)
         self.task = task
         size = vector_size("observation_space", env.observation_space, task.observation_dim)
-        self._gate = Gate(size, action_box("action_space", env.action_space, task.action_dim))
+        box = action_box("action_space", env.action_space, task.action_dim)
         self._observation_dim = _padded("observation_dim", observation_dim, task.observation_dim)
-        self._action_dim = _padded("action_dim", action_dim, task.action_dim)
-        box = gymnasium.spaces.Box
-        self.observation_space = box(-np.inf, np.inf, (self._observation_dim,), np.float32)
-        self.action_space = box(-1.0, 1.0, (self._action_dim,), np.float32)
+        width = _padded("action_dim", action_dim, task.action_dim)
+        self.gate = Gate(size, box, width=width)
+        self.gate.hint = PADDED
+        made = gymnasium.spaces.Box
+        self.observation_space = made(-np.inf, np.inf, (self._observation_dim,), np.float32)
+        self.action_space = made(-1.0, 1.0, (width,), np.float32)
         self._steps_left = 0
         self.seed_next_reset(seed)
 
@@ -76,8 +86,8 @@ class TaskEnv(gymnasium.Wrapper):
             ValueError: For an observation of another shape than the task's.
         """
         seed = self._next_seed if seed is None else checked_seed(seed=seed)
-        self._gate.when = " at reset"
-        observation, info = self._gate.start(self.env.reset(seed=seed, options=options))
+        self.gate.when = " at reset"
+        observation, info = self.gate.start(self.env.reset(seed=seed, options=options))
         self._next_seed, self._steps_left = None, self.task.episode_length
         return self._widened(observation), {**info, SUCCESS: np.zeros(1, bool)}
 
@@ -98,18 +108,18 @@ class TaskEnv(gymnasium.Wrapper):
         """
         if self._steps_left == 0:
             raise RuntimeError("step must follow reset, got a step outside an episode")
-        self._gate.when = f" in step {self.task.episode_length - self._steps_left}"
-        native, reward = self._gate.native(action, self._action_dim), 0.0
+        self.gate.when = f" in step {self.task.episode_length - self._steps_left}"
+        native, reward = self.gate.native(action), 0.0
         for _ in range(self.task.action_repeat):
-            result = self._gate.step(self.env.step(native))
+            result = self.gate.step(self.env.step(native))
             observation, inner_reward, terminated, truncated, info = result
             reward += inner_reward
             if terminated or truncated:
                 break
-        observation, reward = self._gate.observation(observation), self._gate.reward(reward)
+        observation, reward = self.gate.observation(observation), self.gate.reward(reward)
         self._steps_left = 0 if terminated or truncated else self._steps_left - 1
         truncated = truncated or (self._steps_left == 0 and not terminated)
-        info = {**info, SUCCESS: np.array([self._gate.success(info)])}
+        info = {**info, SUCCESS: np.array([self.gate.success(info)])}
         return self._widened(observation), reward, terminated, truncated, info
 
     def _widened(self, observation: np.ndarray) -> np.ndarray:

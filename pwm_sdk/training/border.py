@@ -20,19 +20,26 @@ def task_ids(tasks: Sequence[Any], model: Any) -> Tensor:
 
     Args:
         tasks: an id or a `Task` for each environment; None: not known.
-        model: one of several tasks must know them, any other takes 0.
+        model: one of several tasks must know them, one of a single task takes 0 for None.
 
     Raises:
-        ValueError: for one that is not known to a model of several tasks.
+        ValueError: for one that is not known to a model of several tasks, or that it has not.
     """
-    several = (getattr(model, "num_tasks", 0) or 0) > 1
+    count = getattr(model, "num_tasks", 0) or 0
     for i, task in enumerate(tasks):
-        if task is None and several:
+        if task is None and count > 1:
             raise ValueError(
-                f"task of environment {i} must be known to a model of {model.num_tasks} tasks, got "
-                "none: make_env and make_gym bring it, or give it by task= or tasks="
+                f"task of environment {i} must be known to a model of {count} tasks, got none: "
+                "make_env and make_gym bring it, or give it by task= or tasks="
             )
-    return torch.tensor([0 if t is None else task_index(t) for t in tasks], device="cpu")
+    ids = [0 if task is None else task_index(task) for task in tasks]
+    for i, index in enumerate(ids):
+        if count and index >= count:
+            raise ValueError(
+                f"task of environment {i} must be one of the model's {count}, got {index}: "
+                "its own numbers, from 0 on, are given by task= or tasks="
+            )
+    return torch.tensor(ids, device="cpu")
 
 
 def dtype_of(*modules: Any) -> torch.dtype:

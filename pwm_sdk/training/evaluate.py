@@ -67,7 +67,7 @@ def evaluate(
     episodes = whole(1, episodes=episodes)
     envs = list(env) if isinstance(env, Sequence) else [env]
     with _opened(envs, workers, max_steps, timeout) as pool:
-        ids = _known(pool) if task is None else [task] * len(pool)
+        ids = pool.tasks if task is None else [task] * len(pool)
         if hasattr(actor, "plan"):
             behaviour = PlannerBehaviour(actor, ids, action_dim=pool.action_dims[0])
         elif model is None:
@@ -120,7 +120,7 @@ def evaluate_members(
                 f"{name} must have one entry per policy ({len(envs)}), got {len(given)}"
             )
     with _opened(envs, workers, max_steps, timeout) as pool:
-        ids = _known(pool) if tasks is None else tasks
+        ids = pool.tasks if tasks is None else tasks
         behaviour = LatentBehaviour(model, [actor], ids)
         found = run_episodes(pool, behaviour, [episodes] * len(pool), seeds=seeds)
     return [summarize(mine) for mine in found]
@@ -129,11 +129,6 @@ def evaluate_members(
 def evaluate_pool(pool: EnvPool, behaviour: Behaviour, episodes: int) -> list[list[Episode]]:
     """Run `episodes` whole episodes in every environment of a pool."""
     return run_episodes(pool, behaviour, [episodes] * len(pool))
-
-
-def _known(pool: EnvPool) -> list[int | None]:
-    """Return the task of each environment, None where it is not known."""
-    return [known.task for known in pool.about]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Observation: how many steps were taken and the last native action; reward 1; fiv
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -39,6 +40,18 @@ class Faulty(gymnasium.Env):
         wrong = self.fault is not None and self.count == AT
         self.count += 1
         return self.fault.step(*result) if wrong else result
+
+
+class Slow(Faulty):
+    """Takes its time over every step."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def step(self, action: np.ndarray) -> Any:
+        time.sleep(self.seconds)
+        return super().step(action)
 
 
 class Fault(NamedTuple):

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 import pytest
 from doubles import ACTING, Spy, Still, TensorBuffer, act
-from faulty import UNIT, VECTOR, Faulty
+from faulty import UNIT, VECTOR, Faulty, Slow
 from torchrl.envs import GymWrapper, StepCounter, TransformedEnv
 
 from pwm_sdk.envs.factory import make_env, make_gym
@@ -53,9 +53,12 @@ def test_tasks_are_never_guessed() -> None:
             evaluate(Faulty(), Spy(), policy, episodes=1)
     with pytest.raises(ValueError, match="task of environment 0 must be known"):
         evaluate_members([Faulty()], Spy(), Still(population=1), 1)
+    with pytest.raises(ValueError, match="environment 0 must be one of the model's 80, got 90"):
+        evaluate(Faulty(), Spy(), Still(), episodes=1, task=90)
     model = Spy()
     evaluate(Faulty(), model, Still(), episodes=1, task=0)
     assert model.task == [0]
+    assert EnvPool([Faulty()]).tasks == [None]
 
 
 def test_the_same_environment_twice_is_refused() -> None:
@@ -85,18 +88,6 @@ def test_limits() -> None:
             EnvPool([Faulty()], **bad)
 
 
-class Slow(Faulty):
-    """Takes its time."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self.seconds = seconds
-
-    def step(self, action):
-        time.sleep(self.seconds)
-        return super().step(action)
-
-
 def test_slow_environments_are_named() -> None:
     with pytest.raises(ValueError, match=r"environment 0 \(Slow\) must answer within 0.01 s, got"):
         evaluate(Slow(0.05), None, act(0.0), 1, timeout=0.01)
@@ -118,6 +109,19 @@ def test_order_of_calls() -> None:
     for bad in (-1, 2**32, 1.5, True, "3"):
         with pytest.raises(ValueError, match="seeds must be an integer"):
             pool.reset_many([0], [bad])
+
+
+def test_workers_that_hang_are_ended(capfd: pytest.CaptureFixture) -> None:
+    begin = time.perf_counter()
+    pool = EnvPool([Faulty, partial(Slow, 60.0)], workers=2, timeout=0.5)
+    processes = pool._workers._processes  # pyright: ignore
+    with pytest.raises(
+        ValueError, match=r"environments \[1\] must answer within 0.5 s, got no ans"
+    ):
+        run_episodes(pool, ACTING, [1, 1])
+    assert not any(process.is_alive() for process in processes)
+    assert time.perf_counter() - begin < 30.0
+    assert "Traceback" not in capfd.readouterr().err
 
 
 class Old(gymnasium.Env):

@@ -40,7 +40,7 @@ def test_any_environments_can_be_asked_and_in_any_order() -> None:
     pool, alone = EnvPool([PENDULUM] * 3, workers=2), EnvPool([PENDULUM] * 3)
     for both in (pool, alone):
         assert len(both) == 3
-        assert both.tasks == [0, 0, 0]
+        assert both.tasks == [None, None, None]
     seeds = [5, 6, 7]
     first = [both.reset_many(range(3), seeds) for both in (pool, alone)]
     np.testing.assert_array_equal(*first)
