@@ -25,7 +25,7 @@ def task_of(env: Any) -> int | None:
     """Return the index of the task that an environment, or one that it wraps, shows; or None."""
     for layer in layers(env):
         index = getattr(_attribute(layer, "task"), "index", None)
-        if isinstance(index, Integral) and not isinstance(index, bool) and index >= 0:
+        if isinstance(index, Integral) and not isinstance(index, bool) and int(index) >= 0:
             return int(index)
     return None
 

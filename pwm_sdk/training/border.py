@@ -12,7 +12,7 @@ from torch import Tensor
 from pwm_sdk.data.episode import task_index
 from pwm_sdk.protocols import padded
 
-__all__ = ["acted", "dtype_of", "stacked", "task_ids", "wide_enough"]
+__all__ = ["acted", "check_pool", "dtype_of", "stacked", "task_ids", "wide_enough"]
 
 
 def task_ids(tasks: Sequence[Any], model: Any) -> Tensor:
@@ -71,6 +71,17 @@ def wide_enough(observation: np.ndarray, model: Any, device: torch.device, *othe
     """
     seen = torch.as_tensor(observation, device=device).to(dtype_of(model, *others))
     return padded("observation", seen, getattr(model, "observation_dim", seen.shape[-1]), model)
+
+
+def check_pool(pool: Any) -> int:
+    """Return the number of environments of a pool.
+
+    Raises:
+        ValueError: for what is no pool, such as a list of environments.
+    """
+    if not hasattr(pool, "step_many"):
+        raise ValueError(f"pool must be an EnvPool, got {type(pool).__name__}")
+    return len(pool)
 
 
 def acted(behaviour: Callable[[np.ndarray], np.ndarray], observation: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from pwm_sdk.checks import whole
 from pwm_sdk.envs.member import no_end
 from pwm_sdk.protocols import features
-from pwm_sdk.training.border import acted, stacked, task_ids, wide_enough
+from pwm_sdk.training.border import acted, check_pool, stacked, task_ids, wide_enough
 
 _MOST_STEPS = 20_000  # of an episode that nothing limits: twenty times the longest of our tasks
 
@@ -186,7 +186,8 @@ def run_episodes(
         ValueError: for numbers of environments that differ, observations of different sizes,
             episodes without end, and what the pool refuses.
     """
-    count = len(pool)
+    count = check_pool(pool)
+    unlimited = lengths is None and getattr(pool, "max_steps", None) is None
     _check_plan(count, quota, lengths, seeds)
     done: list[list[Episode]] = [[] for _ in range(count)]
     open_: list[_Recorder] = [_Recorder() for _ in range(count)]
@@ -209,7 +210,7 @@ def run_episodes(
             if step.terminated or step.truncated or cut:
                 done[i].append(open_[i].end())
                 ended.append(i)
-            elif lengths is None and pool.max_steps is None and len(open_[i].reward) >= _MOST_STEPS:
+            elif unlimited and len(open_[i].reward) >= _MOST_STEPS:
                 raise no_end(pool.about[i].where, _MOST_STEPS)
         live = [i for i in live if len(done[i]) < quota[i]]
         begin([i for i in ended if len(done[i]) < quota[i]])

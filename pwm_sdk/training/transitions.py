@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pwm_sdk import keys
 from pwm_sdk.checks import whole
-from pwm_sdk.training.border import acted, dtype_of, stacked
+from pwm_sdk.training.border import acted, check_pool, dtype_of, stacked
 from pwm_sdk.training.collect import Behaviour
 
 
@@ -89,7 +89,7 @@ def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorD
         ValueError: for fewer than one step, observations of different sizes, and what the pool
             refuses.
     """
-    steps, count = whole(1, steps=steps), len(pool)
+    steps, count = whole(1, steps=steps), check_pool(pool)
     observation = stacked(pool.reset_many(range(count)))
     for i in range(count):
         behaviour.start(i)

@@ -115,9 +115,7 @@ def test_workers_that_hang_are_ended(capfd: pytest.CaptureFixture) -> None:
     begin = time.perf_counter()
     pool = EnvPool([Faulty, partial(Slow, 60.0)], workers=2, timeout=0.5)
     processes = pool._workers._processes  # pyright: ignore
-    with pytest.raises(
-        ValueError, match=r"environments \[1\] must answer within 0.5 s, got no ans"
-    ):
+    with pytest.raises(ValueError, match=r"environments \[1\] must answer within 0.5 s, got no"):
         run_episodes(pool, ACTING, [1, 1])
     assert not any(process.is_alive() for process in processes)
     assert time.perf_counter() - begin < 30.0
@@ -141,6 +139,12 @@ def test_what_makes_no_environment_is_named() -> None:
     with pytest.raises(TypeError, match=r"environment 0 must be .* EnvBase, got NoneType"):
         EnvPool([lambda: None])
     assert evaluate(Faulty, None, act(0.0), 1)["return"] == 5.0  # a class makes one
+    for run in (
+        lambda: run_episodes([Faulty()], ACTING, [1]),
+        lambda: next(transitions([Faulty()], ACTING, 1)),
+    ):
+        with pytest.raises(ValueError, match="pool must be an EnvPool, got list"):
+            run()
 
 
 def test_sizes_that_differ_are_said_alike() -> None:
