@@ -87,7 +87,8 @@ class TaskEnv(gymnasium.Wrapper):
         """
         seed = self._next_seed if seed is None else checked_seed(seed=seed)
         self.gate.when = " at reset"
-        observation, info = self.gate.start(self.env.reset(seed=seed, options=options))
+        given = {} if options is None else {"options": options}  # some environments know none
+        observation, info = self.gate.start(self.env.reset(seed=seed, **given))
         self._next_seed, self._steps_left = None, self.task.episode_length
         return self._widened(observation), {**info, SUCCESS: np.zeros(1, bool)}
 

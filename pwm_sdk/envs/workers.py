@@ -10,6 +10,7 @@ import signal
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class Workers:
         about: What there is to know of each environment.
 
     Raises:
-        ValueError: For fewer than one process.
+        ValueError: For fewer than one process, or a function that cannot be pickled.
         RuntimeError: If an environment cannot be made.
     """
 
@@ -48,6 +49,7 @@ class Workers:
     ) -> None:
         count = min(whole(1, workers=count), len(makers))
         limits = limits or Limits()
+        _check_makers(makers)
         self._timeout = limits.timeout
         bounds = [i * len(makers) // count for i in range(count + 1)]
         self._shares = [range(*pair) for pair in itertools.pairwise(bounds)]
@@ -131,6 +133,18 @@ class Workers:
                 f"environment {self._shares[owner][place]} failed in its worker:\n{trace}"
             ) from (None if cause is None else pickle.loads(cause))
         return answer
+
+
+def _check_makers(makers: Sequence[Callable[[], Any]]) -> None:
+    """Raise ValueError for a function that cannot be sent to another process."""
+    for index, maker in enumerate(makers):
+        try:
+            ForkingPickler.dumps(maker)
+        except Exception as error:
+            raise ValueError(
+                "envs must be functions that can be pickled to be made in workers, such as "
+                f"partial(make_gym, ..), got {maker!r} as environment {index}: {error}"
+            ) from error
 
 
 def _serve(line: Any, makers: Sequence[Callable[[], Any]], first: int, limits: Limits) -> None:

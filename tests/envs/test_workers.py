@@ -90,6 +90,8 @@ def test_functions_make_environments_in_this_process_too() -> None:
     assert pool.action_dims == [1, 1]
     with pytest.raises(ValueError, match="envs must be functions to be made in workers, got"):
         EnvPool([PENDULUM, gymnasium.make("Pendulum-v1")], workers=1)
+    with pytest.raises(ValueError, match=r"envs must be functions that can be pickled .* environ"):
+        EnvPool([PENDULUM, lambda: gymnasium.make("Pendulum-v1")], workers=1)
     with pytest.raises(ValueError, match="workers must be at least 0, got -1"):
         EnvPool([PENDULUM], workers=-1)
 
