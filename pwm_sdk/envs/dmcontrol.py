@@ -58,6 +58,18 @@ class DMControlEnv(gymnasium.Env):
         truncated = bool(step.last() and not terminated)
         return _flatten(step.observation), step.reward, terminated, truncated, {SUCCESS: False}
 
+    def render(self) -> None:
+        """Say how to film.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(
+            "render must be done by the simulator, got none here: set MUJOCO_GL=egl (or glfw, "
+            "osmesa) before the first environment is made, then call "
+            "env.unwrapped.simulator.physics.render(height=240, width=320, camera_id=0)"
+        )
+
     def close(self) -> None:
         """Free the simulator."""
         self.simulator.close()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-__all__ = ["MissingSimulatorError", "load_dm_control", "load_meta_world"]
+from pwm_sdk.simulators.imports import load
+
+__all__ = ["NO_COPY", "MissingSimulatorError", "load_dm_control", "load_meta_world"]
+
+NO_COPY = (
+    "{} must be made anew, not copied or pickled: functions such as partial(make_gym, ..) make "
+    "one in each process"
+)
 
 
 class MissingSimulatorError(ImportError):
@@ -20,13 +24,13 @@ def load_dm_control() -> ModuleType:
     """The module `dm_control.suite`.
 
     Observations need no renderer, so none is looked for unless `MUJOCO_GL` names one before the
-    first environment is made.
+    first environment is made; one that does not load is done without, with a warning.
 
     Raises:
-        MissingSimulatorError: If dm_control cannot be imported.
+        MissingSimulatorError: If dm_control is not installed.
+        ImportError: If it does not load.
     """
-    with _quiet_import("dm_control"):
-        from dm_control import suite
+    suite = load("dm_control", _suite, "bench", missing=MissingSimulatorError, headless=True)
     setattr(suite.quadruped.Physics, "_get_sensor_names", _sensor_names)  # noqa: B010
     return suite
 
@@ -35,10 +39,21 @@ def load_meta_world() -> Mapping[str, Any]:
     """The Meta-World classes with a visible goal by name, such as `"reach-v3-goal-observable"`.
 
     Raises:
-        MissingSimulatorError: If Meta-World cannot be imported.
+        MissingSimulatorError: If Meta-World is not installed.
+        ImportError: If it does not load.
     """
-    with _quiet_import("metaworld"):
-        from metaworld import env_dict
+    return load("metaworld", _classes, "bench", missing=MissingSimulatorError, headless=True)
+
+
+def _suite() -> ModuleType:
+    from dm_control import suite
+
+    return suite
+
+
+def _classes() -> Mapping[str, Any]:
+    from metaworld import env_dict
+
     return env_dict.ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
 
 
@@ -49,24 +64,3 @@ def _sensor_names(physics: Any, *kinds: int) -> list[str]:
     """
     model = physics.model
     return [model.id2name(i, "sensor") for i, kind in enumerate(model.sensor_type) if kind in kinds]
-
-
-@contextmanager
-def _quiet_import(name: str) -> Iterator[None]:
-    """Import without a renderer; leave environment variables and logging as they were.
-
-    dm_control probes for a display while it is imported, which warns on a machine without one, and
-    absl, which it logs through, then installs a handler on the root logger.
-    """
-    handlers = logging.root.handlers[:]
-    backend_chosen = "MUJOCO_GL" in os.environ
-    os.environ.setdefault("MUJOCO_GL", "disable")
-    try:
-        yield
-    except ImportError as error:
-        message = f'{name} must be installed for this task: pip install "pwm-sdk[bench]"'
-        raise MissingSimulatorError(message) from error
-    finally:
-        logging.root.handlers[:] = handlers
-        if not backend_chosen:
-            del os.environ["MUJOCO_GL"]

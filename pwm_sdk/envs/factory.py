@@ -56,6 +56,8 @@ def make_env(
     Returns:
         An environment with `observation` [O] float32, `action` [A] float32 in [-1, 1] and `task` []
         int64; under `next` also `reward` [1] float32, `success` [1] bool and the done flags [1].
+        The seed is that of the environment: random actions, as of `rollout` without a policy, come
+        from torch's global stream, which `torch.manual_seed` starts anew.
 
     Raises:
         ValueError: For an unknown task (the message has the nearest names) or a bad seed.

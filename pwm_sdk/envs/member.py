@@ -1,95 +1,236 @@
-"""One environment as numpy arrays, without torch where the environment needs none."""
+"""One environment of a pool as numpy arrays, without torch where the environment needs none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
+from pwm_sdk.checks import seed as checked_seed
+from pwm_sdk.envs.gate import (
+    Gate,
+    GateError,
+    PoolStep,
+    action_box,
+    vector_size,
+)
+from pwm_sdk.envs.layers import layers, name_of, task_of
+from pwm_sdk.envs.task_env import PADDED, TaskEnv
 from pwm_sdk.keys import SUCCESS
 
-__all__ = ["About", "GymMember", "Member", "PoolStep", "about", "is_maker", "member_of"]
+__all__ = [
+    "About",
+    "GymMember",
+    "Limits",
+    "Member",
+    "PoolStep",
+    "is_maker",
+    "member_of",
+    "members_of",
+    "no_end",
+]
 
 
-class PoolStep(NamedTuple):
-    """What one step of one environment led to; `observation` is [O] float32."""
+class Limits(NamedTuple):
+    """How many steps an episode may last, and how many seconds a step or a reset; None: any."""
 
-    observation: np.ndarray
-    reward: float
-    success: bool
-    terminated: bool
-    truncated: bool
+    max_steps: int | None = None
+    timeout: float | None = None
 
 
 class About(NamedTuple):
-    """What is known of an environment: its task's index and its size of actions, or None."""
+    """What is known of an environment: its task's index or None, its actions' size, its name."""
 
     task: int | None
-    action_dim: int | None
+    action_dim: int
+    where: str
 
 
-class Member(Protocol):
-    """An environment of a pool."""
+class Member(ABC):
+    """An environment of a pool behind its gate.
 
-    env: Any
+    Args:
+        env: the environment.
+        gate: checks and scales what passes.
+        limits: of its episodes and steps.
+        passed: the environment itself lets everything pass this gate.
+    """
+
+    def __init__(self, env: Any, gate: Gate, limits: Limits, passed: bool = False) -> None:
+        self.env, self.gate, self.limits, self._passed = env, gate, limits, passed
+        self.about = About(task_of(env), gate.width, gate.where)
+        if self.about.task is not None:
+            gate.hint = PADDED
+        self._steps: int | None = None  # in this episode; None outside of one
 
     def reset(self, seed: int | None) -> np.ndarray:
-        """Start an episode; returns the observation [O] float32."""
-        ...
+        """Start an episode; returns the observation `[O]` float32."""
+        self._steps, self.gate.when = None, " at reset"
+        given = checked_seed(seed=seed)
+        result = self._call(self._reset, given)
+        observation, _ = result if self._passed else self.gate.start(result)
+        self._steps = 0
+        return observation
 
     def step(self, action: np.ndarray) -> PoolStep:
-        """Take `action` [A]."""
-        ...
+        """Take `action` `[A]`.
+
+        Raises:
+            ValueError: for an action, or something that the environment returns, which the gate
+                does not let pass; for an exception in the environment, which is the cause; and past
+                a limit.
+            RuntimeError: outside an episode.
+        """
+        if self._steps is None:
+            raise RuntimeError(
+                f"step must follow reset, got a step outside an episode of {self.gate.where}"
+            )
+        if self.limits.max_steps is not None and self._steps >= self.limits.max_steps:
+            raise no_end(self.gate.where, self.limits.max_steps)
+        self.gate.when = f" in step {self._steps}"
+        if self._passed:
+            result = self._call(self._step, action)
+            observation, reward, terminated, truncated, info = result
+            success = bool(info[SUCCESS][0])
+        else:
+            result = self.gate.step(self._call(self._step, self.gate.native(action)))
+            observation, reward, terminated, truncated, info = result
+            observation, success = self.gate.observation(observation), self.gate.success(info)
+        self._steps = None if terminated or truncated else self._steps + 1
+        return PoolStep(observation, reward, success, terminated, truncated)
+
+    def close(self) -> None:
+        """Close the environment."""
+        try:
+            self.env.close()
+        except Exception as error:
+            message = f"{self.gate.where} must close, got {type(error).__name__}: {error}"
+            raise GateError(message) from error
+
+    def _call(self, function: Callable[[Any], Any], value: Any) -> Any:
+        begin = time.perf_counter()
+        try:
+            result = function(value)
+        except Exception as error:
+            if self._passed and isinstance(error, GateError):
+                raise
+            raise self.gate.failure(error) from error
+        took, timeout = time.perf_counter() - begin, self.limits.timeout
+        if timeout is not None and took > timeout:
+            raise GateError(
+                f"{self.gate.where} must answer within {timeout} s, got {took:.3g} s"
+                f"{self.gate.when}"
+            )
+        return result
+
+    @abstractmethod
+    def _reset(self, seed: int | None) -> Any:
+        """Return what gymnasium's `reset` does."""
+
+    @abstractmethod
+    def _step(self, action: np.ndarray) -> Any:
+        """Return what gymnasium's `step` does."""
 
 
-class GymMember:
+class GymMember(Member):
     """A gymnasium environment.
 
     Args:
-        env: The environment.
-    """
-
-    def __init__(self, env: gymnasium.Env) -> None:
-        self.env = env
-
-    def reset(self, seed: int | None) -> np.ndarray:
-        """Start an episode; returns the observation [O] float32."""
-        observation, _ = self.env.reset(seed=seed)
-        return np.asarray(observation, np.float32)
-
-    def step(self, action: np.ndarray) -> PoolStep:
-        """Take `action` [A]."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        success = bool(np.any(info.get(SUCCESS, False)))
-        observation = np.asarray(observation, np.float32)
-        return PoolStep(observation, float(reward), success, bool(terminated), bool(truncated))
-
-
-def member_of(env: Any) -> Member:
-    """Return an environment, or what a function without arguments makes, as a member of a pool.
+        env: the environment.
+        where: what messages call it.
+        limits: of its episodes and steps.
 
     Raises:
-        ValueError: For a batched environment.
-        TypeError: For an environment of another kind.
+        ValueError: for spaces that are no vectors, or actions without bounds.
     """
-    if isinstance(env, gymnasium.Env):
-        return GymMember(env)
+
+    def __init__(self, env: gymnasium.Env, where: str, limits: Limits) -> None:
+        if type(env) is TaskEnv:
+            env.gate.name(where)
+            super().__init__(env, env.gate, limits, passed=True)
+            return
+        spaces = (getattr(env, f"{kind}_space", None) for kind in ("observation", "action"))
+        seen, moved = spaces
+        size = vector_size(f"observation_space of {where}", seen)
+        super().__init__(
+            env, Gate(size, action_box(f"action_space of {where}", moved), where), limits
+        )
+
+    def _reset(self, seed: int | None) -> Any:
+        return self.env.reset(seed=seed)
+
+    def _step(self, action: np.ndarray) -> Any:
+        return self.env.step(action)
+
+
+def members_of(envs: Sequence[Any], limits: Limits, first: int = 0) -> Iterator[Member]:
+    """Yield environments, or what functions make, as members of a pool.
+
+    Args:
+        envs: environments and functions without arguments.
+        limits: of their episodes and steps.
+        first: index of the first in the pool.
+
+    Raises:
+        ValueError: for environments that cannot be made, are batched, of no use for policies that
+            act in [-1, 1], or given twice.
+        TypeError: for an environment of another kind.
+    """
+    bases: dict[int, str] = {}
+    for index, env in enumerate(envs, first):
+        member = member_of(env, index, limits)
+        *_, base = layers(member.env)
+        if id(base) in bases:
+            raise GateError(
+                f"envs must be different objects, got {bases[id(base)]} again as "
+                f"{member.gate.where}; functions such as partial(make_gym, ..) make one each"
+            )
+        bases[id(base)] = member.gate.where
+        yield member
+
+
+def member_of(env: Any, index: int = 0, limits: Limits | None = None) -> Member:
+    """Return an environment, or what a function without arguments makes, as a member of a pool.
+
+    Args:
+        env: gymnasium or TorchRL environment, or a function or class that makes one.
+        index: its place in the pool.
+        limits: of its episodes and steps.
+
+    Raises:
+        ValueError: as `members_of`.
+        TypeError: for an environment of another kind.
+    """
     if is_maker(env):
-        return member_of(env())
+        try:
+            env = env()
+        except ImportError:  # says what to install
+            raise
+        except Exception as error:
+            raise GateError(
+                f"environment {index} must be made by its function, "
+                f"got {type(error).__name__}: {error}"
+            ) from error
+    limits = limits or Limits()
+    if isinstance(env, gymnasium.Env):
+        return GymMember(env, f"environment {index} ({name_of(env)})", limits)
     from pwm_sdk.envs.tensordict_member import tensordict_member  # keeps torch out of workers
 
-    return tensordict_member(env)
-
-
-def about(env: Any) -> About:
-    """Return what is known of a gymnasium or TorchRL environment."""
-    space = getattr(env, "action_space", None) or getattr(env, "action_spec", None)
-    shape, index = getattr(space, "shape", None), getattr(getattr(env, "task", None), "index", None)
-    return About(index, shape[-1] if shape else None)
+    return tensordict_member(env, index, limits)
 
 
 def is_maker(env: Any) -> bool:
-    """Tell a function that makes an environment from an environment; modules are callable too."""
-    return isinstance(env, Callable) and not hasattr(env, "step")
+    """Tell a function or class that makes an environment from one; modules are callable too."""
+    return isinstance(env, type) or (isinstance(env, Callable) and not hasattr(env, "step"))
+
+
+def no_end(where: str, steps: int) -> GateError:
+    """Return the fault of an episode that does not end."""
+    return GateError(
+        f"{where} must end its episode within {steps} steps, got no end: gymnasium.wrappers."
+        "TimeLimit ends episodes, and max_steps of the pool or of evaluate allows longer ones"
+    )

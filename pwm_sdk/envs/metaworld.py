@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from pwm_sdk.envs.engines import load_meta_world
+from pwm_sdk.envs.engines import NO_COPY, load_meta_world
 from pwm_sdk.keys import SUCCESS
 
 __all__ = ["MetaWorldEnv"]
@@ -66,6 +66,26 @@ class MetaWorldEnv(gymnasium.Env):
         """Apply `action` [4] for one simulator step; `success` is that of this step."""
         observation, reward, _, _, info = self.simulator.step(action)
         return observation, float(reward), False, False, {SUCCESS: bool(info[SUCCESS])}
+
+    def render(self) -> None:
+        """Say how to film.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(
+            "render must be done by the simulator, got none here: set MUJOCO_GL=egl (or glfw, "
+            "osmesa) before the first environment is made, then let mujoco.Renderer(model) update "
+            "from data, with model and data of env.unwrapped.simulator"
+        )
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse copies: the suite's own would start anew from another state.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(NO_COPY.format(type(self).__name__))
 
     def close(self) -> None:
         """Free the simulator."""

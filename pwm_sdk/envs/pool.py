@@ -9,8 +9,9 @@ import gymnasium
 import numpy as np
 from torchrl.envs import EnvBase
 
-from pwm_sdk.checks import whole
-from pwm_sdk.envs.member import PoolStep, about, is_maker, member_of
+from pwm_sdk.checks import positive, seed, whole
+from pwm_sdk.envs.gate import PoolStep
+from pwm_sdk.envs.member import About, Limits, Member, is_maker, members_of
 from pwm_sdk.envs.workers import Workers
 
 __all__ = ["EnvPool", "PoolStep"]
@@ -24,47 +25,67 @@ class EnvPool:
     the environments live in processes of their own, started once, that step at the same time; what
     comes out is the same to the bit.
 
+    All of them pass one gate. Actions lie in [-1, 1]: they are checked, clipped, scaled to the
+    environment's own bounds and handed over in its own dtype. Observations are copied to float32;
+    they and rewards must be finite. Messages name the environment, the culprit and the step,
+    counted from 0 in each episode.
+
     Args:
-        envs: gymnasium or unbatched TorchRL environments, or functions without arguments that make
-            them; with workers such functions, which can be pickled, for example
-            `functools.partial(make_gym, "mw-reach", seed=0)`.
+        envs: gymnasium or unbatched TorchRL environments, or functions without arguments (or
+            classes) that make them; with workers such functions, which can be pickled, for example
+            `functools.partial(make_gym, "mw-reach", seed=0)`. Observations are vectors and actions
+            vectors of floats between finite bounds; other spaces are refused with what helps.
         workers: Number of processes; 0 steps all environments in this one. A script that starts
             any needs `if __name__ == "__main__":`.
+        max_steps: Most steps of an episode, more of which are an error; None: any number.
+        timeout: Most seconds that a step or a reset may take. In this process it is looked at when
+            the environment returns; one that never returns is ended in a worker only. None: any
+            time.
 
     Raises:
-        ValueError: For no environments, a batched one, or with workers anything but functions.
+        ValueError: For no environments, a batched one, one given twice, spaces that do not fit, or
+            with workers anything but functions; later for what the gate does not let pass, and for
+            an exception in an environment, which is then the cause.
         TypeError: For an environment of another kind.
         RuntimeError: If an environment cannot be made in its worker, or fails there.
     """
 
     def __init__(
-        self, envs: Sequence[gymnasium.Env | EnvBase | Callable[[], Any]], workers: int = 0
+        self,
+        envs: Sequence[gymnasium.Env | EnvBase | Callable[[], Any]],
+        workers: int = 0,
+        *,
+        max_steps: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         if not envs:
             raise ValueError("envs must hold at least one environment, got none")
-        whole(0, workers=workers)
-        self._members, self._workers = [], None
+        workers, max_steps = whole(0, workers=workers), whole(1, max_steps=max_steps)
+        positive(timeout=timeout)
+        self.max_steps, limits = max_steps, Limits(max_steps, timeout)
+        self._members: list[Member] = []
+        self._workers: Workers | None = None
         if workers:
             if kinds := [type(env).__name__ for env in envs if not is_maker(env)]:
                 raise ValueError(f"envs must be functions to be made in workers, got {kinds[0]}")
-            self._workers = Workers(envs, workers)  # pyright: ignore[reportArgumentType]
-            self._about = self._workers.about
+            self._workers = Workers(envs, workers, limits)  # pyright: ignore[reportArgumentType]
+            self.about: list[About] = self._workers.about
         else:
-            self._members = [member_of(env) for env in envs]
-            self._about = [about(member.env) for member in self._members]
+            self._members = list(members_of(envs, limits))
+            self.about = [member.about for member in self._members]
 
     def __len__(self) -> int:
-        return len(self._about)
+        return len(self.about)
 
     @property
-    def tasks(self) -> list[int]:
-        """Index of each environment's task, 0 where it has none."""
-        return [known.task or 0 for known in self._about]
+    def tasks(self) -> list[int | None]:
+        """Index of each environment's task, found through wrappers; None where it has none."""
+        return [known.task for known in self.about]
 
     @property
-    def action_dims(self) -> list[int | None]:
-        """Size of each environment's actions, None where they are single numbers."""
-        return [known.action_dim for known in self._about]
+    def action_dims(self) -> list[int]:
+        """Size of each environment's actions."""
+        return [known.action_dim for known in self.about]
 
     def reset(self, index: int, *, seed: int | None = None) -> np.ndarray:
         """Start an episode in environment `index`; returns the observation [O] float32."""
@@ -78,10 +99,10 @@ class EnvPool:
         self, indices: Sequence[int], seeds: Sequence[int | None] | None = None
     ) -> list[np.ndarray]:
         """Start episodes in some environments, at once; returns their observations."""
-        seeds = [None] * len(indices) if seeds is None else seeds
+        given = [None] * len(indices) if seeds is None else [seed(seeds=one) for one in seeds]
         if self._workers is not None:
-            return self._workers.reset(indices, seeds)
-        return [self._members[i].reset(seed) for i, seed in zip(indices, seeds, strict=True)]
+            return self._workers.reset(indices, given)
+        return [self._members[i].reset(one) for i, one in zip(indices, given, strict=True)]
 
     def step_many(
         self, indices: Sequence[int], actions: Sequence[np.ndarray] | np.ndarray
@@ -95,5 +116,11 @@ class EnvPool:
         """Close every environment, and end the workers."""
         if self._workers is not None:
             self._workers.close()
+        faults = []
         for member in self._members:
-            member.env.close()
+            try:
+                member.close()
+            except ValueError as error:
+                faults.append(error)
+        if faults:
+            raise faults[0]

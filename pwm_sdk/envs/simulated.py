@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import torch
 
+from pwm_sdk.envs.engines import NO_COPY
 from pwm_sdk.keys import SUCCESS
 from pwm_sdk.protocols import SimulatorModel
 
@@ -29,9 +30,9 @@ class SimulatorEnv(gymnasium.Env):
 
     def __init__(self, model: SimulatorModel) -> None:
         self.model = model
-        self._generator = torch.Generator()
+        self._generator = torch.Generator("cpu")
         self._generator.seed()
-        self._state = torch.zeros(0)
+        self._state = torch.zeros(0, device="cpu")
         size = model.observation_dim
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (model.action_dim,), np.float32)
@@ -57,3 +58,23 @@ class SimulatorEnv(gymnasium.Env):
     @torch.no_grad()
     def _observe(self) -> np.ndarray:
         return self.model.features(self._state)[0].float().numpy()
+
+    def render(self) -> None:
+        """Say how to film.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(
+            "render must be done by the simulator, got none here: states of a MuJoCoModel can be "
+            "set in a mujoco.MjData of env.unwrapped.model.mj and shown by mujoco.Renderer, with "
+            "MUJOCO_GL=egl (or glfw, osmesa) set before the first environment is made"
+        )
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse copies: simulators hold handles of their engine.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(NO_COPY.format(type(self).__name__))

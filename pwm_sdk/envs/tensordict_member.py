@@ -4,70 +4,135 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
-from pwm_sdk.envs.member import GymMember, Member, PoolStep
+from pwm_sdk.envs.gate import Gate, GateError, action_box
+from pwm_sdk.envs.layers import name_of
+from pwm_sdk.envs.member import GymMember, Limits, Member
 from pwm_sdk.envs.torchrl_env import TorchRLTaskEnv
-from pwm_sdk.keys import ACTION, NEXT, OBSERVATION, REWARD, SUCCESS, TERMINATED, TRUNCATED
+from pwm_sdk.keys import (
+    ACTION,
+    DONE,
+    NEXT,
+    OBSERVATION,
+    REWARD,
+    SUCCESS,
+    TERMINATED,
+    TRUNCATED,
+)
 
 __all__ = ["TensorDictMember", "tensordict_member"]
 
 
-class TensorDictMember:
+class TensorDictMember(Member):
     """A TorchRL environment of any kind, stepped as it is.
 
     Args:
-        env: The environment.
+        env: the environment.
+        where: what messages call it.
+        limits: of its episodes and steps.
 
     Raises:
-        ValueError: For a batched one.
+        ValueError: for observations that are no vectors, or actions without bounds.
     """
 
-    def __init__(self, env: EnvBase) -> None:
-        if env.batch_size:
-            raise ValueError(f"env must have no batch dimensions, got {tuple(env.batch_size)}")
-        self.env = env
+    def __init__(self, env: EnvBase, where: str, limits: Limits) -> None:
+        size, box = _observation_size(env, where), _action_box(env, where)
+        super().__init__(env, Gate(size, box, where), limits)
         self._state: TensorDictBase | None = None
 
-    def reset(self, seed: int | None) -> np.ndarray:
-        """Start an episode; returns the observation [O] float32."""
+    def _reset(self, seed: int | None) -> Any:
         if seed is not None:
             self.env.set_seed(seed)
         self._state = self.env.reset()
-        return _observation(self._state)
+        return _array(self._state, OBSERVATION), {}
 
-    def step(self, action: np.ndarray) -> PoolStep:
-        """Take `action` [A].
-
-        Raises:
-            RuntimeError: Outside an episode.
-        """
-        if self._state is None:
-            raise RuntimeError("step must follow reset, got a step outside an episode")
-        dtype = self.env.action_spec.dtype
-        self._state[ACTION] = torch.as_tensor(action, dtype=dtype, device=self.env.device)
-        transition = self.env.step(self._state)
+    def _step(self, action: np.ndarray) -> Any:
+        spec: Any = self.env.action_spec
+        device = self.env.device or spec.device or "cpu"
+        state: Any = self._state
+        state[ACTION] = torch.as_tensor(action, device=device).to(spec.dtype)
+        transition = self.env.step(state)
         self._state = self.env.step_mdp(transition)
-        following = transition[NEXT]
-        flags = (bool(following.get(key, False)) for key in (SUCCESS, TERMINATED, TRUNCATED))
-        return PoolStep(_observation(following), float(following[REWARD]), *flags)
+        after = transition[NEXT]
+        terminated, truncated = _array(after, TERMINATED), _array(after, TRUNCATED)
+        if _array(after, DONE) is not False and np.any(_array(after, DONE)):
+            # An environment may report no more than done: what did not terminate was truncated.
+            truncated = truncated if np.any(terminated) or np.any(truncated) else True
+        info = {SUCCESS: _array(after, SUCCESS)}
+        return _array(after, OBSERVATION), _array(after, REWARD), terminated, truncated, info
 
 
-def tensordict_member(env: Any) -> Member:
+def tensordict_member(env: Any, index: int, limits: Limits) -> Member:
     """Return a TorchRL environment as a member; of `make_env`, the gymnasium one underneath.
 
+    Args:
+        env: the environment.
+        index: its place in the pool.
+        limits: of its episodes and steps.
+
     Raises:
-        TypeError: For an environment of another kind.
+        ValueError: for a batched environment.
+        TypeError: for an environment of another kind.
     """
+    where = f"environment {index}"
     if isinstance(env, TorchRLTaskEnv):
-        return GymMember(env.gym_env)
+        return GymMember(env.gym_env, f"{where} ({name_of(env)})", limits)
     if isinstance(env, EnvBase):
-        return TensorDictMember(env)
-    raise TypeError(f"env must be a gymnasium.Env or a TorchRL EnvBase, got {type(env).__name__}")
+        if env.batch_size:
+            shape = tuple(env.batch_size)
+            raise ValueError(f"env must have no batch dimensions, got {shape} of {where}")
+        return TensorDictMember(env, f"{where} ({name_of(env)})", limits)
+    raise TypeError(
+        f"{where} must be an unbatched gymnasium.Env or TorchRL EnvBase, got {type(env).__name__}"
+    )
 
 
-def _observation(tensordict: TensorDictBase) -> np.ndarray:
-    return np.asarray(tensordict.get(OBSERVATION).float().cpu())
+def _observation_size(env: EnvBase, where: str) -> int:
+    specs: Any = env.observation_spec
+    spec = specs.get(OBSERVATION, None)
+    shape = None if spec is None else tuple(spec.shape)
+    if shape is None or len(shape) != 1 or not shape[0]:
+        got = f"{list(specs.keys(True, True))}" if shape is None else f"shape {shape}"
+        raise GateError(
+            f"observation_spec of {where} must have an {OBSERVATION!r} of shape (n,), got {got}; "
+            "torchrl's CatTensors, FlattenObservation or RenameTransform brings it about"
+        )
+    return shape[0]
+
+
+def _action_box(env: EnvBase, where: str) -> gymnasium.spaces.Box:
+    """Return the space of actions as one of gymnasium."""
+    name = f"action_spec of {where}"
+    if list(env.action_keys) != [ACTION]:
+        raise GateError(f"{name} must have the only key {ACTION!r}, got {env.action_keys}")
+    spec: Any = env.action_spec
+    low, high = (getattr(getattr(spec, "space", None), side, None) for side in ("low", "high"))
+    if low is None or high is None:
+        raise GateError(
+            f"{name} must be Bounded, of shape (n,), got {type(spec).__name__} of shape "
+            f"{tuple(spec.shape)}; a transform of the action can map a vector in [-1, 1] to it"
+        )
+    bounds = [torch.as_tensor(side, device="cpu") for side in (low, high)]
+    if spec.dtype.is_floating_point:
+        kept = spec.dtype if spec.dtype in (torch.float16, torch.float64) else torch.float32
+        edge = torch.finfo(spec.dtype).max
+        bounds = [torch.where(b.abs() == edge, b.sign() * torch.inf, b).to(kept) for b in bounds]
+    arrays = [bound.expand(spec.shape).numpy() for bound in bounds]
+    space = gymnasium.spaces.Box(*arrays, dtype=arrays[0].dtype.type)  # pyright: ignore
+    return action_box(name, space)
+
+
+def _array(tensordict: TensorDictBase, key: str) -> Any:
+    """Return an entry as an array, False where there is none, and what is no tensor as it is."""
+    value: Any = tensordict.get(key, None)
+    if value is None:
+        return None if key in (OBSERVATION, REWARD) else False
+    if not isinstance(value, torch.Tensor):
+        return value
+    value = value.detach()
+    return (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()

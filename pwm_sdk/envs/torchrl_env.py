@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -37,7 +38,9 @@ class TorchRLTaskEnv(GymWrapper):
         device: torch.device | str = "cpu",
         **options: Any,
     ) -> None:
-        super().__init__(env=env, device=torch.device(device), **options)
+        place = torch.device(device)
+        with _default(place):
+            super().__init__(env=env, device=place, **options)
         flag = Categorical(2, shape=torch.Size([1]), dtype=torch.bool, device=self.device)
         self.set_info_dict_reader(
             default_info_dict_reader([SUCCESS], spec=Composite({SUCCESS: flag}))
@@ -54,10 +57,17 @@ class TorchRLTaskEnv(GymWrapper):
         return self._env
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        return super()._step(tensordict).set(TASK, self._task_index.clone())
+        with _default(self.device):
+            return super()._step(tensordict).set(TASK, self._task_index.clone())
 
     def _reset(self, tensordict: TensorDictBase | None = None, **options: Any) -> TensorDictBase:
-        return super()._reset(tensordict, **options).set(TASK, self._task_index.clone())
+        with _default(self.device):
+            return super()._reset(tensordict, **options).set(TASK, self._task_index.clone())
 
     def _set_seed(self, seed: int | None) -> None:
         self.gym_env.seed_next_reset(seed)
+
+
+def _default(device: torch.device | None) -> AbstractContextManager[Any]:
+    """Let torch put tensors on a device, where its default is another: TorchRL relies on that."""
+    return nullcontext() if device is None or torch.get_default_device() == device else device

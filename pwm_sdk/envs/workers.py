@@ -5,20 +5,27 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
+import pickle
 import signal
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
 
 from pwm_sdk.checks import whole
-from pwm_sdk.envs.member import About, PoolStep, about, member_of
+from pwm_sdk.envs.gate import GateError, PoolStep
+from pwm_sdk.envs.member import About, Limits, member_of, members_of
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "member_of"]
 
 _CLOSE_SECONDS = 5.0
+_UNGUARDED = (
+    '; a script that starts workers must do so under if __name__ == "__main__": and lie in a file, '
+    "because they import it"
+)
 
 
 class Workers:
@@ -27,18 +34,23 @@ class Workers:
     Args:
         makers: One function without arguments per environment, which can be pickled.
         count: Number of processes, at most one per environment.
+        limits: Of the environments' episodes and steps.
 
     Attributes:
         about: What there is to know of each environment.
 
     Raises:
-        ValueError: For fewer than one process.
+        ValueError: For fewer than one process, or a function that cannot be pickled.
         RuntimeError: If an environment cannot be made.
     """
 
-    def __init__(self, makers: Sequence[Callable[[], Any]], count: int) -> None:
-        whole(1, workers=count)
-        count = min(count, len(makers))
+    def __init__(
+        self, makers: Sequence[Callable[[], Any]], count: int, limits: Limits | None = None
+    ) -> None:
+        count = min(whole(1, workers=count), len(makers))
+        limits = limits or Limits()
+        _check_makers(makers)
+        self._timeout = limits.timeout
         bounds = [i * len(makers) // count for i in range(count + 1)]
         self._shares = [range(*pair) for pair in itertools.pairwise(bounds)]
         self._owner = [k for k, share in enumerate(self._shares) for _ in share]
@@ -47,14 +59,16 @@ class Workers:
         for share in self._shares:
             line, other = context.Pipe()
             mine = [makers[i] for i in share]
-            process = context.Process(target=_serve, args=(other, mine), daemon=True)
+            process = context.Process(
+                target=_serve, args=(other, mine, share.start, limits), daemon=True
+            )
             process.start()
             other.close()  # the worker has the only other end now: its death is seen here
             self._lines.append(line)
             self._processes.append(process)
         self._finalizer = weakref.finalize(self, _end, self._lines, self._processes)
         try:
-            answers = [self._receive(k) for k in range(count)]
+            answers = [self._receive(k, _UNGUARDED) for k in range(count)]
         except BaseException:
             self.close()
             raise
@@ -82,48 +96,76 @@ class Workers:
             parts.setdefault(owner, []).append((index - self._shares[owner].start, value))
         try:
             for owner, part in parts.items():
-                with contextlib.suppress(BrokenPipeError):  # its end shows in the answer
+                with contextlib.suppress(ConnectionError):  # its end shows in the answer
                     self._lines[owner].send((what, part))
-            answers = {owner: iter(self._receive(owner)) for owner in parts}
+            answers = {}
+            for owner, part in parts.items():
+                self._wait(owner, len(part))
+                answers[owner] = iter(self._receive(owner))
         except BaseException:
             self.close()  # the others are out of step
             raise
         return [next(answers[self._owner[index]]) for index in indices]
 
-    def _receive(self, owner: int) -> list[Any]:
+    def _wait(self, owner: int, count: int) -> None:
+        """End the worker that does not answer in time for `count` environments."""
+        if self._timeout is None or self._lines[owner].poll(self._timeout * count):
+            return
+        self._processes[owner].kill()
+        raise GateError(
+            f"one of environments {list(self._shares[owner])} must answer within {self._timeout} s,"
+            " got no answer from its worker"
+        )
+
+    def _receive(self, owner: int, hint: str = "") -> list[Any]:
         try:
             fine, answer = self._lines[owner].recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, ConnectionError):
             self._processes[owner].join(_CLOSE_SECONDS)
             share, code = list(self._shares[owner]), self._processes[owner].exitcode
             raise RuntimeError(
                 f"the worker of environments {share} must run, got its end with exit code {code}"
+                f"{hint if code == 1 else ''}"
             ) from None
         if not fine:
-            place, trace = answer
-            raise RuntimeError(
+            place, trace, cause = answer
+            raise GateError(
                 f"environment {self._shares[owner][place]} failed in its worker:\n{trace}"
-            )
+            ) from (None if cause is None else pickle.loads(cause))
         return answer
 
 
-def _serve(line: Any, makers: Sequence[Callable[[], Any]]) -> None:
+def _check_makers(makers: Sequence[Callable[[], Any]]) -> None:
+    """Raise ValueError for a function that cannot be sent to another process."""
+    for index, maker in enumerate(makers):
+        try:
+            ForkingPickler.dumps(maker)
+        except Exception as error:
+            raise ValueError(
+                "envs must be functions that can be pickled to be made in workers, such as "
+                f"partial(make_gym, ..), got {maker!r} as environment {index}: {error}"
+            ) from error
+
+
+def _serve(line: Any, makers: Sequence[Callable[[], Any]], first: int, limits: Limits) -> None:
     """Make environments and do what is asked of them, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this process ends it
     members: list[Any] = []
     try:
-        for maker in makers:
-            members.append(member_of(maker))  # noqa: PERF401 - the error is told with its place
-        answer = True, [about(member.env) for member in members]
-    except Exception:
-        answer = False, (len(members), traceback.format_exc())
-    with contextlib.suppress(EOFError, BrokenPipeError):
+        for member in members_of(makers, limits, first):
+            members.append(member)  # noqa: PERF402 - the error is told with its place
+        answer = True, [member.about for member in members]
+    except Exception as error:
+        answer = False, _told(len(members), error)
+    # The other end goes as soon as another worker fails: no fault of this one.
+    with contextlib.suppress(EOFError, ConnectionError):
         line.send(answer)
         while True:
             what, part = line.recv()
             line.send(_done(members, what, part))
     for member in members:
-        member.env.close()
+        with contextlib.suppress(Exception):  # nobody is left to hear of it
+            member.close()
 
 
 def _done(members: Sequence[Any], what: str, part: Sequence[tuple[int, Any]]) -> tuple[bool, Any]:
@@ -131,9 +173,19 @@ def _done(members: Sequence[Any], what: str, part: Sequence[tuple[int, Any]]) ->
     try:
         for place, value in part:
             answers.append(getattr(members[place], what)(value))
-    except Exception:
-        return False, (place, traceback.format_exc())
+    except Exception as error:
+        return False, _told(place, error)
     return True, answers
+
+
+def _told(place: int, error: Exception) -> tuple[int, str, bytes | None]:
+    """Return what the other process hears of an error: where, its trace, and what caused it."""
+    cause: bytes | None = None
+    with contextlib.suppress(Exception):  # one that cannot be sent is in the trace
+        sent = pickle.dumps(error.__cause__ or error)
+        pickle.loads(sent)
+        cause = sent
+    return place, "".join(traceback.format_exception(error)), cause
 
 
 def _end(lines: Sequence[Any], processes: Sequence[Any]) -> None:

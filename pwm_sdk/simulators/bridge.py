@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pwm_sdk.simulators import forces
+from pwm_sdk.simulators.imports import load
 
 _QUIET = 2  # count of warnings before any
 
@@ -17,12 +19,14 @@ def engine() -> Any:
     """Import mujoco.
 
     Raises:
-        ImportError: if it is not installed.
+        ImportError: if it is not installed, or does not load.
     """
-    try:
-        import mujoco
-    except ImportError as error:
-        raise ImportError('mujoco must be installed: pip install "pwm-sdk[bench]"') from error
+    return sys.modules.get("mujoco") or load("mujoco", _mujoco, "bench")
+
+
+def _mujoco() -> Any:
+    import mujoco
+
     return mujoco
 
 
@@ -137,7 +141,12 @@ class Bridge:
         if self._pool is None:
             work(self._workers[0], parts[0])
         else:
-            list(self._pool.map(work, self._workers, parts))
+            futures = [
+                self._pool.submit(work, *pair) for pair in zip(self._workers, parts, strict=True)
+            ]
+            wait(futures)  # no worker may be at it when an error of another leaves
+            for future in futures:
+                future.result()
         return following, jacobians
 
     def start(self, moving: np.ndarray) -> np.ndarray:

@@ -51,21 +51,21 @@ class Bodies:
         self._parents = model.body_parentid.tolist()
         self._kinds = [np.flatnonzero(model.jnt_type == kind) for kind in range(4)]
         self._constants = {
-            "ipos": torch.tensor(model.body_ipos),
-            "mass": torch.tensor(model.body_mass),
-            "rest": _affine(_matrix(torch.tensor(model.body_quat)), torch.tensor(model.body_pos)),
-            "anchor": torch.tensor(model.jnt_pos),
-            "axis": torch.tensor(model.jnt_axis),
-            "cross": torch.tensor(np.stack([_cross(axis) for axis in model.jnt_axis])),
-            "qpos0": torch.tensor(model.qpos0),
-            "qadr": torch.tensor(model.jnt_qposadr).long(),
-            "by_kind": torch.tensor(np.argsort(np.concatenate(self._kinds))),
-            "site_body": torch.tensor(model.site_bodyid).long(),
-            "site": _affine(_matrix(torch.tensor(model.site_quat)), torch.tensor(model.site_pos)),
+            "ipos": _constant(model.body_ipos),
+            "mass": _constant(model.body_mass),
+            "rest": _affine(_matrix(_constant(model.body_quat)), _constant(model.body_pos)),
+            "anchor": _constant(model.jnt_pos),
+            "axis": _constant(model.jnt_axis),
+            "cross": _constant(np.stack([_cross(axis) for axis in model.jnt_axis])),
+            "qpos0": _constant(model.qpos0),
+            "qadr": _constant(model.jnt_qposadr).long(),
+            "by_kind": _constant(np.argsort(np.concatenate(self._kinds))),
+            "site_body": _constant(model.site_bodyid).long(),
+            "site": _affine(_matrix(_constant(model.site_quat)), _constant(model.site_pos)),
             **_dofs(model),
         }
         for body in model.jnt_bodyid[model.jnt_type == _FREE]:  # its place is in qpos
-            self._constants["rest"][body] = torch.eye(4).double()
+            self._constants["rest"][body] = torch.eye(4, dtype=torch.float64, device="cpu")
         self._slots = _slots(model)
 
     def frames(self, qpos: Tensor, qvel: Tensor) -> Frame:
@@ -206,13 +206,18 @@ def _dofs(model: Any) -> dict[str, Tensor]:
         moves[body] = moves[model.body_parentid[body]]
         moves[body, first : first + count] = 1.0
     return {
-        "dof_joint": torch.tensor(model.dof_jntid).long(),
-        "dof_axis": torch.tensor(axis),
-        "dof_turns": torch.tensor(turns),
-        "dof_fixed": torch.tensor(fixed),
-        "joint_parent": torch.tensor(model.body_parentid[model.jnt_bodyid]).long(),
-        "moves": torch.tensor(moves),
+        "dof_joint": _constant(model.dof_jntid).long(),
+        "dof_axis": _constant(axis),
+        "dof_turns": _constant(turns),
+        "dof_fixed": _constant(fixed),
+        "joint_parent": _constant(model.body_parentid[model.jnt_bodyid]).long(),
+        "moves": _constant(moves),
     }
+
+
+def _constant(value: Any) -> Tensor:
+    """Return a copy on the CPU, whatever torch's default device; `Bodies.on` moves it."""
+    return torch.tensor(value, device="cpu")
 
 
 def _range(count: int, like: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class MassSpring(OwnState):
         self.masses, self.springs = columns * rows, _lattice(columns, rows)
         self.latent_dim = self.observation_dim = 4 * self.masses
         self.action_dim = len(self.springs)
-        index = torch.arange(self.masses)
+        index = torch.arange(self.masses, device="cpu")
         x, y = index // rows * spacing, index % rows * spacing
         self._grid = torch.stack((x - x.mean(), y)).double()
         self._rest = (self._grid[:, self.springs[:, 1]] - self._grid[:, self.springs[:, 0]]).norm(
@@ -150,4 +150,4 @@ def _lattice(columns: int, rows: int) -> Tensor:
             for di, dj in ((1, 0), (0, 1), (1, 1), (1, -1)):
                 if i + di < columns and 0 <= j + dj < rows:
                     pairs.append((i * rows + j, (i + di) * rows + j + dj))
-    return torch.tensor(pairs)
+    return torch.tensor(pairs, device="cpu")

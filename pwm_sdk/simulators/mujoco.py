@@ -61,7 +61,8 @@ class MuJoCoModel:
             the cost, smaller error) may be changed.
 
     Raises:
-        ValueError: for RK4, mocap bodies, plugins or actuators without a range.
+        ValueError: for RK4, mocap bodies, plugins, actuators without a range, and a model without
+            actuators or joints.
         ImportError: if mujoco is not installed.
 
     Source: MuJoCo's documentation of `mjd_transitionFD`.
@@ -95,7 +96,8 @@ class MuJoCoModel:
         self._tangent = Tangent(self.mj)
         low, high = self.mj.actuator_ctrlrange.T
         self._centre, self._reach = (high + low) / 2, (high - low) / 2
-        self.observation_dim = self.features(self.reset(1)).shape[-1]
+        # A generator of its own: making a model moves no global one.
+        self.observation_dim = self.features(self.reset(1, torch.Generator("cpu"))).shape[-1]
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Complete `[qpos, qvel, act]` `[.., nq + nv + na]` to states `[.., D]`.
@@ -116,7 +118,7 @@ class MuJoCoModel:
 
     def reset(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw `count` start states `[count, D]`."""
-        device = None if generator is None else generator.device
+        device = "cpu" if generator is None else generator.device
         seed = torch.randint(2**62, (1,), generator=generator, device=device).item()
         rng = np.random.default_rng(int(seed))
         rows = np.zeros((count, self.layout.moving))
@@ -264,6 +266,12 @@ def load_model(model: Any, integrator: str | None = None) -> Any:
         )
     if model.nplugin:
         raise ValueError(f"model must have no plugins, got {model.nplugin}: their state is hidden")
+    for name, count in (("actuator", model.nu), ("joint", model.nv)):
+        if not count:
+            raise ValueError(
+                f"model must have at least one {name}, got none: some files, as of arms and hands, "
+                "are parts for other models"
+            )
     unlimited = np.flatnonzero(~model.actuator_ctrllimited.astype(bool))
     if len(unlimited):
         names = [model.actuator(int(i)).name for i in unlimited]

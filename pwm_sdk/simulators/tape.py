@@ -9,19 +9,28 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pwm_sdk.simulators.imports import load
+
 
 def engine() -> tuple[Any, Any]:
     """Import newton and warp, on which it runs.
 
     Raises:
-        ImportError: if it is not installed.
+        ImportError: if one is not installed, or does not load.
     """
-    try:
-        import newton  # pyright: ignore[reportMissingImports]
-        import warp  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ImportError('newton must be installed: pip install "pwm-sdk[newton]"') from error
-    return newton, warp
+    return load("newton", _newton, "newton"), load("warp", _warp, "newton")
+
+
+def _newton() -> Any:
+    import newton  # pyright: ignore[reportMissingImports]
+
+    return newton
+
+
+def _warp() -> Any:
+    import warp  # pyright: ignore[reportMissingImports]
+
+    return warp
 
 
 class Substeps:

@@ -8,10 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from pwm_sdk.data.episode import task_index
-from pwm_sdk.protocols import features, padded
+from pwm_sdk.checks import whole
+from pwm_sdk.envs.member import no_end
+from pwm_sdk.protocols import features
+from pwm_sdk.training.border import acted, check_pool, stacked, task_ids, wide_enough
+
+_MOST_STEPS = 20_000  # of an episode that nothing limits: twenty times the longest of our tasks
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Episode:
 
     Attributes:
         observation: `[T+1, O]` float32.
-        action: `[T, A]` float32, as sent to the environment.
+        action: `[T, A]` float32, as the behaviour gave it; the environment gets it clipped and in
+            its own units.
         reward: `[T]` float32, environment units.
         success: `[T]` bool.
         terminated: `[T]` bool.
@@ -92,13 +96,17 @@ class LatentBehaviour:
         rng: source of exploration noise; None: mean actions.
         correlation: in every other episode (drawn) the noise is autoregressive with this
             coefficient and the same marginal std, which carries further than white noise.
+
+    Raises:
+        ValueError: for numbers of policies and environments that differ, and for a task that is
+            not known to a model of several.
     """
 
     def __init__(
         self,
         model: Any,
         actors: Sequence[Any],
-        tasks: Sequence[int],
+        tasks: Sequence[int | None],
         rng: np.random.Generator | None = None,
         correlation: float = 0.0,
     ) -> None:
@@ -108,14 +116,15 @@ class LatentBehaviour:
         if sum(sizes) != len(tasks):
             raise ValueError(f"actors must cover {len(tasks)} environments, got {sizes}")
         self.bounds = np.cumsum([0, *sizes]).tolist()
-        self.tasks = torch.tensor([task_index(task) for task in tasks])
+        self.tasks = task_ids(tasks, model)
+        self.first = np.ones((len(tasks), 1), bool)
         self.noise = np.zeros((len(tasks), self.actors[0].action_dim))
         self.share = np.zeros((len(tasks), 1))
         self.correlation = correlation
 
     def start(self, index: int) -> None:
         """Choose white or correlated noise for the next episode."""
-        self.noise[index] = 0.0
+        self.first[index] = True
         if self.rng is not None:
             self.share[index] = self.correlation * (self.rng.random() < 0.5)
 
@@ -123,12 +132,14 @@ class LatentBehaviour:
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
         device = _device(self.actors[0])
-        seen = wide_enough(observation, self.model, device)
+        seen = wide_enough(observation, self.model, device, *self.actors)
         latent = features(self.model, self.model.encode(seen, self.tasks.to(device)))
         noise = None
         if self.rng is not None:
             fresh = self.rng.standard_normal(self.noise.shape)
-            self.noise = self.share * self.noise + np.sqrt(1.0 - self.share**2) * fresh
+            later = self.share * self.noise + np.sqrt(1.0 - self.share**2) * fresh
+            self.noise = np.where(self.first, fresh, later)  # stationary from the first step on
+            self.first[:] = False
             noise = torch.as_tensor(self.noise, dtype=latent.dtype, device=device)
         actions = []
         for actor, low, high in zip(self.actors, self.bounds, self.bounds[1:], strict=False):
@@ -139,13 +150,7 @@ class LatentBehaviour:
                 actions.append(
                     actor(part.unsqueeze(1), None if eps is None else eps.unsqueeze(1)).squeeze(1)
                 )
-        return torch.cat(actions).cpu().numpy()
-
-
-def wide_enough(observation: np.ndarray, model: Any, device: torch.device) -> Tensor:
-    """Return observations `[N, O]` as wide as the model's, padded where it is one of tasks."""
-    seen = torch.as_tensor(observation, device=device)
-    return padded("observation", seen, getattr(model, "observation_dim", seen.shape[-1]), model)
+        return torch.cat(actions).float().cpu().numpy()
 
 
 def _device(actor: Any) -> torch.device:
@@ -169,7 +174,8 @@ def run_episodes(
         pool: an `EnvPool` of N environments.
         behaviour: acts for all N at once.
         quota: episodes per environment.
-        lengths: cut episodes after so many agent steps; None: the environment's own length.
+        lengths: cut episodes after so many agent steps; None: the environment's own length, which
+            is an error beyond 20,000 steps, if the pool has no `max_steps`.
         seeds: restart the random stream of each environment; None: it goes on.
         on_step: called after each step of the pool, for progress bars.
 
@@ -177,15 +183,12 @@ def run_episodes(
         Episodes per environment.
 
     Raises:
-        ValueError: for numbers of environments that differ, observations of different sizes or a
-            reward that is not finite.
+        ValueError: for numbers of environments that differ, observations of different sizes,
+            episodes without end, and what the pool refuses.
     """
-    count = len(pool)
-    if len(quota) != count or (lengths is not None and len(lengths) != count):
-        raise ValueError(
-            f"quota and lengths must have one entry per environment ({count}), "
-            f"got {len(quota)} and {'none' if lengths is None else len(lengths)}"
-        )
+    count = check_pool(pool)
+    unlimited = lengths is None and getattr(pool, "max_steps", None) is None
+    _check_plan(count, quota, lengths, seeds)
     done: list[list[Episode]] = [[] for _ in range(count)]
     open_: list[_Recorder] = [_Recorder() for _ in range(count)]
     live = [i for i in range(count) if quota[i] > 0]
@@ -199,7 +202,7 @@ def run_episodes(
     begin(live, None if seeds is None else [seeds[i] for i in live])
     while live:
         filler = next(o for o in observation if o is not None)
-        actions = behaviour(_stacked([filler if o is None else o for o in observation]))
+        actions = acted(behaviour, stacked([filler if o is None else o for o in observation]))
         steps, ended = pool.step_many(live, actions[live]), []
         for i, step in zip(live, steps, strict=True):
             observation[i] = open_[i].add(actions[i], step)
@@ -207,6 +210,8 @@ def run_episodes(
             if step.terminated or step.truncated or cut:
                 done[i].append(open_[i].end())
                 ended.append(i)
+            elif unlimited and len(open_[i].reward) >= _MOST_STEPS:
+                raise no_end(pool.about[i].where, _MOST_STEPS)
         live = [i for i in live if len(done[i]) < quota[i]]
         begin([i for i in ended if len(done[i]) < quota[i]])
         if on_step is not None:
@@ -214,14 +219,22 @@ def run_episodes(
     return done
 
 
-def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Stack the observations `[O]` of N environments."""
-    if len({row.shape for row in rows}) > 1:
+def _check_plan(
+    count: int,
+    quota: Sequence[int],
+    lengths: Sequence[int] | None,
+    seeds: Sequence[int] | None,
+) -> None:
+    for name, least, given in (("quota", 0, quota), ("lengths", 1, lengths)):
+        if given is not None:
+            whole(least, **{name: given})
+    if len(quota) != count or (lengths is not None and len(lengths) != count):
         raise ValueError(
-            "environments must have observations of one size (padded=True of make_env and make_gym "
-            f"brings it about), got {[list(row.shape) for row in rows]}"
+            f"quota and lengths must have one entry per environment ({count}), "
+            f"got {len(quota)} and {'none' if lengths is None else len(lengths)}"
         )
-    return np.stack(rows)
+    if seeds is not None and len(seeds) != count:
+        raise ValueError(f"seeds must have one entry per environment ({count}), got {len(seeds)}")
 
 
 class _Recorder:
@@ -240,7 +253,7 @@ class _Recorder:
 
     def add(self, action: np.ndarray, step: Any) -> np.ndarray:
         self.observation.append(step.observation)
-        self.action.append(np.asarray(action, np.float32))
+        self.action.append(np.array(action, np.float32))
         self.reward.append(step.reward)
         self.flags.append((step.success, step.terminated))
         return step.observation
@@ -248,9 +261,6 @@ class _Recorder:
     def end(self) -> Episode:
         flags = np.asarray(self.flags, bool)
         reward = np.asarray(self.reward, np.float32)
-        if not np.isfinite(reward).all():
-            step = int(np.flatnonzero(~np.isfinite(reward))[0])
-            raise ValueError(f"reward must be finite, got {reward[step]} in step {step}")
         return Episode(
             np.stack(self.observation), np.stack(self.action), reward, flags[:, 0], flags[:, 1]
         )

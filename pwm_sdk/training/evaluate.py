@@ -39,6 +39,8 @@ def evaluate(
     *,
     task: int | None = None,
     workers: int = 0,
+    max_steps: int | None = None,
+    timeout: float | None = None,
 ) -> dict[str, float]:
     """Run the mean action of a policy for whole episodes.
 
@@ -52,15 +54,19 @@ def evaluate(
         episodes: number of episodes in all, at least 1.
         task: task id for a multi-task model; None: the environment's own task, if it has one.
         workers: processes in which the environments run, see `EnvPool`; 0: in this one.
+        max_steps: most steps of an episode, more of which are an error; None: 20,000.
+        timeout: most seconds that a step or a reset may take, see `EnvPool`.
 
     Returns:
         return, return_std, return_min, success_any, success_last (shares of episodes), episodes.
 
     Raises:
-        ValueError: for fewer than one episode.
+        ValueError: for fewer than one episode, a task that is not known to a model of several, and
+            what `EnvPool` refuses.
     """
-    whole(1, episodes=episodes)
-    with _opened(list(env) if isinstance(env, Sequence) else [env], workers) as pool:
+    episodes = whole(1, episodes=episodes)
+    envs = list(env) if isinstance(env, Sequence) else [env]
+    with _opened(envs, workers, max_steps, timeout) as pool:
         ids = pool.tasks if task is None else [task] * len(pool)
         if hasattr(actor, "plan"):
             behaviour = PlannerBehaviour(actor, ids, action_dim=pool.action_dims[0])
@@ -82,6 +88,8 @@ def evaluate_members(
     tasks: Sequence[int] | None = None,
     seeds: Sequence[int] | None = None,
     workers: int = 0,
+    max_steps: int | None = None,
+    timeout: float | None = None,
 ) -> list[dict[str, float]]:
     """Run the mean action of every policy of a population, all at once.
 
@@ -95,20 +103,23 @@ def evaluate_members(
         seeds: restart the random stream of each environment, so that one that stays open gives the
             same episodes every time; None: its stream goes on.
         workers: processes in which the environments run, see `EnvPool`; 0: in this one.
+        max_steps: as for `evaluate`; a pool has its own.
+        timeout: as for `evaluate`; a pool has its own.
 
     Returns:
         For each policy what `evaluate` returns.
 
     Raises:
-        ValueError: for fewer than one episode, or numbers of policies that differ.
+        ValueError: for fewer than one episode, numbers of policies that differ, a task that is not
+            known to a model of several, and what `EnvPool` refuses.
     """
-    whole(1, episodes=episodes)
+    episodes = whole(1, episodes=episodes)
     for name, given in (("tasks", tasks), ("seeds", seeds)):
         if given is not None and len(given) != len(envs):
             raise ValueError(
                 f"{name} must have one entry per policy ({len(envs)}), got {len(given)}"
             )
-    with _opened(envs, workers) as pool:
+    with _opened(envs, workers, max_steps, timeout) as pool:
         ids = pool.tasks if tasks is None else tasks
         behaviour = LatentBehaviour(model, [actor], ids)
         found = run_episodes(pool, behaviour, [episodes] * len(pool), seeds=seeds)
@@ -121,12 +132,14 @@ def evaluate_pool(pool: EnvPool, behaviour: Behaviour, episodes: int) -> list[li
 
 
 @contextmanager
-def _opened(envs: Sequence[Any] | EnvPool, workers: int) -> Iterator[EnvPool]:
+def _opened(
+    envs: Sequence[Any] | EnvPool, workers: int, max_steps: int | None, timeout: float | None
+) -> Iterator[EnvPool]:
     """Give a pool, and close it where its environments are made for it."""
     if isinstance(envs, EnvPool):
         yield envs
         return
-    pool = EnvPool(envs, workers)
+    pool = EnvPool(envs, workers, max_steps=max_steps, timeout=timeout)
     try:
         yield pool
     finally:

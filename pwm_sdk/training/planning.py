@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pwm_sdk.data.episode import task_index
-from pwm_sdk.training.collect import wide_enough
+from pwm_sdk.training.border import task_ids, wide_enough
 
 
 class PlannerBehaviour:
@@ -21,12 +20,15 @@ class PlannerBehaviour:
         choice: how it chooses among the elites, see `MPPI.plan`.
         action_dim: width of the environments' actions, where the model's is larger; None: the
             model's.
+
+    Raises:
+        ValueError: for a task that is not known to a model of several.
     """
 
     def __init__(
         self,
         planner: Any,
-        tasks: Sequence[int],
+        tasks: Sequence[int | None],
         *,
         choice: str = "mean",
         action_dim: int | None = None,
@@ -34,7 +36,7 @@ class PlannerBehaviour:
         self.planner, self.choice, self.action_dim = planner, choice, action_dim
         parameters = getattr(planner.model, "parameters", list)()
         self.device = next((p.device for p in parameters), torch.device("cpu"))
-        self.tasks = torch.tensor([task_index(task) for task in tasks], device=self.device)
+        self.tasks = task_ids(tasks, planner.model).to(self.device)
         planner.reset()
 
     def start(self, index: int) -> None:
@@ -45,4 +47,4 @@ class PlannerBehaviour:
         """Return actions `[N, A]` for observations `[N, O]`."""
         seen = wide_enough(observation, self.planner.model, self.device)
         actions = self.planner.plan(seen, self.tasks, choice=self.choice)
-        return actions[:, : self.action_dim].cpu().numpy()
+        return actions[:, : self.action_dim].float().cpu().numpy()

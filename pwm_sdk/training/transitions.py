@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pwm_sdk import keys
 from pwm_sdk.checks import whole
+from pwm_sdk.training.border import acted, check_pool, dtype_of, stacked
 from pwm_sdk.training.collect import Behaviour
 
 
@@ -37,6 +38,7 @@ class ObservationBehaviour:
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
         seen = torch.as_tensor(observation, device=self.device or _home(self.policy))
+        seen = seen.to(dtype_of(self.policy))
         return self.policy(seen).float().cpu().numpy()
 
 
@@ -54,7 +56,7 @@ class RecurrentBehaviour:
         self, act: Callable[..., Any], count: int = 1, device: torch.device | str | None = None
     ) -> None:
         self.act, self.device = act, device
-        self.first = torch.ones(count, dtype=torch.bool)
+        self.first = torch.ones(count, dtype=torch.bool, device="cpu")
         self.memory: Any = None
 
     def start(self, index: int) -> None:
@@ -66,9 +68,10 @@ class RecurrentBehaviour:
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
         seen = torch.as_tensor(observation, device=self.device or _home(self.act))
+        seen = seen.to(dtype_of(self.act))
         action, self.memory = self.act(seen, self.memory, self.first.to(seen.device))
         self.first = torch.zeros_like(self.first)
-        return action.cpu().numpy()
+        return action.float().cpu().numpy()
 
 
 def _home(policy: Any) -> torch.device:
@@ -99,11 +102,11 @@ def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorD
         reward `[1]`, terminated, truncated and done `[1]`.
 
     Raises:
-        ValueError: for fewer than one step.
+        ValueError: for fewer than one step, observations of different sizes, and what the pool
+            refuses.
     """
-    whole(1, steps=steps)
-    count = len(pool)
-    observation = np.stack(pool.reset_many(range(count)))
+    steps, count = whole(1, steps=steps), check_pool(pool)
+    observation = stacked(pool.reset_many(range(count)))
     for i in range(count):
         behaviour.start(i)
     while True:
@@ -135,7 +138,7 @@ def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorD
 def _step(pool: Any, behaviour: Behaviour, observation: np.ndarray) -> tuple[np.ndarray, ...]:
     """Step every environment once; `observation` [N, O] is moved on in place."""
     before = observation.copy()
-    action = behaviour(before)
+    action = acted(behaviour, before)
     after, reward = np.empty_like(before), np.empty(len(before), np.float32)
     flags = np.zeros((len(before), 2), bool)
     ended = []

@@ -105,7 +105,7 @@ def test_seed_is_for_the_first_reset_only() -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_bad_seed(seed: int) -> None:
-    with pytest.raises(ValueError, match=r"seed must be in \[0, 2\*\*32\)"):
+    with pytest.raises(ValueError, match=r"seed must be an integer in 0\.\.2\*\*32 - 1, got"):
         TaskEnv(Toy(), TASK, seed=seed)
     with pytest.raises(ValueError, match="seed must be"):
         TaskEnv(Toy(), TASK).reset(seed=seed)

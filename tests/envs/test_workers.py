@@ -40,7 +40,7 @@ def test_any_environments_can_be_asked_and_in_any_order() -> None:
     pool, alone = EnvPool([PENDULUM] * 3, workers=2), EnvPool([PENDULUM] * 3)
     for both in (pool, alone):
         assert len(both) == 3
-        assert both.tasks == [0, 0, 0]
+        assert both.tasks == [None, None, None]
     seeds = [5, 6, 7]
     first = [both.reset_many(range(3), seeds) for both in (pool, alone)]
     np.testing.assert_array_equal(*first)
@@ -90,6 +90,8 @@ def test_functions_make_environments_in_this_process_too() -> None:
     assert pool.action_dims == [1, 1]
     with pytest.raises(ValueError, match="envs must be functions to be made in workers, got"):
         EnvPool([PENDULUM, gymnasium.make("Pendulum-v1")], workers=1)
+    with pytest.raises(ValueError, match=r"envs must be functions that can be pickled .* environ"):
+        EnvPool([PENDULUM, lambda: gymnasium.make("Pendulum-v1")], workers=1)
     with pytest.raises(ValueError, match="workers must be at least 0, got -1"):
         EnvPool([PENDULUM], workers=-1)
 

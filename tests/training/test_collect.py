@@ -157,6 +157,18 @@ def test_noise_is_white_or_correlated_by_episode_with_the_same_spread() -> None:
     assert len(red) >= 2
 
 
+def test_correlated_noise_has_its_spread_from_the_first_step_on() -> None:
+    count = 4000
+    behaviour = LatentBehaviour(
+        Identity(), [Echo(count)], [0] * count, rng=np.random.default_rng(0), correlation=0.8
+    )
+    for i in range(count):
+        behaviour.start(i)
+    for _ in range(4):
+        spread = behaviour(np.zeros((count, 1), np.float32)).std()
+        assert spread == pytest.approx(1.0, abs=0.04)
+
+
 def test_noise_follows_the_seed_and_is_absent_without_one() -> None:
     def actions(seed: int) -> list[float]:
         behaviour = LatentBehaviour(Identity(), [Echo()], [0], rng=np.random.default_rng(seed))

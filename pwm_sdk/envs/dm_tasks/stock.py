@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,13 @@ def rewarded(domain: str, task: str, reward: Reward, start: Start | None = None)
     def build(random: np.random.RandomState) -> Any:
         environment = load_dm_control().load(domain, task, task_kwargs={"random": random})
         environment.task.get_reward = reward
-        if (begin := start) is not None:
-            environment.task.initialize_episode = lambda physics: begin(physics, random)
+        if start is not None:
+            # A partial is copied with the random state it draws from; a closure would share it.
+            environment.task.initialize_episode = partial(_begun, start, random)
         return environment
 
     return build
+
+
+def _begun(start: Start, random: np.random.RandomState, physics: Any) -> None:
+    start(physics, random)

@@ -1,0 +1,284 @@
+"""The gate between an environment and its user: what passes is checked, copied and scaled.
+
+Whatever enters a pool goes through one `Gate`, and so does what `TaskEnv` wraps. Messages name the
+environment, the culprit and the step, counted from 0 in each episode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+
+from pwm_sdk.keys import ACTION, OBSERVATION, REWARD, SUCCESS, TERMINATED, TRUNCATED
+
+__all__ = [
+    "Gate",
+    "GateError",
+    "PoolStep",
+    "action_box",
+    "vector_size",
+]
+
+_OLD_API = "gym before 0.26 returned these; shimmy.GymV21CompatibilityV0 adapts such environments"
+
+
+class GateError(ValueError, RuntimeError):
+    """An environment, or an action for it, is not what the gate lets pass.
+
+    A ValueError like any other wrong value, and a RuntimeError because it shows while running.
+    """
+
+
+class PoolStep(NamedTuple):
+    """What one step of one environment led to; `observation` is `[O]` float32."""
+
+    observation: np.ndarray
+    reward: float
+    success: bool
+    terminated: bool
+    truncated: bool
+
+
+class Gate:
+    """Checks, copies and scales what passes between one environment and its user.
+
+    Args:
+        size: O, entries of an observation.
+        actions: native actions, from `action_box`.
+        where: what messages call the environment, such as `"environment 0 (mw-reach)"`.
+        width: padded size of the actions given, of which the first A count; None: A.
+
+    Attributes:
+        hint: remedy for actions that are too wide.
+        when: end of messages, such as `" in step 3"`.
+    """
+
+    def __init__(
+        self, size: int, actions: gymnasium.spaces.Box, where: str = "", width: int | None = None
+    ) -> None:
+        self.size, self.actions = size, actions
+        self.width = actions.shape[0] if width is None else width
+        self.name(where)
+        self.hint = ""
+        self.unit = bool(np.all(actions.low == -1.0) and np.all(actions.high == 1.0))
+        self.when = ""
+
+    def name(self, where: str) -> None:
+        """Say what messages call the environment from now on."""
+        self.where = where or "the environment"
+        self.action_name = f"{ACTION} of {where}" if where else ACTION
+
+    def start(self, result: Any) -> tuple[np.ndarray, Mapping[str, Any]]:
+        """Return the observation `[O]` and the info of what `reset` returned.
+
+        Raises:
+            GateError: for anything but an observation and an info, and for an observation of
+                another shape or with entries that are not finite.
+        """
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
+            raise self._fault("reset", "return (observation, info)", _told(result))
+        return self.observation(result[0]), result[1]
+
+    def step(self, result: Any) -> tuple[Any, float, bool, bool, Mapping[str, Any]]:
+        """Return what `step` returned, with reward and flags checked; the observation is not.
+
+        Raises:
+            GateError: for anything but five values, a reward that is no finite number, flags
+                that are none, and an info that is no mapping.
+        """
+        if not isinstance(result, tuple) or len(result) != 5:
+            expected = "return (observation, reward, terminated, truncated, info)"
+            raise self._fault("step", expected, _told(result))
+        observation, reward, terminated, truncated, info = result
+        if not isinstance(info, Mapping):
+            raise self._fault("info", "be a dict", _told(info))
+        terminated = self.flag(TERMINATED, terminated)
+        truncated = self.flag(TRUNCATED, truncated)
+        return observation, self.reward(reward), terminated, truncated, info
+
+    def success(self, info: Mapping[str, Any]) -> bool:
+        """Return whether an info reports success.
+
+        Raises:
+            GateError: for what is no flag.
+        """
+        value = info.get(SUCCESS, False)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        found = _numbers(value)
+        if found is None or np.isnan(found).any():
+            raise self._fault(SUCCESS, "be True or False", _told(value))
+        return bool(found.any())
+
+    def observation(self, value: Any) -> np.ndarray:
+        """Return a copy `[O]` float32 of an observation.
+
+        Raises:
+            GateError: for another shape, and for entries that are no numbers, not finite, or
+                not finite as float32.
+        """
+        seen = _numbers(value)
+        if seen is None or seen.shape != (self.size,):
+            got = _told(value) if seen is None else f"{seen.shape}"
+            raise self._fault(OBSERVATION, f"have shape ({self.size},)", got)
+        if seen.dtype == np.float32:
+            copy = seen.copy()
+        else:
+            with np.errstate(over="ignore"):
+                copy = seen.astype(np.float32)
+        if not np.isfinite(copy).all():
+            entry = int(np.flatnonzero(~np.isfinite(copy))[0])
+            raise self._fault(OBSERVATION, "be finite", f"{seen[entry]} in entry {entry}")
+        return copy
+
+    def reward(self, value: Any) -> float:
+        """Return a reward of any shape of one entry as a Python float.
+
+        Raises:
+            GateError: for anything but one number that is finite as float32.
+        """
+        paid = _numbers(value)
+        if paid is None or paid.size != 1:
+            got = _told(value) if paid is None else f"shape {paid.shape}"
+            raise self._fault(REWARD, "be one number", got)
+        number = float(paid.reshape(()))
+        if not math.isfinite(number) or abs(number) > _LARGEST:
+            raise self._fault(REWARD, "be finite", f"{number}")
+        return number
+
+    def flag(self, name: str, value: Any) -> bool:
+        """Return a flag as a Python bool.
+
+        Raises:
+            GateError: for anything but one bool, or a 0 or 1.
+        """
+        if value is True or value is False:
+            return value
+        found = _numbers(value)
+        if found is None or found.size != 1 or found.reshape(()) not in (0, 1):
+            raise self._fault(name, "be True or False", _told(value))
+        return bool(found.reshape(()))
+
+    def native(self, action: Any) -> np.ndarray:
+        """Return an action in the environment's own units and dtype, `[A]`.
+
+        Args:
+            action: `[width]`, of which the first A count; clipped to [-1, 1] and scaled to the
+                bounds.
+
+        Raises:
+            GateError: for another shape and for entries that are not finite.
+        """
+        expected, given = (self.width,), _numbers(action)
+        if given is None or given.shape != expected:
+            shape = _told(action) if given is None else f"{given.shape}"
+            wide = given is not None and given.ndim == 1 and given.size > expected[0]
+            raise self._fault(None, f"have shape {expected}", shape + (self.hint if wide else ""))
+        given = given.astype(np.float32)
+        if not np.isfinite(given).all():
+            raise self._fault(None, "be finite", f"{given}")
+        given = np.minimum(np.maximum(given[: self.actions.shape[0]], -1.0), 1.0)
+        if not self.unit:
+            low, high = self.actions.low, self.actions.high
+            given = np.clip(low + (given + 1.0) / 2.0 * (high - low), low, high)
+        return given.astype(self.actions.dtype)
+
+    def failure(self, error: Exception) -> GateError:
+        """Return the fault that names the environment in which an exception was raised."""
+        hint = ""
+        if isinstance(error, TypeError) and ("'seed'" in str(error) or "'options'" in str(error)):
+            hint = "; reset must take seed and options"
+        what = "be reset" if not self.when or "reset" in self.when else f"run{self.when}"
+        message = f"{self.where} must {what}, got {type(error).__name__}: {error}{hint}"
+        return GateError(message)
+
+    def _fault(self, name: str | None, expected: str, got: str) -> GateError:
+        subject = self.action_name if name is None else f"{name} of {self.where}"
+        return GateError(f"{subject} must {expected}, got {got}{self.when}")
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def action_box(name: str, space: Any, size: int | None = None) -> gymnasium.spaces.Box:
+    """Return an action space to which actions in [-1, 1] can be scaled.
+
+    Args:
+        name: what the space is, for messages.
+        space: any.
+        size: A, where it is known.
+
+    Raises:
+        GateError: for anything but a one-dimensional Box of floats between finite bounds
+            whose difference is finite, too.
+    """
+    vector_size(name, space, size)
+    if space.dtype.kind != "f":
+        raise GateError(
+            f"{name} must hold floats, got {space}; gymnasium.wrappers.TransformAction can round "
+            "actions of a Box of floats"
+        )
+    if not space.is_bounded():
+        raise GateError(
+            f"{name} must be bounded, got {space}; gymnasium.wrappers.TransformAction can state "
+            "the range of the actuators (ClipAction removes it, and actions are clipped here)"
+        )
+    with np.errstate(over="ignore"):
+        span = space.high - space.low
+    if not np.isfinite(span).all():
+        raise GateError(
+            f"{name} must be bounded by numbers whose difference is finite, got {space}; "
+            "gymnasium.wrappers.RescaleAction narrows it"
+        )
+    return space
+
+
+def vector_size(name: str, space: Any, size: int | None = None) -> int:
+    """Return the size of a one-dimensional Box.
+
+    Args:
+        name: what the space is, for messages.
+        space: any.
+        size: where it is known.
+
+    Raises:
+        GateError: for another space, with what helps.
+    """
+    box = isinstance(space, gymnasium.spaces.Box)
+    if box and len(space.shape) == 1 and space.shape[0] and size in (None, space.shape[0]):
+        return space.shape[0]
+    remedy = ""
+    if size is None:
+        remedy = (
+            "; gymnasium.wrappers.TransformAction can map a vector in [-1, 1] to it"
+            if ACTION in name
+            else "; gymnasium.wrappers.FlattenObservation makes it a vector"
+        )
+    shape = "(n,)" if size is None else f"({size},)"
+    raise GateError(f"{name} must be a Box of shape {shape}, got {space}{remedy}")
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    """Return a value as an array of real numbers, or None where it is not one."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return array if array.dtype.kind in "biuf" else None
+
+
+def _told(value: Any) -> str:
+    """Say in a few words what a value is."""
+    if isinstance(value, tuple):
+        return f"{len(value)} values ({_OLD_API})"
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    shape = getattr(value, "shape", None)
+    kind = type(value).__name__
+    if shape is None:
+        return kind
+    return f"{kind} of {value.dtype}, shape {tuple(shape)}"

@@ -1,0 +1,92 @@
+"""Imports simulators when they are needed, without side effects on the process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["load"]
+
+_BACKEND = "MUJOCO_GL"
+_NO_BACKEND = {"", "disable", "disabled", "off", "false", "0"}
+
+
+def load(
+    package: str,
+    do: Callable[[], Any],
+    extra: str,
+    *,
+    missing: type[ImportError] = ImportError,
+    headless: bool = False,
+) -> Any:
+    """Import a package; leave environment variables, warnings and logging as they were.
+
+    Only that the package itself is not found means that it is not installed. A backend of OpenGL
+    that `MUJOCO_GL` names and that does not load is warned of and done without: no observation
+    needs one.
+
+    Args:
+        package: what is imported, a dot and what follows left out.
+        do: imports it.
+        extra: of this project, which brings it.
+        missing: what is raised where it is not installed.
+        headless: look for no renderer where `MUJOCO_GL` names none.
+
+    Returns:
+        What `do` returns.
+
+    Raises:
+        ImportError: where the package is not installed, or does not load.
+    """
+    backend = os.environ.get(_BACKEND)
+    try:
+        with _unchanged({_BACKEND: "disable"} if headless and backend is None else {}):
+            return do()
+    except Exception as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name is not None
+        if absent and error.name.partition(".")[0] == package:  # pyright: ignore
+            message = f'{package} must be installed: pip install "pwm-sdk[{extra}]"'
+            raise missing(message) from error
+        if (backend or "").strip().lower() in _NO_BACKEND:
+            told = f"{type(error).__name__}: {error}"
+            raise ImportError(f"{package} must load, got {told}") from error
+        cause = error
+    with _unchanged({_BACKEND: "disable"}):
+        try:
+            result = do()
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise ImportError(f"{package} must load without {_BACKEND}, got {told}") from error
+    warnings.warn(
+        f"{_BACKEND} must name a backend of OpenGL that loads, got {backend!r} "
+        f"({type(cause).__name__}: {cause}); there is no rendering in this process, which "
+        f"observations do not need. {_BACKEND}=disable says so without this warning",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return result
+
+
+@contextmanager
+def _unchanged(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for a while; leave these, warnings and logging as they were.
+
+    dm_control probes for a display while it is imported, which warns on a machine without one;
+    absl, which it logs through, installs a handler on the root logger; scipy adds a filter of
+    warnings; a backend of OpenGL sets a variable.
+    """
+    handlers, environ = logging.root.handlers[:], dict(os.environ)
+    os.environ.update(variables)
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        logging.root.handlers[:] = handlers
+        if dict(os.environ) != environ:
+            for name in set(os.environ) - set(environ):
+                del os.environ[name]
+            os.environ.update(environ)
