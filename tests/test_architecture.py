@@ -88,12 +88,13 @@ LAZY = {
 # part of the benchmarks -> the other parts it may import; a command may import all of these, and
 # nothing imports a command
 PROGRAMS = {
-    "command_line": set(),
+    "processes": set(),
+    "command_line": {"processes"},
     "files": set(),
-    "machine": set(),
+    "machine": {"processes"},
     "reporting": {"files", "machine"},
-    "quick": {"files"},
-    "paper": {"command_line", "files", "machine", "quick"},
+    "quick": {"files", "processes"},
+    "paper": {"command_line", "files", "machine", "processes", "quick"},
     "single": {"files", "machine", "quick", "reporting"},
     "speed": {"machine"},
 }

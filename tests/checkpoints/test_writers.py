@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -240,6 +241,9 @@ with lock_folder({str(tmp_path / "run")!r}):
     with pytest.raises(ValueError, match=f"process {holder.pid}"), lock_folder(tmp_path / "run"):
         pass
     holder.kill()
-    with lock_folder(tmp_path / "run", wait=10.0) as folder:
-        assert folder == tmp_path / "run"
+    with lock_folder(tmp_path / "run", wait=10.0) as lock:
+        assert lock.folder == tmp_path / "run"
+        shutil.rmtree(tmp_path / "run")
+        with pytest.raises(ValueError, match="run removed"):
+            lock.check()
     holder.communicate()
