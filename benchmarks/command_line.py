@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from processes import Interrupted, JobError, handled_signals
+from processes import JobError
+from stopping import Interrupted, handled_signals
 
 
 def flag(name: str) -> str:

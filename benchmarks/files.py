@@ -12,13 +12,14 @@ from typing import Any
 from pwm_sdk import (
     OtherRunError,
     lock_folder,
+    read_json,
     read_result,
     run_identity,
     write_json,
     write_result,
 )
 
-__all__ = ["in_folder", "keep_config", "run_path", "write_json"]
+__all__ = ["find_result", "in_folder", "keep_config", "keep_result", "run_path", "write_json"]
 
 OTHERS = "choose another --name"
 
@@ -72,3 +73,21 @@ def _holds_results(folder: Path) -> bool:
         return False
     names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
     return bool(names - {"config.json", "data", "error.txt"})
+
+
+def keep_result(path: Path, result: dict[str, Any], run: dict[str, Any] | None) -> None:
+    """Write a result with the run that it belongs to; None: to none."""
+    if run is None:
+        write_json(path, result)
+    else:
+        write_result(path, result, run)
+
+
+def find_result(path: Path, run: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Read a result, None where there is none; one of another run ends the program."""
+    remedy = f"delete it, or {OTHERS}"
+    if run is not None:
+        return read_result(path, run, remedy=remedy)
+    if not path.exists():
+        return None
+    return {k: v for k, v in read_json(path, dict, remedy=remedy).items() if k != "run"}

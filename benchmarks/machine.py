@@ -7,7 +7,8 @@ import platform
 import re
 from pathlib import Path
 
-from processes import end_with_parent, manager, process_pool
+from processes import manager, process_pool
+from stopping import end_with_parent
 
 __all__ = [
     "cores",

@@ -1,8 +1,4 @@
-"""Processes of a benchmark: watched as they work, and ended together with what they have kept.
-
-Signals reach the process that was started alone; it asks the others to stop, gives them time to
-write a checkpoint and ends what is left. No process outlives the one that started it.
-"""
+"""Jobs of a benchmark in processes of their own: watched, and ended together."""
 
 from __future__ import annotations
 
@@ -12,34 +8,19 @@ import multiprocessing
 import os
 import pickle
 import queue
-import signal
 import sys
 import threading
-import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-GRACE = 20.0  # seconds that a job may take to keep what it has when it is told to stop
+from stopping import GRACE, begin_work, ending, no_signals, start, stop, stop_asked
+
 AGAIN = "give the same command again to continue"
-_SIGNALS = {signal.SIGINT, signal.SIGTERM}
-
-
-class Interrupted(KeyboardInterrupt):  # noqa: N818 - as KeyboardInterrupt
-    """The user or the system ends the program.
-
-    Args:
-        number: of the signal.
-    """
-
-    def __init__(self, number: int = signal.SIGINT) -> None:
-        super().__init__()
-        self.number = number
 
 
 class JobError(Exception):
@@ -50,119 +31,6 @@ class JobError(Exception):
     """
 
     told = False
-
-
-class _Signals:
-    """What this process was asked to do, and whether it does so at once."""
-
-    asked: int | None = None
-    patient = 0
-    works = False  # for another process, which repeats what it asks
-
-
-def on_signal(number: int, frame: Any = None) -> None:
-    """Handle SIGINT and SIGTERM: at once, or where `patience` ends or the job looks."""
-    again = _Signals.asked is not None and not _Signals.works
-    _Signals.asked = number
-    if again or not _Signals.patient:
-        raise Interrupted(number)
-
-
-def stop_asked() -> bool:
-    """Tell whether a job inside `patience` should keep what it has and raise `Interrupted`."""
-    return _Signals.asked is not None
-
-
-@contextlib.contextmanager
-def patience() -> Iterator[None]:
-    """Let signals wait until the block ends; a job in it looks at `stop_asked` now and then."""
-    _Signals.patient += 1
-    try:
-        yield
-    finally:
-        _Signals.patient -= 1
-    if _Signals.asked is not None and not _Signals.patient:
-        raise Interrupted(_Signals.asked)
-
-
-@contextlib.contextmanager
-def handled_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise `Interrupted` in this process, as long as the block lasts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    _Signals.asked = None
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _no_signals() -> Iterator[None]:
-    """Keep signals from this thread, and from a process that it starts until that is ready."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def end_with_parent() -> None:
-    """End this process when the one that started it is gone, however it went."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        watch = threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True)
-        watch.start()
-
-
-def begin_work() -> None:
-    """Set up a process that another one started: it alone is asked by signals of that one."""
-    _Signals.works = True
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which goes to all
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    end_with_parent()
-
-
-def start(target: Callable[..., None], *args: Any) -> Any:
-    """Start a fresh process, which must call `begin_work` first."""
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=target, args=args, daemon=False)
-    resource_tracker.ensure_running()  # starting it lets signals through
-    with _no_signals():
-        process.start()
-    return process
-
-
-def stop(processes: Iterable[Any], grace: float = GRACE) -> None:
-    """Ask processes to end, and end those that have not done so in time; a second signal hurries.
-
-    Args:
-        processes: of `start`.
-        grace: seconds for all of them.
-    """
-    mine = list(processes)
-    with contextlib.suppress(KeyboardInterrupt):
-        for process in mine:
-            process.terminate()
-        deadline = time.monotonic() + grace
-        for process in mine:
-            process.join(max(0.0, deadline - time.monotonic()))
-    for process in mine:
-        with contextlib.suppress(KeyboardInterrupt):
-            process.kill()
-            process.join()
-
-
-def ending(code: int | None) -> str:
-    """Say how a process ended."""
-    if code is not None and code < 0:
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        return f"its process was ended by {signal.Signals(-code).name}{hint}"
-    return f"its process ended with exit code {code}"
 
 
 _CHANNELS: dict[int, queue.Queue[Any]] = {}
@@ -207,6 +75,16 @@ class Manager:
 
     def __exit__(self, *details: object) -> None:
         """End nothing: there is no process."""
+
+
+def follow(work: Sequence[Future[Any]], news: News, tell: Callable[[Any], object]) -> None:
+    """Hand on the news of jobs until all are done; one that failed raises its error at once."""
+    while not all(job.done() for job in work) or not news.empty():
+        with contextlib.suppress(queue.Empty):
+            tell(news.get(timeout=0.5))
+        for job in work:
+            if job.done():
+                job.result()
 
 
 def manager() -> Manager:
@@ -268,7 +146,7 @@ class Pool:
         self._numbers, self._lock, self._closed = itertools.count(), threading.Lock(), False
         self._bell, self._button = os.pipe()
         self._watch = threading.Thread(target=self._watched, daemon=True)
-        with _no_signals():  # which are for the main thread
+        with no_signals():  # which are for the main thread
             self._watch.start()
 
     def submit(self, function: Callable[..., Any], *args: Any, name: str = "") -> Future[Any]:

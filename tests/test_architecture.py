@@ -88,13 +88,14 @@ LAZY = {
 # part of the benchmarks -> the other parts it may import; a command may import all of these, and
 # nothing imports a command
 PROGRAMS = {
-    "processes": set(),
-    "command_line": {"processes"},
+    "stopping": set(),
+    "processes": {"stopping"},
+    "command_line": {"processes", "stopping"},
     "files": set(),
-    "machine": {"processes"},
+    "machine": {"processes", "stopping"},
     "reporting": {"files", "machine"},
-    "quick": {"files", "processes"},
-    "paper": {"command_line", "files", "machine", "processes", "quick"},
+    "quick": {"files", "stopping"},
+    "paper": {"command_line", "files", "machine", "processes", "quick", "stopping"},
     "single": {"files", "machine", "quick", "reporting"},
     "speed": {"machine"},
 }

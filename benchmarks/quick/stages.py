@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from processes import Interrupted, patience, stop_asked
 from pwm_sdk import (
     MT80,
     FolderLock,
@@ -35,6 +34,7 @@ from pwm_sdk import (
 )
 from quick.final import FinalEvaluation
 from quick.recipe import Preset, build, plan_of, split_tasks
+from stopping import Interrupted, patience, stop_asked
 
 Progress = Callable[[float, str], None]
 
@@ -100,7 +100,9 @@ class SeedRun:
         """
         done = self.folder / "scores.json"
         with lock_folder(self.folder, wait=10.0) as self._lock:
-            found = read_result(done, self.identity, remedy=f"choose another --name or delete {done}")
+            found = read_result(
+                done, self.identity, remedy=f"choose another --name or delete {done}"
+            )
             if found is None:
                 self._resume()
                 with patience():

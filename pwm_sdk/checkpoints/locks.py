@@ -44,7 +44,7 @@ def lock_folder(path: str | os.PathLike[str], *, wait: float = 0.0) -> Iterator[
     The lock is the kernel's (`flock`, on a file `.lock` in the folder), so it ends with the process
     however that goes, and a file that is left over locks nothing. Only those who ask for the lock
     heed it. Threads of one process exclude one another as processes do. Temporary files of dead
-    writers in the folder are removed.
+    writers, in it and below it, are removed.
 
     Args:
         path: the folder; made where it is missing.
@@ -60,7 +60,8 @@ def lock_folder(path: str | os.PathLike[str], *, wait: float = 0.0) -> Iterator[
     folder.mkdir(parents=True, exist_ok=True)
     handle = _take(folder / LOCK, time.monotonic() + wait)
     try:
-        remove_parts(folder, age=60.0)
+        for place, _, _ in os.walk(folder):
+            remove_parts(Path(place), age=0.0)
         yield FolderLock(folder, handle)
     finally:
         os.close(handle)

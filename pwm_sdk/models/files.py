@@ -6,7 +6,6 @@ import inspect
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch

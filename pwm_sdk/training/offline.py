@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pwm_sdk.checkpoints.atomic import write_atomic
-from pwm_sdk.checks import whole
+from pwm_sdk.checkpoints.reading import load_state
+from pwm_sdk.checkpoints.writing import save_state
+from pwm_sdk.checks import file_path, whole
 from pwm_sdk.optim import decay_factor
 
 
@@ -36,19 +37,21 @@ def train_offline(
         path: where everything that the loop changes is kept; an interrupted run continues from it,
             to the bit. None: nothing is kept.
         save_every: updates between two writes of `path`.
-        on_step: told the number of updates done and the metrics of the last one.
+        on_step: told the number of updates done and the metrics of the last one. After a
+            `KeyboardInterrupt` of it `path` is written first.
 
     Returns:
         The metrics of the last update, averaged over a population; empty where `path` had all
         `steps` done.
 
     Raises:
-        ValueError: for fewer than one step, a floor outside [0, 1], or a loss that is not finite.
+        ValueError: for fewer than one step, a floor outside [0, 1], a loss that is not finite, or a
+            file that is damaged, of another version or would run code; the message names it.
     """
     whole(1, steps=steps)
     if not 0.0 <= floor <= 1.0:
         raise ValueError(f"floor must lie in [0, 1], got {floor}")
-    file = None if path is None else Path(path)
+    file = None if path is None else file_path(path=path)
     if file is not None and file.exists():
         _restore(file, algorithm, replay)
     metrics: Mapping[str, Tensor] = {}
@@ -59,7 +62,12 @@ def train_offline(
         if file is not None and (done or algorithm.updates % save_every == 0):
             _keep(file, algorithm, replay)
         if on_step is not None:
-            on_step(algorithm.updates, metrics)
+            try:
+                on_step(algorithm.updates, metrics)
+            except KeyboardInterrupt:
+                if file is not None:
+                    _keep(file, algorithm, replay)
+                raise
     return {name: float(value.mean()) for name, value in metrics.items()}
 
 
@@ -67,11 +75,11 @@ def _keep(file: Path, algorithm: Any, replay: Any) -> None:
     state = {"algorithm": algorithm.state_dict(), "torch_rng": torch.get_rng_state()}
     if (generator := getattr(replay, "generator", None)) is not None:
         state["replay_rng"] = generator.get_state()
-    write_atomic(file, lambda part: torch.save(state, part))
+    save_state(file, state)
 
 
 def _restore(file: Path, algorithm: Any, replay: Any) -> None:
-    state = torch.load(file, weights_only=True)
+    state = load_state(file)
     algorithm.load_state_dict(state["algorithm"])
     torch.set_rng_state(state["torch_rng"])
     if "replay_rng" in state:

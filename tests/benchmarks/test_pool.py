@@ -13,12 +13,14 @@ import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 PROGRAM = """
-import os, sys, time
+import multiprocessing, os, sys, time
 from pathlib import Path
 from command_line import command
-from processes import Interrupted, manager, patience, process_pool, stop_asked
+from processes import manager, process_pool
+from stopping import Interrupted, patience, stop_asked
 
 def work(kind, out, news):
+    lock = multiprocessing.get_context("spawn").Lock()  # torchrl makes some
     news.put(f"{kind} {os.getpid()}")
     if kind == "fails":
         raise ValueError("the file must be whole")

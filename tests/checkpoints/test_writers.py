@@ -221,10 +221,13 @@ for write in (
 
 
 def test_a_lock_excludes_threads_and_ends_with_its_process(tmp_path: Path) -> None:
-    with lock_folder(tmp_path / "run"):
-        with pytest.raises(ValueError, match=f"in use by another process .process {os.getpid()}"):
-            with lock_folder(tmp_path / "run"):
-                pass
+    mine = f"in use by another process .process {os.getpid()}"
+    with (
+        lock_folder(tmp_path / "run"),
+        pytest.raises(ValueError, match=mine),
+        lock_folder(tmp_path / "run"),
+    ):
+        pass
     code = f"""
 from pwm_sdk.checkpoints.locks import lock_folder
 import sys, time
