@@ -24,6 +24,7 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from tqdm import tqdm
 
+from command_line import command
 from machine import cores, process_pool, settle
 from pwm_sdk import write_atomic
 from quick.recipe import PRESETS, Preset, split_tasks
@@ -114,16 +115,20 @@ def main() -> None:
     )
     settle()
     pairs = [(name, seed) for seed in range(arguments.seeds) for name in names]
-    with process_pool(arguments.jobs or cores()) as executor:
-        runs = {executor.submit(run, preset, *pair, arguments.out): pair for pair in pairs}
-        for _ in tqdm(as_completed(runs), total=len(runs), unit="run"):
-            pass
-    results = {pair: future.result() for future, pair in runs.items()}
-    text = tables(names, arguments.tasks, results)
-    if arguments.study == "regularization":
-        text += "\n" + published_table()
-    write_atomic(arguments.out / f"{arguments.study}.md", lambda part: part.write_text(text))
-    print(text)
+    out, count = arguments.out.expanduser(), arguments.jobs or cores()
+    with command(), process_pool(count, errors=out) as pool:
+        runs = {
+            pool.submit(run, preset, *pair, out, name="{} seed {}".format(*pair)): pair
+            for pair in pairs
+        }
+        for done in tqdm(as_completed(runs), total=len(runs), unit="run"):
+            done.result()
+        results = {pair: future.result() for future, pair in runs.items()}
+        text = tables(names, arguments.tasks, results)
+        if arguments.study == "regularization":
+            text += "\n" + published_table()
+        write_atomic(out / f"{arguments.study}.md", lambda part: part.write_text(text))
+        print(text)
 
 
 def run(preset: Preset, name: str, seed: int, out: Path) -> Rows:

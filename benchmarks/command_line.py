@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from processes import JobError
+from stopping import Interrupted, handled_signals
 
 
 def flag(name: str) -> str:
     """Return the option of an argument."""
     return "--" + name.replace("_", "-")
+
+
+@contextmanager
+def command() -> Iterator[None]:
+    """Run a command: signals, failed jobs, damaged files and full disks end it with one line."""
+    try:
+        with handled_signals():
+            yield
+    except KeyboardInterrupt as error:
+        print("interrupted; continue with the same command", file=sys.stderr, flush=True)
+        number = error.number if isinstance(error, Interrupted) else 2
+        raise SystemExit(128 + number) from None
+    except JobError as error:
+        raise SystemExit(1 if error.told else str(error)) from None
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        reason = error.strerror or type(error).__name__
+        raise SystemExit(f"{os.fspath(error.filename)}: {reason}") from None
 
 
 @contextmanager

@@ -10,7 +10,6 @@ states with the same noise. What is finished is not run again.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -27,8 +26,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from tqdm import tqdm
 
-from command_line import check_counts, check_once, refused
-from files import keep_config, write_json
+from command_line import check_counts, check_once, command, refused
+from files import in_folder
 from machine import cores, process_pool, settle
 from pwm_sdk import (
     EncodedSimulator,
@@ -42,9 +41,12 @@ from pwm_sdk import (
     make_simulator,
     optimize,
     policy_gradients,
+    read_result,
     return_landscape,
+    run_identity,
     world_model_errors,
     world_model_loss,
+    write_result,
 )
 from quick.seeds import seed_for
 from reporting.diagnostics import OFFSETS, write_report
@@ -108,36 +110,46 @@ def main() -> None:
     with refused("--tasks"):
         list(map(make_simulator, arguments.tasks))
     settle()
-    keep_config(arguments.out, asdict(arguments.settings))
     pairs = [(task, seed) for seed in range(arguments.seeds) for task in arguments.tasks]
-    with process_pool(arguments.jobs or cores()) as executor:
-        jobs = [executor.submit(run, *pair, arguments.settings, arguments.out) for pair in pairs]
+    out, count = arguments.out.expanduser(), arguments.jobs or cores()
+    with (
+        command(),
+        in_folder(out, asdict(arguments.settings)),
+        process_pool(count, errors=out) as pool,
+    ):
+        jobs = [
+            pool.submit(run, *pair, arguments.settings, out, name="{} seed {}".format(*pair))
+            for pair in pairs
+        ]
         for job in tqdm(as_completed(jobs), total=len(jobs), unit="job"):
             job.result()
-    print(write_report(arguments.out, " ".join(sys.argv)))
+        print(write_report(out, " ".join(sys.argv)))
 
 
 def run(task: str, seed: int, settings: Settings, out: Path) -> dict[str, Any]:
     """Do one task with one seed in this process, or read what was found before."""
     path = out / f"{task}-seed{seed}.json"
-    if not path.exists():
-        torch.set_num_threads(1)
-        begin = time.process_time()
-        result: dict[str, Any] = {"task": task, "seed": seed, "models": {}}
-        simulator = make_simulator(task, threads=1)
-        if getattr(simulator, "terminated", None) is not None:
-            simulator.terminated = None  # an end would hide what contacts do to later steps
-        recording = record(simulator, settings, seed)
-        for name, options in MODELS.items():
-            torch.manual_seed(seed)
-            model, errors = learn(simulator, recording, settings, seed, options)
-            widths = (settings.hidden // 2,) * 2
-            actor = FirstOrderActor(model.latent_dim, simulator.action_dim, widths)
-            found = measure(simulator, model, actor, recording.state, settings, seed)
-            result["models"][name] = errors | found
-        result["minutes"] = (time.process_time() - begin) / 60.0
-        write_json(path, result)
-    return json.loads(path.read_text())
+    identity = run_identity(asdict(settings), task=task, seed=seed)
+    found = read_result(path, identity)
+    if found is not None:
+        return found
+    torch.set_num_threads(1)
+    begin = time.process_time()
+    result: dict[str, Any] = {"task": task, "seed": seed, "models": {}}
+    simulator = make_simulator(task, threads=1)
+    if getattr(simulator, "terminated", None) is not None:
+        simulator.terminated = None  # an end would hide what contacts do to later steps
+    recording = record(simulator, settings, seed)
+    for name, options in MODELS.items():
+        torch.manual_seed(seed)
+        model, errors = learn(simulator, recording, settings, seed, options)
+        widths = (settings.hidden // 2,) * 2
+        actor = FirstOrderActor(model.latent_dim, simulator.action_dim, widths)
+        measured = measure(simulator, model, actor, recording.state, settings, seed)
+        result["models"][name] = errors | measured
+    result["minutes"] = (time.process_time() - begin) / 60.0
+    write_result(path, result, identity)
+    return result
 
 
 @torch.no_grad()

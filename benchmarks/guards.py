@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LinearLR
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from command_line import check_counts, check_once, refused
+from command_line import check_counts, check_once, command, refused
 from machine import cores, process_pool, settle
 from pwm_sdk import (
     MT80,
@@ -79,16 +79,16 @@ def main() -> None:
     if not folders:
         raise SystemExit(f"{arguments.run} holds no finished seed of {suite}: run mt80.py first")
     settle()
-    with process_pool(min(cores(), len(folders))) as executor:
-        parts = list(executor.map(study, folders, [arguments] * len(folders)))
-    rows = [row for part in parts for row in part]
-    with (arguments.run / "guards.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    text = table(arguments.tasks, rows)
-    (arguments.run / "guards.md").write_text(text)
-    print(text)
+    with command(), process_pool(min(cores(), len(folders))) as pool:
+        parts = list(pool.map(study, folders, [arguments] * len(folders)))
+        rows = [row for part in parts for row in part]
+        with (arguments.run / "guards.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        text = table(arguments.tasks, rows)
+        (arguments.run / "guards.md").write_text(text)
+        print(text)
 
 
 def study(data: Path, arguments: Arguments) -> list[dict[str, Any]]:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import platform
 import re
-import threading
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing.managers import SyncManager
 from pathlib import Path
+
+from processes import manager, process_pool
+from stopping import end_with_parent
+
+__all__ = [
+    "cores",
+    "describe",
+    "end_with_parent",
+    "load",
+    "manager",
+    "memory",
+    "process_pool",
+    "processor",
+    "settle",
+    "slug",
+]
 
 SETTINGS = {
     # Small networks gain nothing from a second thread; the second core has its own tasks or its
@@ -29,27 +41,6 @@ SETTINGS = {
 def settle() -> None:
     """Set the environment of the processes that this one starts, where it is not set yet."""
     os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
-
-
-def end_with_parent() -> None:
-    """End this process when the one that started it is gone, however it went."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        watch = threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True)
-        watch.start()
-
-
-def process_pool(count: int) -> ProcessPoolExecutor:
-    """Return a pool of fresh processes, which read the settings anew and end with this one."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, mp_context=context, initializer=end_with_parent)
-
-
-def manager() -> SyncManager:
-    """Return a running process that holds what others share, and ends with this one."""
-    started = SyncManager(ctx=multiprocessing.get_context("spawn"))
-    started.start(end_with_parent)
-    return started
 
 
 def memory(field: str) -> int | None:

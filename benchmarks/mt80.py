@@ -16,7 +16,6 @@ import dataclasses
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -112,25 +111,29 @@ def main() -> None:
     """Run the benchmark."""
     arguments = tyro.cli(Arguments, description=Arguments.__doc__)
     sys.path.insert(0, str(HERE))
-    from reporting.report import write_report  # before the run: what the report lacks shows at once
+    from command_line import command
+    from files import run_path
 
-    folder = arguments.out / (arguments.name or arguments.preset)
-    begin = time.perf_counter()
-    if arguments.preset.startswith("published"):
-        from paper.offline import run_published
+    with command():
+        # before the run: what the report lacks shows at once
+        from reporting.report import write_report
 
-        rows = run_published(arguments, folder)
-    else:
-        rows = _quick(arguments, folder)
-    minutes, command = (time.perf_counter() - begin) / 60.0, " ".join(sys.argv)
-    suite = arguments.suite.upper()
-    print(write_report(folder, rows, minutes=minutes, command=command, benchmark=suite))
+        folder = run_path(arguments.out, arguments.name or arguments.preset)
+        begin = time.perf_counter()
+        if arguments.preset.startswith("published"):
+            from paper.offline import run_published as run
+        else:
+            run = _quick
+        rows = run(arguments, folder)
+        minutes, given = (time.perf_counter() - begin) / 60.0, " ".join(sys.argv)
+        suite = arguments.suite.upper()
+        print(write_report(folder, rows, minutes=minutes, command=given, benchmark=suite))
 
 
 def _quick(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
     """Learn from no data."""
     from command_line import refused
-    from files import keep_config
+    from files import in_folder
     from quick.recipe import PRESETS, chosen_tasks
 
     preset = PRESETS[arguments.preset]
@@ -143,8 +146,8 @@ def _quick(arguments: Arguments, folder: Path) -> list[dict[str, Any]]:
     with refused("--tasks"):
         preset = replace(preset, tasks=tuple(task.name for task in chosen_tasks(preset)))
     budget = arguments.budget_minutes
-    keep_config(folder, {"preset": dataclasses.asdict(preset), "budget_minutes": budget})
-    return _run_seeds(arguments, preset, folder)
+    with in_folder(folder, {"preset": dataclasses.asdict(preset), "budget_minutes": budget}):
+        return _run_seeds(arguments, preset, folder)
 
 
 def _check(arguments: Arguments, preset: Any) -> None:
@@ -162,7 +165,8 @@ def _check(arguments: Arguments, preset: Any) -> None:
 def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str, Any]]:
     from tqdm import tqdm
 
-    from machine import cores, manager, process_pool, settle
+    from machine import cores, settle
+    from processes import follow, manager, process_pool
 
     parts = _parts(preset, cores())
     joined = preset.models == "shared" and len(parts) > 1
@@ -182,35 +186,34 @@ def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str
         )
         for unit, (seed, crew) in enumerate(units)
     ]
-    with (
-        tempfile.TemporaryDirectory() as meeting,
-        manager() as shared,
-        process_pool(_workers(at_once, units)) as executor,
-    ):
-        news = shared.Queue()
-        work = [
-            executor.submit(
-                run_part,
-                preset,
-                seed,
-                parts,
-                part,
-                folder,
-                arguments,
-                f"{meeting}/{seed}" if joined else None,
-                (news, unit),
-            )
-            for unit, (seed, crew) in enumerate(units)
-            for part in crew
-        ]
-        while not all(job.done() for job in work) or not news.empty():
-            _show(bars, news)
-            if failed := next((job for job in work if job.done() and job.exception()), None):
-                _stop(executor, failed)
-        results = [job.result() for job in work]
-    for bar in bars:
-        bar.close()
-    return [row for rows in results for row in rows]
+    try:
+        with (
+            tempfile.TemporaryDirectory() as meeting,
+            manager() as shared,
+            process_pool(_workers(at_once, units), errors=folder) as executor,
+        ):
+            news = shared.Queue()
+            work = [
+                executor.submit(
+                    run_part,
+                    preset,
+                    seed,
+                    parts,
+                    part,
+                    folder,
+                    arguments,
+                    f"{meeting}/{seed}" if joined else None,
+                    (news, unit),
+                    name=f"seed {seed} {parts[part]}",
+                )
+                for unit, (seed, crew) in enumerate(units)
+                for part in crew
+            ]
+            follow(work, news, lambda told: _show(bars, *told))
+    finally:
+        for bar in bars:
+            bar.close()
+    return [row for job in work for row in job.result()]
 
 
 def _parts(preset: Any, cores: int) -> list[str]:
@@ -229,20 +232,7 @@ def _workers(at_once: int, units: list[tuple[int, list[int]]]) -> int:
     return crew * max(1, min(len(units), at_once // crew))
 
 
-def _stop(executor: ProcessPoolExecutor, failed: Any) -> None:
-    """End the other processes, which would wait for the failed one, and show its error."""
-    for process in list(executor._processes.values()):
-        process.terminate()
-    failed.result()
-
-
-def _show(bars: list[Any], news: Any) -> None:
-    import queue
-
-    try:
-        unit, share, status = news.get(timeout=0.5)
-    except queue.Empty:
-        return
+def _show(bars: list[Any], unit: int, share: float, status: str) -> None:
     bars[unit].set_postfix_str(status, refresh=False)
     bars[unit].update(max(0.0, min(share, 1.0) - bars[unit].n))
 

@@ -14,7 +14,7 @@ command again after an interruption, or add methods, tasks and seeds to it.
 
 from __future__ import annotations
 
-import multiprocessing
+import signal
 import sys
 import time
 import traceback
@@ -26,9 +26,10 @@ from typing import Any, Literal, NamedTuple
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from command_line import check_counts, check_device, check_once
-from files import keep_config
-from machine import cores, end_with_parent, settle
+from command_line import check_counts, check_device, check_once, command
+from files import in_folder, run_path
+from machine import cores, settle
+from stopping import begin_work, ending, start, stop
 
 TASKS = {
     "quick": ("cartpole-swingup", "walker-stand"),
@@ -108,18 +109,21 @@ class Entry(NamedTuple):
 def main() -> None:
     """Run the comparison."""
     arguments = tyro.cli(Arguments, description=Arguments.__doc__)
+    with command():
+        _run(arguments)
+
+
+def _run(arguments: Arguments) -> None:
+    """Run the jobs and write the report; what is wrong raises ValueError."""
     settle()
     from single.comparison import write_comparison
 
-    folder = arguments.out / (arguments.name or f"single-{arguments.preset}")
+    folder = run_path(arguments.out, arguments.name or f"single-{arguments.preset}")
     begin = time.perf_counter()
-    try:
-        settings, entries, absent = plan(arguments)
-        keep_config(folder, asdict(settings))
+    settings, entries, absent = plan(arguments)
+    with in_folder(folder, asdict(settings)):
         keep_absent(folder, absent)
         failed = run_all(entries, settings, folder, arguments)
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
     about = {
         "command": " ".join(sys.argv),
         "minutes": (time.perf_counter() - begin) / 60.0,
@@ -188,36 +192,36 @@ def run_all(entries: list[Entry], settings: Any, folder: Path, arguments: Argume
     """Run the jobs that are not finished, each in a fresh process; return those that failed."""
     from single.jobs import load_result
 
-    waiting = [e for e in entries if load_result(e.folder(folder)) is None]
+    waiting = [e for e in entries if load_result(e.folder(folder), settings) is None]
     limit = arguments.jobs or cores()
-    context = multiprocessing.get_context("spawn")
     running: dict[Any, tuple[Any, Entry]] = {}
     failed, total = [], len(waiting)
     queue = iter(waiting)
-    while True:
-        while len(running) < limit and (entry := next(queue, None)) is not None:
-            values = (entry, settings, entry.folder(folder), arguments.plugin)
-            process = context.Process(target=run_job, args=values, daemon=True)
-            process.start()
-            running[process.sentinel] = process, entry
-        if not running:
-            return failed
-        for sentinel in wait(list(running)):
-            process, entry = running.pop(sentinel)
-            process.join()
-            result = load_result(entry.folder(folder))
-            if result is None:
-                failed.append(entry)
-            total -= 1
-            _tell(entry, result, total)
+    try:
+        while True:
+            while len(running) < limit and (entry := next(queue, None)) is not None:
+                process = start(run_job, entry, settings, entry.folder(folder), arguments.plugin)
+                running[process.sentinel] = process, entry
+            if not running:
+                return failed
+            for sentinel in wait(list(running), timeout=1.0):
+                process, entry = running.pop(sentinel)
+                process.join()
+                result = load_result(entry.folder(folder), settings)
+                if result is None:
+                    failed.append(entry)
+                total -= 1
+                _tell(entry, result, total, process.exitcode)
+    finally:
+        stop([process for process, _ in running.values()])
 
 
 def run_job(entry: Entry, settings: Any, folder: Path, plugins: tuple[Path, ...]) -> None:
     """Run one job in this process; an error goes to error.txt in its folder."""
-    end_with_parent()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "error.txt").unlink(missing_ok=True)
     try:
+        begin_work()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").unlink(missing_ok=True)
         import torch
 
         from pwm_sdk import make_gym
@@ -229,13 +233,15 @@ def run_job(entry: Entry, settings: Any, folder: Path, plugins: tuple[Path, ...]
         job = Job(entry.method, make_gym(entry.task).task, entry.seed, settings, folder)
         find_method(entry.method)(job)
         job.finish()
+    except KeyboardInterrupt:  # nothing of an unfinished job is kept
+        raise SystemExit(128 + signal.SIGTERM) from None
     except Exception:  # whatever a user's method raises must not end the other jobs
         (folder / "error.txt").write_text(traceback.format_exc())
         raise SystemExit(1) from None
 
 
-def _tell(entry: Entry, result: dict[str, Any] | None, left: int) -> None:
-    what = "FAILED"
+def _tell(entry: Entry, result: dict[str, Any] | None, left: int, code: int | None) -> None:
+    what = "FAILED" if code == 1 else f"FAILED, {ending(code)}"
     if result is not None:
         what = f"return {result['return']:.0f} after {result['steps']:.0f} steps, "
         what += f"{result['seconds'] / 60.0:.1f} minutes"

@@ -91,12 +91,14 @@ LAZY = {
 # part of the benchmarks -> the other parts it may import; a command may import all of these, and
 # nothing imports a command
 PROGRAMS = {
-    "command_line": set(),
+    "stopping": set(),
+    "processes": {"stopping"},
+    "command_line": {"processes", "stopping"},
     "files": set(),
-    "machine": set(),
+    "machine": {"processes", "stopping"},
     "reporting": {"files", "machine"},
-    "quick": {"files"},
-    "paper": {"command_line", "files", "machine", "quick"},
+    "quick": {"files", "stopping"},
+    "paper": {"command_line", "files", "machine", "processes", "quick", "stopping"},
     "single": {"files", "machine", "quick", "reporting"},
     "speed": {"machine"},
 }

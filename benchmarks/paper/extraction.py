@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from files import write_json
+from files import find_result, keep_result
 from pwm_sdk import (
     MT30,
     MT80,
@@ -30,12 +29,15 @@ from pwm_sdk import (
     evaluate_members,
     init_orthogonal,
     init_uniform,
+    load_state,
     make_gym,
+    run_identity,
+    save_state,
     train_offline,
-    write_atomic,
 )
 from quick.final import score_of
 from quick.seeds import seed_for
+from stopping import Interrupted, patience, stop_asked
 
 TASK_SETS = {"mt30": MT30, "mt80": MT80}
 HORIZON = 16  # of policies and of the windows that train the model
@@ -92,6 +94,7 @@ class Place:
         threads: of torch in this process; None: as many as there are.
         workers: processes of this one's evaluations; 0: none besides.
         execution: how updates are run.
+        settings: what all results depend on, kept in each and compared; None compares nothing.
     """
 
     folder: Path
@@ -101,10 +104,23 @@ class Place:
     threads: int | None
     workers: int = 0
     execution: Execution = field(default_factory=Execution)
+    settings: Any = None
 
     def file(self, policy: Policy, name: str) -> Path:
         """Return the path of one of a policy's files."""
         return self.folder / f"seed{policy.seed}" / policy.task / name
+
+    def run(self, task: str, seed: int) -> dict[str, Any] | None:
+        """Return what tells the results of a task and a seed from those of other runs."""
+        return None if self.settings is None else run_identity(self.settings, task=task, seed=seed)
+
+    def write(self, policy: Policy, name: str, result: dict[str, Any]) -> None:
+        """Write one of a policy's results."""
+        keep_result(self.file(policy, name), result, self.run(policy.task, policy.seed))
+
+    def read(self, policy: Policy, name: str) -> dict[str, Any] | None:
+        """Read one of a policy's results, None where there is none."""
+        return find_result(self.file(policy, name), self.run(policy.task, policy.seed))
 
 
 def load_model(path: Path, tasks: TaskSet) -> WorldModel:
@@ -135,7 +151,7 @@ def updates_done(policy: Policy, place: Place) -> int:
     file = place.file(policy, "state.pt")
     if not file.exists():
         return 0
-    return torch.load(file, weights_only=True, mmap=True, map_location="cpu")["updates"]
+    return load_state(file, place.run(policy.task, policy.seed))["updates"]
 
 
 def learn(policies: Sequence[Policy], preset: OfflinePreset, place: Place, news: Any) -> None:
@@ -185,13 +201,16 @@ class Extraction:
             now = metrics["return"]
             self.imagined = torch.where(now.isfinite(), now, self.imagined)
             self.news.put(len(self.policies))
-            if step % preset.save_every == 0 or step == preset.steps:
+            if step % preset.save_every == 0 or step == preset.steps or stop_asked():
                 self._save()
+            if stop_asked():
+                raise Interrupted
             if step % every == 0 and step < preset.steps:
                 self._read(pool, step, time.perf_counter() - begin)
 
         with self.starts, contextlib.closing(self._open()) as pool:
-            train_offline(self.learners, self.starts, preset.steps, on_step=on_step)
+            with patience():
+                train_offline(self.learners, self.starts, preset.steps, on_step=on_step)
             scores = self._read(pool, preset.steps, time.perf_counter() - begin)
         stopped = self.learners.stopped
         for i, policy in enumerate(self.policies):
@@ -202,7 +221,7 @@ class Extraction:
             row["imagined"] = float(self.imagined[i])
             if i in stopped:
                 row["stopped"] = 1
-            write_json(self.place.file(policy, "scores.json"), row)
+            self.place.write(policy, "scores.json", row)
 
     def _open(self) -> EnvPool:
         """Make an environment for each policy, for all of its evaluations."""
@@ -218,7 +237,7 @@ class Extraction:
             point = {"updates": step, "seconds": seconds, "tasks": {policy.task: own}}
             curve[:] = [*(old for old in curve if old["updates"] < step), point]
             table = {"curve": curve, "seconds": {"train": seconds}}
-            write_json(self.place.file(policy, "curve.json"), table)
+            self.place.write(policy, "curve.json", table)
         return scores
 
     def _save(self) -> None:
@@ -227,18 +246,18 @@ class Extraction:
         for i, policy in enumerate(self.policies):
             own = {"starts": streams[i], "imagined": self.imagined[i]}
             state = {**self.learners.member_state(i), **own}
-            file = self.place.file(policy, "state.pt")
-            write_atomic(file, lambda part, state=state: torch.save(state, part))
+            run = self.place.run(policy.task, policy.seed)
+            save_state(self.place.file(policy, "state.pt"), state, run)
 
     def _resume(self) -> None:
         files = [self.place.file(policy, "state.pt") for policy in self.policies]
         if files[0].exists():
-            states = [torch.load(file, weights_only=True, map_location="cpu") for file in files]
+            runs = [self.place.run(policy.task, policy.seed) for policy in self.policies]
+            states = [load_state(file, run) for file, run in zip(files, runs, strict=True)]
             self.starts.generator.set_state(torch.stack([s.pop("starts") for s in states]))
             self.imagined = torch.stack([s.pop("imagined") for s in states]).to(self.place.device)
             self.learners.load_members(states)
 
     def _load_curve(self, policy: Policy) -> list[dict[str, Any]]:
-        file = self.place.file(policy, "curve.json")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return json.loads(file.read_text())["curve"] if file.exists() else []
+        self.place.file(policy, "curve.json").parent.mkdir(parents=True, exist_ok=True)
+        return (self.place.read(policy, "curve.json") or {"curve": []})["curve"]

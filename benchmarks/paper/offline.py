@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import queue
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +13,13 @@ import torch
 from tqdm import tqdm
 
 from command_line import refused
-from files import keep_config
-from machine import cores, manager, process_pool, settle
+from files import in_folder
+from machine import cores, settle
 from paper.extraction import HORIZON, TASK_SETS, OfflinePreset, Place, Policy, learn, load_model
 from paper.inputs import check_inputs, open_data
 from paper.planning import PRIOR_FILE, Q_FILE, Plans, open_parts, pending, plan, rows_of
 from paper.sharing import share_out
+from processes import follow, manager, process_pool
 from pwm_sdk import (
     TDMPC2,
     Execution,
@@ -34,6 +33,7 @@ from pwm_sdk import (
     train_offline,
 )
 from quick.seeds import seed_for
+from stopping import Interrupted, patience, stop_asked
 
 
 def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
@@ -50,20 +50,24 @@ def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
     ways = {name: getattr(arguments, name) for name in ("precision", "compile", "cuda_graphs")}
     execution = Execution(**ways).on(torch.device(arguments.device))
     # The other two change numbers by rounding only, as does another device.
-    keep_config(folder, {"preset": dataclasses.asdict(preset), "precision": execution.precision})
+    config = {"preset": dataclasses.asdict(preset), "precision": execution.precision}
+    if arguments.checkpoint is not None:
+        config["checkpoint"] = _digest(arguments.checkpoint)
     settle()
-    return run_offline(
-        preset,
-        folder,
-        plans=Plans(arguments.plan_episodes, arguments.plan_samples),
-        data=arguments.data,
-        checkpoint=arguments.checkpoint,
-        seeds=arguments.seeds,
-        jobs=arguments.jobs or (cores() if arguments.device == "cpu" else 1),
-        population=arguments.population,
-        device=arguments.device,
-        execution=execution,
-    )
+    with in_folder(folder, config):
+        return run_offline(
+            preset,
+            folder,
+            plans=Plans(arguments.plan_episodes, arguments.plan_samples),
+            data=arguments.data,
+            checkpoint=arguments.checkpoint,
+            seeds=arguments.seeds,
+            jobs=arguments.jobs or (cores() if arguments.device == "cpu" else 1),
+            population=arguments.population,
+            device=arguments.device,
+            execution=execution,
+            settings=config,
+        )
 
 
 def run_offline(
@@ -78,6 +82,7 @@ def run_offline(
     population: int | None,
     device: str,
     execution: Execution,
+    settings: Any = None,
 ) -> list[dict[str, Any]]:
     """Convert the data, get the world model, learn every task with every seed, plan; rows of all.
 
@@ -101,21 +106,36 @@ def run_offline(
         threads=None if jobs == 1 else 1,
         workers=spare if spare > 1 else 0,
         execution=execution,
+        settings=settings,
     )
     plans = _possible(plans, place, model)
     groups = share_out(policies, preset, place, model, jobs, population)
     planned = pending(preset, place, plans) if plans.episodes else []
     steps = sum(tasks[name].episode_length for mine in planned for name in mine)
-    with manager() as shared, process_pool(jobs) as executor:
+    with manager() as shared, process_pool(jobs, errors=folder) as executor:
         news = shared.Queue()
         with tqdm(total=len(policies) * preset.steps, desc="policies", unit="update") as bar:
-            work = [executor.submit(learn, mine, preset, place, news) for mine in groups]
-            _follow(work, news, bar)
+            work = [
+                executor.submit(learn, mine, preset, place, news, name=_called(mine))
+                for mine in groups
+            ]
+            follow(work, news, bar.update)
         with tqdm(total=steps * plans.episodes, desc="TD-MPC2's plans", unit="step") as bar:
-            work = [executor.submit(plan, mine, preset, place, plans, news) for mine in planned]
-            _follow(work, news, bar)
-    scores = [json.loads(place.file(policy, "scores.json").read_text()) for policy in policies]
-    return scores + (rows_of(preset, place, plans) if plans.episodes else [])
+            work = [
+                executor.submit(plan, mine, preset, place, plans, news, name=f"plans of {mine[0]}")
+                for mine in planned
+            ]
+            follow(work, news, bar.update)
+    scores = [place.read(policy, "scores.json") for policy in policies]
+    return [row for row in scores if row] + (
+        rows_of(preset, place, plans) if plans.episodes else []
+    )
+
+
+def _called(policies: Sequence[Policy]) -> str:
+    """Name a group of policies."""
+    more = f" and {len(policies) - 1} others" if len(policies) > 1 else ""
+    return f"policy of {policies[0].task}, seed {policies[0].seed}{more}"
 
 
 def _possible(plans: Plans, place: Place, model: WorldModel) -> Plans:
@@ -133,14 +153,10 @@ def _possible(plans: Plans, place: Place, model: WorldModel) -> Plans:
     return dataclasses.replace(plans, episodes=0)
 
 
-def _follow(work: Sequence[Any], news: Any, bar: Any) -> None:
-    """Move the bar until all jobs are done; an error ends the run."""
-    while not all(job.done() for job in work) or not news.empty():
-        with contextlib.suppress(queue.Empty):
-            bar.update(news.get(timeout=0.5))
-        for job in work:
-            if job.done():
-                job.result()
+def _digest(path: Path) -> str:
+    """Return a digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> Path:
@@ -163,6 +179,7 @@ def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> P
         seed=seed_for("replay", 0),
     )
     with (
+        patience(),
         Prefetcher(replay, device) as batches,
         tqdm(total=preset.pretrain_steps, desc="world model", unit="update") as bar,
     ):
@@ -171,6 +188,8 @@ def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> P
             bar.update(done - bar.n)
             if done % 100 == 0:
                 bar.set_postfix_str(f"loss {float(metrics['total_loss']):.3f}", refresh=False)
+            if stop_asked():
+                raise Interrupted  # the loop keeps its state first
 
         train_offline(
             algorithm,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from files import write_json
+from files import find_result, keep_result
 from paper.extraction import TASK_SETS, OfflinePreset, Place, load_model
 from pwm_sdk import (
     MPPI,
@@ -75,7 +74,7 @@ def open_parts(checkpoint: Path, model: WorldModel) -> Parts | None:
         files = [checkpoint.with_name(name) for name in (Q_FILE, PRIOR_FILE)]
         if not all(file.exists() for file in files):
             return None
-    elif "model" in open_foreign(checkpoint):
+    elif _has_q(open_foreign(checkpoint)):
         files = [checkpoint, checkpoint]
     else:
         return None
@@ -89,6 +88,12 @@ def open_parts(checkpoint: Path, model: WorldModel) -> Parts | None:
                     f"got {part.settings[name]}"
                 )
     return Parts(q.eval().requires_grad_(False), prior.eval().requires_grad_(False))
+
+
+def _has_q(contents: Any) -> bool:
+    """Tell whether a file holds Q functions as TD-MPC2's do, as a whole or as a state dict."""
+    names = list(contents) if isinstance(contents, dict) else []
+    return "model" in names or any("_Qs." in str(name) for name in names)
 
 
 def make_planner(model: WorldModel, parts: Parts, tasks: TaskSet, samples: int) -> MPPI:
@@ -112,7 +117,7 @@ def pending(preset: OfflinePreset, place: Place, plans: Plans) -> list[list[str]
     A GPU plans for many environments in little more time than for one, a CPU does not.
     """
     tasks = TASK_SETS[preset.suite]
-    todo = [name for name in preset.tasks if _load(place.folder, name, plans) is None]
+    todo = [name for name in preset.tasks if _load(place, name, plans) is None]
     size = 1 if torch.device(place.device).type == "cpu" else SIDE_BY_SIDE
     lengths = dict.fromkeys(tasks[name].episode_length for name in todo)
     alike = [[name for name in todo if tasks[name].episode_length == n] for n in lengths]
@@ -143,13 +148,14 @@ def plan(names: Sequence[str], preset: OfflinePreset, place: Place, plans: Plans
         summary = summarize(episodes)
         row = {"seed": 0, "task": task.name, "method": "tdmpc2", **summary}
         row |= {"score": score_of(task, summary), "ms_per_action": milliseconds}
-        write_json(_file(place.folder, task.name), {**row, "samples": plans.samples})
+        row |= {"samples": plans.samples}
+        keep_result(_file(place.folder, task.name), row, place.run(task.name, 0))
     return len(mine)
 
 
 def rows_of(preset: OfflinePreset, place: Place, plans: Plans) -> list[dict[str, Any]]:
     """Return the rows of the tasks whose plans are evaluated."""
-    found = [_load(place.folder, name, plans) for name in preset.tasks]
+    found = [_load(place, name, plans) for name in preset.tasks]
     return [row for row in found if row is not None]
 
 
@@ -157,10 +163,9 @@ def _file(folder: Path, task: str) -> Path:
     return folder / "tdmpc2" / f"{task}.json"
 
 
-def _load(folder: Path, task: str, plans: Plans) -> dict[str, Any] | None:
+def _load(place: Place, task: str, plans: Plans) -> dict[str, Any] | None:
     """Read the row of a task; None where it is missing or of other settings."""
-    file = _file(folder, task)
-    row = json.loads(file.read_text()) if file.exists() else {}
+    row = find_result(_file(place.folder, task), place.run(task, 0)) or {}
     same = (row.get("episodes"), row.get("samples")) == (plans.episodes, plans.samples)
     return row if same else None
 

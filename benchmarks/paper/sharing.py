@@ -35,7 +35,7 @@ def share_out(
     Returns:
         Groups of equally many updates and about equal sizes.
     """
-    pending = [policy for policy in policies if not place.file(policy, "scores.json").exists()]
+    pending = [policy for policy in policies if place.read(policy, "scores.json") is None]
     if not pending:
         return []
     need, free = footprint(model, preset), free_bytes(place.device)

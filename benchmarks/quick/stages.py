@@ -6,8 +6,9 @@ Each stage leaves a file and can resume.
 from __future__ import annotations
 
 import csv
-import json
+import dataclasses
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,10 +18,23 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from files import write_json
-from pwm_sdk import MT80, GrowingBatch, summarize, write_atomic
+from pwm_sdk import (
+    MT80,
+    FolderLock,
+    GrowingBatch,
+    OtherRunError,
+    load_state,
+    lock_folder,
+    read_result,
+    run_identity,
+    save_state,
+    summarize,
+    write_atomic,
+    write_result,
+)
 from quick.final import FinalEvaluation
 from quick.recipe import Preset, build, plan_of, split_tasks
+from stopping import Interrupted, patience, stop_asked
 
 Progress = Callable[[float, str], None]
 
@@ -36,6 +50,8 @@ def agree(value: float, operation: Any) -> float:
 
 class SeedRun:
     """One process's share of one seed, in a folder of its own.
+
+    Every file says which run it is of; files of another one, or damaged ones, are refused by name.
 
     Args:
         preset: what to run.
@@ -63,7 +79,11 @@ class SeedRun:
         self.preset, self.seed, self.folder, self.budget = preset, seed, folder, budget
         self.device, self.progress = device, progress
         self.tasks = split_tasks(preset, parts)[part]
-        folder.mkdir(parents=True, exist_ok=True)
+        settings = {"preset": dataclasses.asdict(preset), "budget": budget}
+        self.identity = run_identity(
+            settings, seed=seed, part=[part, parts], tasks=[task.name for task in self.tasks]
+        )
+        self._lock: FolderLock | None = None
         self.loop: GrowingBatch = build(preset, seed, parts, part, device)
         self.seconds: dict[str, float] = {"collect": 0.0, "train": 0.0, "evaluate": 0.0}
         self.final = FinalEvaluation(preset, seed, self.tasks, self.loop, device)
@@ -71,19 +91,32 @@ class SeedRun:
         self.log: list[dict[str, Any]] = []
 
     def run(self) -> list[dict[str, Any]]:
-        """Run what is not done yet and return the rows of the table."""
+        """Run what is not done yet and return the rows of the table.
+
+        Raises:
+            ValueError: if another process works in the folder, or a file in it is damaged or of
+                another run.
+            Interrupted: if the program is told to stop; what is done is kept.
+        """
         done = self.folder / "scores.json"
-        if not done.exists():
-            self._resume()
-            self._rounds()
-            rows = self._final()
-            self.save()
-            self._export()
-            write_json(done, rows)
-        return json.loads(done.read_text())
+        with lock_folder(self.folder, wait=10.0) as self._lock:
+            found = read_result(
+                done, self.identity, remedy=f"choose another --name or delete {done}"
+            )
+            if found is None:
+                self._resume()
+                with patience():
+                    self._rounds()
+                found = {"rows": self._final()}
+                self._export()
+                self._write_progress()
+                write_result(done, found, self.identity)  # the last: all else can be done again
+        return found["rows"]
 
     def save(self) -> None:
         """Save networks, optimisers, random states and data; keep the two newest checkpoints."""
+        if self._lock is not None:
+            self._lock.check()
         folder = self.folder / f"checkpoint-{self.loop.round:05d}"
         self.loop.replay.save(folder / "data")
         state = {
@@ -92,11 +125,16 @@ class SeedRun:
             "curve": self.curve,
             "log": self.log,
         }
-        write_atomic(folder / "state.pt", lambda part: torch.save(state, part))
-        write_json(self.folder / "curve.json", {"curve": self.curve, "seconds": self.seconds})
-        write_atomic(self.folder / "rounds.csv", self._write_log)
+        save_state(folder / "state.pt", state, self.identity)
+        self._write_progress()
         for old in sorted(self.folder.glob("checkpoint-*"))[:-2]:
             shutil.rmtree(old)
+
+    def _write_progress(self) -> None:
+        """Write what shows how far the run is."""
+        table = {"curve": self.curve, "seconds": self.seconds}
+        write_result(self.folder / "curve.json", table, self.identity)
+        write_atomic(self.folder / "rounds.csv", self._write_log)
 
     def _export(self) -> None:
         """Leave model, policies and data as files that the SDK opens by name."""
@@ -108,20 +146,45 @@ class SeedRun:
         self.loop.replay.save(self.folder / "data")
 
     def _resume(self) -> None:
-        saved = sorted(self.folder.glob("checkpoint-*/state.pt"))
-        newest = int(saved[-1].parent.name.split("-")[1]) if saved else -1
+        newest, state = self._open_newest()
         common = int(agree(float(newest), dist.ReduceOp.MIN))
         if common >= 0:
-            folder = self.folder / f"checkpoint-{common:05d}"
-            state = torch.load(folder / "state.pt", weights_only=True)
+            if state is None or common != newest:  # another process has not come as far
+                state = self._open(common)
             self.loop.load_state_dict(state["loop"])
             self.seconds, self.curve, self.log = state["seconds"], state["curve"], state["log"]
-            self.loop.replay.load(folder / "data")
             return
         begin = time.perf_counter()
         self.progress(0.0, "seed data")
         self.loop.collect_seed([plan_of(task, self.preset).seed_episodes for task in self.tasks])
         self.seconds["collect"] += time.perf_counter() - begin
+
+    def _open_newest(self) -> tuple[int, Any]:
+        """Open the newest checkpoint that is whole: its round, or -1 without one, and its state."""
+        damage: ValueError | OSError | None = None
+        for path in sorted(self.folder.glob("checkpoint-*/state.pt"), reverse=True):
+            number = int(path.parent.name.split("-")[1])
+            try:
+                state = self._open(number)
+            except OtherRunError:
+                raise
+            except (ValueError, OSError) as error:
+                damage = damage or error
+                continue
+            if damage is not None:
+                what = f"{damage}: it continues from {path.parent.name} instead"
+                print(what, file=sys.stderr, flush=True)
+            return number, state
+        if damage is not None:
+            raise ValueError(f"{damage}; no older checkpoint is whole: delete {self.folder}")
+        return -1, None
+
+    def _open(self, number: int) -> Any:
+        """Read the data of a checkpoint and return its state."""
+        folder = self.folder / f"checkpoint-{number:05d}"
+        state = load_state(folder / "state.pt", self.identity, remedy="it cannot be used")
+        self.loop.replay.load(folder / "data")
+        return state
 
     def _share(self) -> float:
         """Share of the budget that is spent, the same number in every process."""
@@ -144,8 +207,11 @@ class SeedRun:
                 self._reading()
             gap = np.abs(report.alarms["gap"]).max()
             self.progress(share, f"round {self.loop.round}, worst gap {gap:.1f}")
-            if self.loop.round % self.preset.save_every == 0:
+            stop = agree(float(stop_asked()), dist.ReduceOp.MAX) > 0.0  # all of a seed, or none
+            if stop or self.loop.round % self.preset.save_every == 0:
                 self.save()
+            if stop:
+                raise Interrupted
         self.save()
 
     def _reading(self) -> None:
@@ -172,8 +238,9 @@ class SeedRun:
         return rows
 
     def _write_log(self, path: Path) -> None:
-        names = list(dict.fromkeys(name for row in self.log for name in row))
+        run = {"run": self.identity["settings"], "seed": self.seed}
+        names = list(dict.fromkeys(name for row in [run, *self.log] for name in row))
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
-            writer.writerows(self.log)
+            writer.writerows(run | row for row in self.log)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from machine import describe
-from pwm_sdk import write_atomic
+from pwm_sdk import read_json, write_atomic
 from reporting.plots import COLORS, OTHERS, plt, save
 from reporting.tables import table
 
@@ -43,8 +42,8 @@ def write_report(folder: Path, command: str) -> str:
         folder: holds the JSON files of the jobs.
         command: what was run.
     """
-    results = [json.loads(path.read_text()) for path in sorted(folder.glob("*-seed*.json"))]
-    horizons = json.loads((folder / "config.json").read_text())["horizons"]
+    results = [read_json(path, dict) for path in sorted(folder.glob("*-seed*.json"))]
+    horizons = read_json(folder / "config.json", dict)["horizons"]
     tasks = list(dict.fromkeys(result["task"] for result in results))
     parts = [f"# Diagnostics\n\n`{command}`, {describe()}. {NOTE}"]
     for task in tasks:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from files import write_json
 from machine import describe
-from pwm_sdk import write_atomic
+from pwm_sdk import read_json, write_atomic
 from reporting.aggregates import Row, tasks_of
 from reporting.notes import (
     SCORES,
@@ -73,7 +72,7 @@ def rebuild(folder: Path, benchmark: str | None = None) -> str:
     """
     rows = load_rows(folder)
     path = folder / "run.json"
-    about = json.loads(path.read_text()) if path.exists() else {}
+    about = read_json(path, dict) if path.exists() else {}
     if benchmark:
         about["benchmark"] = benchmark
     return _write(folder, rows, about)
@@ -114,7 +113,7 @@ def report_text(
         parts += ["## Beside the published numbers", beside, published_note(tasks, published)]
     parts += ["## Aggregates", aggregate_table(rows, published), aggregate_note(published)]
     parts += ["## Seeds", SEEDS, seed_table(rows)]
-    spent = {path.parent: json.loads(path.read_text())["seconds"] for path in _curve_files(folder)}
+    spent = {path.parent: read_json(path, dict)["seconds"] for path in _curve_files(folder)}
     if spent:
         parts += ["Seconds per stage:", seconds_table(spent)]
     return "\n\n".join(parts) + "\n"
@@ -129,7 +128,7 @@ def _curves(folder: Path) -> Curves:
     lines: Curves = {}
     for path in _curve_files(folder):
         seed = int(path.parent.parent.name.removeprefix("seed"))
-        for point in json.loads(path.read_text())["curve"]:
+        for point in read_json(path, dict)["curve"]:
             for task, summary in point["tasks"].items():
                 line = lines.setdefault(task, {}).setdefault(seed, [])
                 line.append((point["seconds"] / 60.0, summary["return"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from reporting.aggregates import Row, aggregate, matrix, tasks_of
 from reporting.plots import colors_of, plt, save
 from reporting.scores import save_rows
 from reporting.tables import label_of, table
+from single.jobs import load_result
 
 COSTS = {
     "steps": ("steps", 0),
@@ -53,7 +53,8 @@ def load_results(folder: Path) -> list[dict[str, Any]]:
     paths = sorted(folder.glob("*/*/seed*/result.json"))
     if not paths:
         raise ValueError(f"folder must hold a finished job, got none: {folder}")
-    results = [json.loads(path.read_text()) for path in paths]
+    found = [load_result(path.parent) for path in paths]
+    results = [result for result in found if result is not None]
     return sorted(results, key=lambda r: (r["task"], r["method"], r["seed"]))
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from tensordict import TensorDictBase
 
-from files import write_json
+from files import find_result, write_json
 from machine import memory
 from pwm_sdk import (
     EnvPool,
@@ -25,8 +24,10 @@ from pwm_sdk import (
     make_episode,
     make_gym,
     run_episodes,
+    run_identity,
     summarize,
     transitions,
+    write_result,
 )
 from single.sizes import Scale
 
@@ -205,7 +206,7 @@ class Job:
             "curve": self.curve,
         }
         self._test.close()
-        write_json(self.folder / "result.json", result)
+        write_result(self.folder / "result.json", result, run_of(self.settings, result))
         return result
 
     def _read(self, episodes: int) -> None:
@@ -260,7 +261,26 @@ def _peak_memory() -> float:
     return held / 1e6
 
 
-def load_result(folder: Path) -> dict[str, Any] | None:
-    """Return a finished job's result; None where there is none."""
+def run_of(settings: Settings | None, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells a job's result from those of other settings and other jobs."""
+    job = {name: result[name] for name in ("method", "task", "seed")}
+    return run_identity(None if settings is None else asdict(settings), **job)
+
+
+def load_result(folder: Path, settings: Settings | None = None) -> dict[str, Any] | None:
+    """Return a finished job's result; None where there is none.
+
+    Args:
+        folder: of the job.
+        settings: what it must be a result of; None: of any.
+
+    Raises:
+        ValueError: for a damaged file, or one of other settings or of another job.
+    """
     path = folder / "result.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    result = find_result(path, None)
+    if result is None or settings is None:
+        return result
+    if {"method", "task", "seed"} - set(result):
+        raise ValueError(f"{path} must name its method, task and seed, got others: delete it")
+    return find_result(path, run_of(settings, result))

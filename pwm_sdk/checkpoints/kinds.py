@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pwm_sdk.checkpoints.foreign import open_foreign
-from pwm_sdk.checkpoints.layout import Part, PartReader
+from pwm_sdk.checkpoints.layout import Part, PartReader, sections
 
 __all__ = ["kind_of", "read_part"]
 
@@ -24,6 +24,7 @@ def kind_of(contents: Any) -> str:
     Raises:
         ValueError: If it is neither.
     """
+    contents = sections(contents)
     keys = set(contents) if isinstance(contents, Mapping) else set()
     kinds = [kind for kind, marks in _MARKS.items() if marks & keys]
     if len(kinds) != 1:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Layer", "Part", "PartReader", "chain", "need", "refuse_others", "section"]
+__all__ = ["Layer", "Part", "PartReader", "chain", "need", "refuse_others", "section", "sections"]
 
 State = Mapping[str, Any]
 
@@ -49,11 +49,59 @@ def section(contents: Any, name: str, kind: str) -> State:
     Raises:
         ValueError: If there is none.
     """
+    contents = sections(contents)
     found = contents.get(name) if isinstance(contents, Mapping) else None
     if not isinstance(found, Mapping):
-        keys = list(contents) if isinstance(contents, Mapping) else type(contents).__name__
+        keys = list(contents)[:8] if isinstance(contents, Mapping) else type(contents).__name__
         raise ValueError(f"{kind} must have a state dict {name!r}, got {keys}")
     return found
+
+
+def sections(contents: Any) -> Any:
+    """Return what a file holds as its program would have saved it.
+
+    A state dict that stands alone is put under the name that its program gives it, and what
+    `torch.compile` (`_orig_mod.`) and data parallel training (`module.`) put before names is taken
+    away: the latter where every name of a state dict has it.
+
+    Args:
+        contents: of the file.
+    """
+    if not isinstance(contents, Mapping):
+        return contents
+    for wrapper in ("state_dict", "model_state_dict"):
+        held = contents.get(wrapper)
+        if isinstance(held, Mapping) and not _ALONE.keys() & contents.keys():
+            contents = held
+    plain = _without_prefixes(contents)
+    for name, marks in _ALONE.items():
+        if any(str(key).startswith(marks) for key in plain):
+            return {name: plain}
+    return {
+        key: _without_prefixes(value) if isinstance(value, Mapping) else value
+        for key, value in contents.items()
+    }
+
+
+# name of a state dict in its program's files -> how names in it begin, of no other
+_ALONE = {
+    "model": ("_encoder.state.",),
+    "world_model": ("_encoder.0.",),
+    "actor": ("mu_net.",),
+    "critic": ("params.",),
+}
+
+
+def _without_prefixes(state: State) -> State:
+    """Rename the entries of a state dict as they were before it was compiled or made parallel."""
+    names = {key: str(key).replace("_orig_mod.", "") for key in state}
+    while names and all(name.startswith("module.") for name in names.values()):
+        names = {key: name.removeprefix("module.") for key, name in names.items()}
+    if any(str(key) != name for key, name in names.items()) and len(set(names.values())) == len(
+        names
+    ):
+        return {names[key]: value for key, value in state.items()}
+    return state
 
 
 def need(state: State, key: str, shape: tuple[int | None, ...]) -> Tensor:

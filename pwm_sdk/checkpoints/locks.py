@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pwm_sdk.checkpoints.atomic import remove_parts
 from pwm_sdk.checks import file_path
 
 try:
@@ -15,25 +16,42 @@ try:
 except ImportError:  # not on Windows, which is not supported
     fcntl = None
 
-__all__ = ["LOCK", "lock_folder", "one_writer"]
+__all__ = ["LOCK", "FolderLock", "lock_folder", "one_writer"]
 
 LOCK = ".lock"
 
 
+class FolderLock:
+    """A folder that this process holds.
+
+    Attributes:
+        folder: its path.
+    """
+
+    def __init__(self, folder: Path, handle: int) -> None:
+        self.folder, self._handle = folder, handle
+
+    def check(self) -> None:
+        """Raise ValueError if the folder was removed or replaced meanwhile."""
+        if not _is_named(self._handle, self.folder / LOCK):
+            raise ValueError(f"folder must stay while it is in use, got {self.folder} removed")
+
+
 @contextlib.contextmanager
-def lock_folder(path: str | os.PathLike[str], *, wait: float = 0.0) -> Iterator[Path]:
+def lock_folder(path: str | os.PathLike[str], *, wait: float = 0.0) -> Iterator[FolderLock]:
     """Hold a folder for this process alone, as long as the `with` block lasts.
 
     The lock is the kernel's (`flock`, on a file `.lock` in the folder), so it ends with the process
     however that goes, and a file that is left over locks nothing. Only those who ask for the lock
-    heed it. Threads of one process exclude one another as processes do.
+    heed it. Threads of one process exclude one another as processes do. Temporary files of dead
+    writers, in it and below it, are removed.
 
     Args:
         path: the folder; made where it is missing.
         wait: seconds to wait for another process; `math.inf` waits as long as it takes.
 
     Yields:
-        The folder.
+        The lock.
 
     Raises:
         ValueError: If another process holds it still.
@@ -42,7 +60,9 @@ def lock_folder(path: str | os.PathLike[str], *, wait: float = 0.0) -> Iterator[
     folder.mkdir(parents=True, exist_ok=True)
     handle = _take(folder / LOCK, time.monotonic() + wait)
     try:
-        yield folder
+        for place, _, _ in os.walk(folder):
+            remove_parts(Path(place), age=0.0)
+        yield FolderLock(folder, handle)
     finally:
         os.close(handle)
 

@@ -21,6 +21,7 @@ __all__ = [
     "DIGEST",
     "STATE",
     "STATE_VERSION",
+    "OtherRunError",
     "Tensors",
     "check_archive",
     "digest_of",
@@ -32,6 +33,10 @@ __all__ = [
 
 DIGEST = "digest"
 STATE, STATE_VERSION = "pwm_sdk.state", 1
+
+
+class OtherRunError(ValueError):
+    """A file is whole, but of another run or another version than the one that reads it."""
 
 
 class Tensors(NamedTuple):
@@ -147,8 +152,8 @@ def load_state(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, of another version or of something else than `about`; the
-            message names it.
+        OtherRunError: If it is of another version or of something else than `about`.
+        ValueError: If it is damaged, or would run code; the message names it.
     """
     path = existing_file(path)
     try:
@@ -158,17 +163,19 @@ def load_state(
         reason = _state_reason(error)
         raise ValueError(f"{path} must be an undamaged state, got {reason}: {remedy}") from error
     if not isinstance(held, dict) or held.get("format") != STATE or "contents" not in held:
-        raise ValueError(
+        raise OtherRunError(
             f"{path} must be a state of this version, got another program's file or an older "
             f"one: {remedy}"
         )
     if held.get("version") != STATE_VERSION:
-        raise ValueError(
+        raise OtherRunError(
             f"{path} must be a state of version {STATE_VERSION}, got version "
             f"{held.get('version')}: {remedy}"
         )
     if about is not None and held.get("about") != dict(about):
-        raise ValueError(f"{path} must belong to {dict(about)}, got {held.get('about')}: {remedy}")
+        raise OtherRunError(
+            f"{path} must belong to {dict(about)}, got {held.get('about')}: {remedy}"
+        )
     return held["contents"]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import gymnasium
 
+from pwm_sdk.checks import file_name
 from pwm_sdk.envs.dmcontrol import DMControlEnv
 from pwm_sdk.envs.metaworld import MetaWorldEnv
 from pwm_sdk.envs.task_env import TaskEnv
@@ -107,11 +108,12 @@ def register_task(task: Task, factory: Callable[[], gymnasium.Env]) -> Task:
         The task with its index.
 
     Raises:
-        ValueError: For a name or index that a built-in task or another registered one has, or a
-            factory that is no function.
+        ValueError: For a name or index that a built-in task or another registered one has, a name
+            that is a path, or a factory that is no function.
     """
     if not callable(factory) or isinstance(factory, gymnasium.Env):
         raise ValueError(f"factory must be a function that makes an environment, got {factory!r}")
+    file_name(name=task.name)  # results of a task have files of its name
     if task.name in BUILT_IN:
         raise ValueError(f"name must not be one of the built-in tasks, got {task.name!r}")
     others = {other.index for other, _ in _REGISTERED.values() if other.name != task.name}

@@ -6,21 +6,20 @@ import inspect
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checkpoints.foreign import is_pickled
 from pwm_sdk.checkpoints.kinds import read_part
 from pwm_sdk.checkpoints.layout import Part, PartReader
+from pwm_sdk.checkpoints.reading import existing_file, read_tensors
+from pwm_sdk.checkpoints.writing import write_tensors
 from pwm_sdk.states import state_of
 
 VERSION = 1
+_DEEPEST = 1000  # layers of a network in a file, or tasks, unless a weight has more
 
 
 def constructor_arguments(scope: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +44,9 @@ class Checkpointed(nn.Module):
 
         Raises:
             ValueError: if the settings are not the constructor's arguments, as in a subclass that
-                does not set its own, or the weights are of several floating-point types.
+                does not set its own, or the weights are of several floating-point types or not
+                finite.
+            OSError: if the file cannot be written.
         """
         self._check_saved()
         about = {
@@ -53,8 +54,7 @@ class Checkpointed(nn.Module):
             "version": str(VERSION),
             "settings": json.dumps(self.settings),
         }
-        weights = {k: v.cpu().contiguous() for k, v in state_of(self).items()}
-        write_atomic(path, lambda part: save_file(weights, part, about))
+        write_tensors(path, state_of(self), about)
 
     def _check_saved(self) -> None:
         """Raise ValueError for what would not come back."""
@@ -68,6 +68,8 @@ class Checkpointed(nn.Module):
             )
         if len(kinds := _float_types(self.state_dict())) > 1:
             raise ValueError(f"weights must be of one floating-point type, got {kinds}")
+        if wrong := _not_finite(self.state_dict()):
+            raise ValueError(f"weights must be finite, got others in {wrong[:8]}")
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str]) -> Self:
@@ -81,36 +83,40 @@ class Checkpointed(nn.Module):
         Raises:
             FileNotFoundError: if there is none.
             ValueError: if it is damaged, would run code, has no such module or is of a newer
-                version, or if a weight is missing, unknown or does not fit.
+                version, or if a weight is missing, unknown, not finite or does not fit. Sizes are
+                compared before anything is allocated.
         """
         return cls._build(*cls._read(path), path)
 
     @classmethod
     def _read(cls, path: str | os.PathLike[str]) -> Part:
         """Read settings and weights from a file of any known kind."""
-        path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"path must name a file, got {path}")
+        path = existing_file(path)
         if is_pickled(path):
             return read_part(path, cls.foreign, cls.__name__)
-        try:
-            with safe_open(path, "pt") as file:
-                about = file.metadata() or {}
-            weights = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"path must be an undamaged safetensors file, got {path}") from error
+        weights, about = read_tensors(path)
         expected = f"pwm_sdk.{cls.__name__}"
         if about.get("format") != expected:
             raise ValueError(f"path must hold a {expected}, got {about.get('format')} in {path}")
-        if int(about["version"]) > VERSION:
-            raise ValueError(f"version must be at most {VERSION}, got {about['version']} in {path}")
-        return Part(json.loads(about["settings"]), weights)
+        version = about.get("version", "")
+        if not (version.isascii() and version.isdigit() and 1 <= int(version[:9]) <= VERSION):
+            raise ValueError(
+                f"version must be at most {VERSION} and at least 1, got {version!r} in {path}"
+            )
+        try:
+            settings = json.loads(about["settings"])
+        except (KeyError, ValueError, RecursionError) as error:
+            raise ValueError(f"settings must be undamaged JSON, got others in {path}") from error
+        if not isinstance(settings, dict):
+            raise ValueError(f"settings must be a dictionary, got others in {path}")
+        return Part(settings, weights)
 
     @classmethod
     def _build(
         cls, settings: dict[str, Any], weights: dict[str, Tensor], path: str | os.PathLike[str]
     ) -> Self:
         """Build a module and give it its weights."""
+        cls._check_fit(settings, weights, path)
         with torch.device("cpu"):
             module = cls(**settings)
         if len(kinds := _float_types(weights)) == 1:
@@ -121,7 +127,49 @@ class Checkpointed(nn.Module):
             raise ValueError(f"weights must fit the settings, got {path}: {error}") from error
         return module
 
+    @classmethod
+    def _check_fit(
+        cls, settings: dict[str, Any], weights: dict[str, Tensor], path: str | os.PathLike[str]
+    ) -> None:
+        """Compare weights with what the settings ask for, without memory for either.
+
+        Raises:
+            ValueError: if the settings cannot be those of such a module, or a weight is not finite,
+                missing, unknown or of another shape or kind.
+        """
+        largest = max([_DEEPEST, *(size for value in weights.values() for size in value.shape)])
+        if deep := [k for k, v in settings.items() if isinstance(v, list) and len(v) > largest]:
+            raise ValueError(f"settings must be those of {cls.__name__}, got {deep} in {path}")
+        try:
+            with torch.device("meta"):
+                wanted = cls(**settings).state_dict()
+        except Exception as error:  # damaged settings can fail in any way
+            if not cls.__module__.startswith("pwm_sdk."):  # a subclass may need real tensors
+                return
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"settings must be those of {cls.__name__}, got others in {path} ({reason})"
+            ) from error
+        if other := sorted(wanted.keys() ^ weights.keys()):
+            raise ValueError(
+                f"weights must fit the settings, got {path}: missing or unknown {other[:8]}"
+            )
+        for name, value in weights.items():
+            like = wanted[name]
+            if value.shape != like.shape or value.is_floating_point() != like.is_floating_point():
+                raise ValueError(
+                    f"weights must fit the settings, got {path}: {name} must be {like.dtype} "
+                    f"{list(like.shape)}, got {value.dtype} {list(value.shape)}"
+                )
+        if wrong := _not_finite(weights):
+            raise ValueError(f"weights must be finite, got others in {wrong[:8]} of {path}")
+
 
 def _float_types(weights: Mapping[str, Tensor]) -> list[Any]:
     """Return the floating-point types of weights, each once."""
     return list({value.dtype for value in weights.values() if value.is_floating_point()})
+
+
+def _not_finite(weights: Mapping[str, Tensor]) -> list[str]:
+    """Name the weights that hold NaN or infinity."""
+    return sorted(name for name, value in weights.items() if not bool(value.isfinite().all()))

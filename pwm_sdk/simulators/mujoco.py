@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pwm_sdk.checks import whole
+from pwm_sdk.checks import file_path, whole
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import Bridge, Layout, engine
 from pwm_sdk.simulators.kinematics import Bodies
@@ -250,8 +250,10 @@ def load_model(model: Any, integrator: str | None = None) -> Any:
         raise ValueError(f"integrator must be one of {sorted(kinds)}, got {integrator!r}")
     if isinstance(model, str | os.PathLike):
         text = str(model)
-        load = mujoco.MjModel.from_xml_string if "<" in text else mujoco.MjModel.from_xml_path
-        model = load(text)
+        if "<" in text:
+            model = mujoco.MjModel.from_xml_string(text)
+        else:
+            model = mujoco.MjModel.from_xml_path(str(file_path(model=model)))
     if integrator is not None:
         model.opt.integrator = kinds[integrator]
     if model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from pwm_sdk.checkpoints.atomic import write_atomic
-from pwm_sdk.checks import whole
+from pwm_sdk.checkpoints.reading import load_state
+from pwm_sdk.checkpoints.writing import save_state
+from pwm_sdk.checks import file_path, whole
 from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.optim import linear_decay
 
@@ -40,21 +40,23 @@ def train_offline(
         path: where everything that the loop changes is kept; an interrupted run continues from it,
             to the bit (on a GPU: not seen). None: nothing is kept.
         save_every: updates between two writes of `path`.
-        on_step: told the number of updates done and the metrics of the last one.
+        on_step: told the number of updates done and the metrics of the last one. After a
+            `KeyboardInterrupt` of it `path` is written first.
 
     Returns:
         The metrics of the last update, averaged over the policies of a population that go on; empty
         where `path` had all `steps` done.
 
     Raises:
-        ValueError: for fewer than one step, a floor outside [0, 1], or a loss that is not finite,
-            at the latest before the next write of `path` and at the end.
+        ValueError: for fewer than one step, a floor outside [0, 1], a loss that is not finite, at
+            the latest before the next write of `path` and at the end, or a file that is damaged, of
+            another version or would run code; the message names it.
     """
     whole(1, steps=steps)
     least: float = getattr(algorithm, "decay_floor", 0.02) if floor is None else floor
     linear_decay(0.0, least)  # a floor that is refused is refused before anything is read
     check_finite = getattr(algorithm, "check_finite", lambda: None)
-    file = None if path is None else Path(path)
+    file = None if path is None else file_path(path=path)
     if file is not None and file.exists():
         _restore(file, algorithm, replay)
     metrics: Mapping[str, Tensor] = {}
@@ -68,7 +70,13 @@ def train_offline(
         if file is not None and saving:
             _keep(file, algorithm, replay)
         if on_step is not None:
-            on_step(algorithm.updates, metrics)
+            try:
+                on_step(algorithm.updates, metrics)
+            except KeyboardInterrupt:
+                if file is not None:
+                    check_finite()
+                    _keep(file, algorithm, replay)
+                raise
     return {name: float(value.nanmean()) for name, value in metrics.items()}
 
 
@@ -76,11 +84,11 @@ def _keep(file: Path, algorithm: Any, replay: Any) -> None:
     state = {"algorithm": algorithm.state_dict(), "torch_rng": random_state()}
     if (generator := getattr(replay, "generator", None)) is not None:
         state["replay_rng"] = generator.get_state()
-    write_atomic(file, lambda part: torch.save(state, part))
+    save_state(file, state)
 
 
 def _restore(file: Path, algorithm: Any, replay: Any) -> None:
-    state = torch.load(file, weights_only=True, map_location="cpu")
+    state = load_state(file)
     algorithm.load_state_dict(state["algorithm"])
     set_random_state(state["torch_rng"])
     if "replay_rng" in state:

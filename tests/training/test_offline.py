@@ -82,3 +82,39 @@ def test_errors_name_the_argument() -> None:
         train_offline(Walk(), Source(), 0)
     with pytest.raises(ValueError, match=r"floor must lie in \[0, 1\], got 1.5"):
         train_offline(Walk(), Source(), 1, floor=1.5)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "flipped", "hostile", "old", "folder"])
+def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "state.pt"
+    train_offline(Walk(), Source(), 3, path=file)
+    held = file.read_bytes()
+    if damage == "hostile":
+        torch.save({"contents": Path("x")}, file)
+    elif damage == "old":
+        torch.save({"algorithm": {}, "torch_rng": torch.get_rng_state()}, file)
+    elif damage == "folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        flipped = bytearray(held)
+        flipped[len(held) // 2] ^= 1
+        new = {"empty": b"", "cut": held[: len(held) // 2], "text": b"nothing", "flipped": flipped}
+        file.write_bytes(new[damage])
+    expected = "got the folder" if damage == "folder" else "delete it to begin anew"
+    with pytest.raises(ValueError, match=expected) as found:
+        train_offline(Walk(), Source(), 5, path=file)
+    assert str(file) in str(found.value)
+    assert "weights_only" not in str(found.value)
+
+
+def test_an_interruption_is_kept(tmp_path: Path) -> None:
+    def stop(step: int, metrics: Any) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    file, steps = tmp_path / "state.pt", []
+    with pytest.raises(KeyboardInterrupt):
+        train_offline(Walk(), Source(), 7, path=file, on_step=stop)
+    train_offline(Walk(), Source(), 7, path=file, on_step=lambda step, _: steps.append(step))
+    assert steps == [6, 7]
