@@ -11,9 +11,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pwm_sdk.checks import positive, whole
+from pwm_sdk.calls import checked, least, may_be_infinite
+from pwm_sdk.checks import in_unit, positive, whole
 
 
+@checked(max_norm=(positive, may_be_infinite), population=least(1))
 def optimize(
     loss: Tensor,
     optimizer: torch.optim.Optimizer,
@@ -95,6 +97,7 @@ def _step(optimizer: Any, bad: Tensor | None) -> None:
     optimizer.found_inf = None
 
 
+@checked(every=least(1))
 class FiniteWatch:
     """Notes where numbers were not finite, on the device, and tells when it is asked.
 
@@ -185,6 +188,7 @@ def _norms(gradients: list[Tensor], population: int | None) -> Tensor:
     return torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
 
 
+@checked(factor=least(0.0))
 def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group's learning rate to `factor` times the one it started with."""
     for group in optimizer.param_groups:
@@ -196,6 +200,7 @@ def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> Non
             group["lr"] = start * factor
 
 
+@checked(progress=least(0.0), share=in_unit, floor=in_unit)
 def decay_factor(progress: float, share: float, floor: float = 0.0) -> float:
     """Return 1, falling linearly to `floor` over the last `share` of `progress` in [0, 1]."""
     if not 0.0 <= share <= 1.0:
@@ -204,6 +209,7 @@ def decay_factor(progress: float, share: float, floor: float = 0.0) -> float:
     return 1.0 if share == 0.0 else max(floor, min(1.0, left / share))
 
 
+@checked(tau=in_unit)
 @torch.no_grad()
 def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
     """Move the parameters of `target` a share `tau` towards those of `source`, in place."""
@@ -230,6 +236,7 @@ def frozen(*modules: object) -> Iterator[None]:
             p.requires_grad_(True)
 
 
+@checked(epochs=least(1), splits=least(1), limit=least(1))
 def minibatches(
     *tensors: Tensor,
     epochs: int = 1,

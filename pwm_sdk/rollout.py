@@ -11,6 +11,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pwm_sdk import keys
+from pwm_sdk.calls import checked, has, least, shaped
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.context import given, with_time
@@ -19,6 +20,7 @@ from pwm_sdk.functional.precision import full
 from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, features, padded
 
 
+@checked(horizon=least(1), noise=shaped(..., None), restart=has("__call__"))
 class LatentRollout:
     """Imagine H steps of a policy and pack them into one TensorDict.
 

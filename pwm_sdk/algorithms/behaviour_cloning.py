@@ -10,11 +10,13 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
+from pwm_sdk.calls import checked, has, holds, least, may_be_infinite
 from pwm_sdk.checks import at_least, positive, whole
 from pwm_sdk.objectives.policy import behaviour_loss
 from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
 
 
+@checked(max_norm=may_be_infinite)
 @dataclass(frozen=True)
 class BehaviourCloningConfig:
     """Settings of `BehaviourCloning`.
@@ -35,6 +37,12 @@ class BehaviourCloningConfig:
         positive(max_norm=self.max_norm)
 
 
+@checked(
+    model=has("encode"),
+    batch=holds(keys.OBSERVATION, keys.ACTION),
+    replay=has("sample"),
+    steps=least(1),
+)
 class BehaviourCloning:
     """Least squares from observations, or a model's latents, to the actions of the data.
 

@@ -19,6 +19,7 @@ from pwm_sdk.algorithms.dreamer_v3_networks import (
     STATE,
     DreamerV3Networks,
 )
+from pwm_sdk.calls import checked, has, holds, least
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.twohot import symlog
 from pwm_sdk.optim import optimize
@@ -26,6 +27,13 @@ from pwm_sdk.optim import optimize
 PREVIOUS_ACTION, IS_INIT = "previous_action", "is_init"
 
 
+@checked(
+    observation_dim=least(1),
+    action_dim=least(1),
+    replay=has("sample"),
+    steps=least(1),
+    batch=holds(keys.OBSERVATION, keys.ACTION, keys.REWARD, keys.TERMINATED),
+)
 class DreamerV3:
     """A recurrent model of discrete states and a policy trained in it by score function.
 

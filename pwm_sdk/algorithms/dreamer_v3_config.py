@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pwm_sdk.calls import checked, may_be_infinite
 from pwm_sdk.checks import at_least, in_unit, positive, whole
 
 
+@checked(max_norm=may_be_infinite)
 @dataclass(frozen=True)
 class DreamerV3Config:
     """Settings of `DreamerV3`; sizes are small, the rest is the paper's.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pwm_sdk.algorithms.pwm import PWM
 from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.calls import checked, least
 from pwm_sdk.checks import at_least
 from pwm_sdk.generators import Generators
 from pwm_sdk.protocols import StochasticPolicy
@@ -21,6 +22,7 @@ from pwm_sdk.rollout import LatentRollout
 SHARED = ("generator",)  # entries of a state that all members have in common
 
 
+@checked(rates=least(0.0), index=least(0), members=least(0))
 class Population(PWM):
     """PWM for P policies that share nothing but the model.
 

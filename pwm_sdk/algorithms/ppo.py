@@ -15,10 +15,12 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from pwm_sdk import keys
+from pwm_sdk.calls import checked, has, holds, least, may_be_infinite
 from pwm_sdk.checks import at_least, in_unit, positive, whole
 from pwm_sdk.optim import optimize, scale_learning_rates
 
 
+@checked(max_norm=may_be_infinite)
 @dataclass(frozen=True)
 class PPOConfig:
     """Settings of `PPO`; the defaults are the paper's for continuous control.
@@ -59,6 +61,15 @@ class PPOConfig:
         positive(clip=self.clip, max_norm=self.max_norm, std=self.std)
 
 
+@checked(
+    observation_dim=least(1),
+    action_dim=least(1),
+    observations=has("normalize", "update"),
+    returns=has("update", "std"),
+    factor=least(0.0),
+    steps=least(1),
+    batch=holds(keys.OBSERVATION, keys.ACTION, keys.NEXT),
+)
 class PPO:
     """A Gaussian policy with state-independent std and a value, trained from their own steps.
 

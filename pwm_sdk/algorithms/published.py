@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.calls import checked, has
 from pwm_sdk.functional.moments import merge_moments
 from pwm_sdk.functional.twohot import two_hot_mean
 
 
+@checked(model=has("encode", "next", "reward_logits"))
 class PublishedModel:
     """A view of a world model as the published PWM imagines with it; a `LatentModel`.
 
@@ -72,6 +74,7 @@ def published_view(model: Any, config: PWMConfig) -> Any:
     )
 
 
+@checked()
 class ReturnDeviation(nn.Module):
     """Running standard deviation of all returns so far, one per policy; a scale as `ReturnScale`.
 

@@ -15,10 +15,12 @@ from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import SACLoss, SoftUpdate
 
 from pwm_sdk import keys
+from pwm_sdk.calls import checked, has, least, may_be_infinite
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 from pwm_sdk.optim import optimize
 
 
+@checked(max_norm=may_be_infinite)
 @dataclass(frozen=True)
 class SACConfig:
     """Settings of `SAC`; the defaults are the paper's.
@@ -61,6 +63,13 @@ class SACConfig:
         pair(log_std=self.log_std)
 
 
+@checked(
+    observation_dim=least(1),
+    action_dim=least(1),
+    replay=has("sample"),
+    steps=least(1),
+    factor=least(0.0),
+)
 class SAC:
     """A squashed Gaussian policy and two critics, trained from replayed transitions.
 

@@ -12,12 +12,21 @@ from torch import Tensor
 
 from pwm_sdk import keys
 from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
+from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checks import whole
 from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targets
 from pwm_sdk.objectives.world_model import StepErrors, step_errors, task_ids
 from pwm_sdk.optim import frozen, optimize, scale_learning_rates, soft_update
 
 
+@checked(
+    model=has("encode", "next", "latent_dim", "action_dim"),
+    q=has("logits", "latent_dim", "action_dim"),
+    prior=has("distribution", "latent_dim", "action_dim"),
+    replay=has("sample"),
+    steps=least(1),
+    factor=least(0.0),
+)
 class TDMPC2:
     """Train a world model together with Q functions and a policy prior.
 

@@ -12,6 +12,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checks import whole
 
 __all__ = ["Prefetcher"]
@@ -19,6 +20,7 @@ __all__ = ["Prefetcher"]
 _DEPTH = 2  # batches ahead, for a GPU
 
 
+@checked(source=has("sample"), depth=least(0))
 class Prefetcher:
     """A source of batches whose next ones are drawn while the last one is used.
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pwm_sdk.calls import checked
 
+
+@checked()
 def merge_moments(
     mean: Tensor, var: Tensor, count: Tensor, batch: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pwm_sdk.calls import checked
 from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checkpoints.foreign import is_pickled
 from pwm_sdk.checkpoints.kinds import read_part
@@ -27,6 +28,7 @@ def constructor_arguments(scope: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(plain, default=list))
 
 
+@checked()
 class Checkpointed(nn.Module):
     """A module that can be saved and built again; subclasses set `settings`.
 

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.calls import checked, least, may_be_infinite
+from pwm_sdk.checks import in_unit, positive
 from pwm_sdk.functional.moments import merge_moments
 
 
+@checked(population=least(1), decay=in_unit, low=in_unit, high=in_unit, floor=positive)
 class ReturnScale(nn.Module):
     """Moving range of returns: the distance between two quantiles, one per policy.
 
@@ -66,6 +69,7 @@ class ReturnScale(nn.Module):
         return self.value.clamp_min(self.floor)
 
 
+@checked(shape=least(1), limit=(positive, may_be_infinite), eps=least(0.0))
 class RunningMeanStd(nn.Module):
     """Mean and variance of everything seen so far, to normalise observations or rewards.
 

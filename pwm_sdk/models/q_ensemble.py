@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pwm_sdk.calls import checked, least
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_q_ensemble
 from pwm_sdk.functional.losses import two_hot_loss
 from pwm_sdk.functional.twohot import two_hot_decode
@@ -36,6 +37,9 @@ class Stacked(nn.Module):
         return (self.weight, self.bias) if heads is None else (self.weight[heads], self.bias[heads])
 
 
+@checked(
+    latent_dim=least(1), action_dim=least(1), task_dim=least(0), ensemble=least(1), hidden=least(1)
+)
 class QEnsemble(Checkpointed):
     """E independent Q functions Q(z, e, a) as two-hot distributions over symlog bins.
 

@@ -9,9 +9,11 @@ from typing import Any, ClassVar, Self, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.calls import checked, least
 from pwm_sdk.checkpoints.fit import fit_tasks
 from pwm_sdk.checkpoints.pwm import pwm_world_model
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_world_model
+from pwm_sdk.checks import positive
 from pwm_sdk.functional.losses import two_hot_loss
 from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.twohot import two_hot_decode
@@ -37,6 +39,7 @@ class WorldModelOptions(TypedDict, total=False):
     spectral_norm: bool
 
 
+@checked(num_tasks=least(0), simnorm_size=least(0), task_init=positive)
 class WorldModel(Checkpointed):
     """Encoder, latent dynamics and reward: a `LatentModel` with learned parameters.
 

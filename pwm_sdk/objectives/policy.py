@@ -15,6 +15,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.calls import TRAJECTORY, checked, has, least
+from pwm_sdk.checks import in_unit
 from pwm_sdk.functional.losses import saturation_penalty
 from pwm_sdk.functional.returns import (
     alive_steps,
@@ -25,6 +27,7 @@ from pwm_sdk.functional.returns import (
 from pwm_sdk.protocols import ValueFunction
 
 
+@checked(trajectory=TRAJECTORY, gamma=in_unit, lam=in_unit)
 def imagined_returns(
     trajectory: TensorDictBase,
     critic: ValueFunction,
@@ -67,6 +70,7 @@ def imagined_returns(
     return (returns * alive).sum(-2) / alive.sum(-2)
 
 
+@checked(trajectory=TRAJECTORY, gamma=in_unit, lam=in_unit, saturation=least(0.0))
 def actor_loss(
     trajectory: TensorDictBase,
     critic: ValueFunction,
@@ -105,6 +109,7 @@ def actor_loss(
     return loss.sum()
 
 
+@checked(trajectory=TRAJECTORY, gamma=in_unit, lam=in_unit)
 @torch.no_grad()
 def lambda_targets(
     trajectory: TensorDictBase, critic: ValueFunction, gamma: float | Tensor, lam: float = 0.95
@@ -126,6 +131,7 @@ def lambda_targets(
     ).detach()
 
 
+@checked(critic=has("values"))
 def critic_loss(
     critic: Any, latents: Tensor, targets: Tensor, weight: Tensor | None = None
 ) -> Tensor:
@@ -163,6 +169,7 @@ def critic_loss(
     return (_per_policy(squares * weight, population) / share).sum()
 
 
+@checked(policy=has("__call__"))
 def behaviour_loss(policy: Any, latents: Tensor, actions: Tensor) -> Tensor:
     """Squared distance of mean actions to the actions in the data.
 

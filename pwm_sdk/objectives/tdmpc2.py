@@ -10,6 +10,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.calls import checked, has, holds, least, one_of
+from pwm_sdk.checks import in_unit
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.gaussian import gaussian_log_prob, tanh_log_slope
 from pwm_sdk.functional.losses import step_powers
@@ -55,6 +57,7 @@ class PriorLoss(NamedTuple):
     scale: Tensor
 
 
+@checked(q=has("value"), prior=has("distribution"), batch=holds(keys.REWARD), gamma=in_unit)
 @torch.no_grad()
 def td_targets(
     q: Any,
@@ -98,6 +101,15 @@ def td_targets(
     return batch[keys.REWARD] + gamma * value
 
 
+@checked(
+    q=has("logits", "error"),
+    batch=holds(keys.ACTION),
+    rho=in_unit,
+    consistency=least(0.0),
+    reward=least(0.0),
+    value=least(0.0),
+    termination=least(0.0),
+)
 def joint_loss(
     q: Any,
     batch: TensorDictBase,
@@ -147,6 +159,7 @@ def joint_loss(
     return JointLoss(total, *parts)
 
 
+@checked()
 def scaled_entropy(
     noise: Tensor, log_std: Tensor, action: Tensor, count: float | Tensor, kind: str = "action"
 ) -> Tensor:
@@ -178,6 +191,13 @@ def scaled_entropy(
     raise ValueError(f"kind must be one of {ENTROPIES}, got {kind!r}")
 
 
+@checked(
+    prior=has("distribution"),
+    q=has("value"),
+    rho=in_unit,
+    entropy=least(0.0),
+    kind=one_of(*ENTROPIES),
+)
 def prior_loss(
     prior: Any,
     q: Any,

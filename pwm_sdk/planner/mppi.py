@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.context import given, with_time
 from pwm_sdk.functional.planning import draw_by_weight, elite_weights, weighted_moments
@@ -19,6 +20,7 @@ from pwm_sdk.protocols import LatentModel, features, padded
 CHOICES = ("mean", "elite", "explore")
 
 
+@checked(policy=has("__call__"), value=has("__call__"), index=least(0))
 class MPPI:
     """Search for the best next actions in a latent model, again at every step.
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked, least
 from pwm_sdk.checks import whole
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import Bridge, Layout, engine
@@ -20,6 +21,13 @@ Reward = Callable[[BodyState, Tensor, BodyState], Tensor]
 """Maps the state before, the action `[.., A]` and the state after to a reward `[.., 1]`."""
 
 
+@checked(
+    substeps=least(1),
+    action_repeat=least(1),
+    episode_length=least(1),
+    threads=least(1),
+    count=least(1),
+)
 class MuJoCoModel:
     r"""A MuJoCo model as a differentiable `SimulatorModel`.
 

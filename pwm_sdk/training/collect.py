@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked, has, least
+from pwm_sdk.checks import in_unit
 from pwm_sdk.data.episode import task_index
 from pwm_sdk.protocols import features, padded
 
@@ -50,6 +52,7 @@ class Behaviour(Protocol):
         ...
 
 
+@checked(count=least(1), action_dim=least(1), hold=least(1), index=least(0))
 class RandomBehaviour:
     """Uniform random actions; held for random times, they reach states that white noise does not.
 
@@ -81,6 +84,7 @@ class RandomBehaviour:
         return self.action.copy()
 
 
+@checked(model=has("encode"), correlation=in_unit, index=least(0))
 class LatentBehaviour:
     """Policies on the latents of one model, each in its own environment.
 
@@ -154,6 +158,7 @@ def _device(actor: Any) -> torch.device:
     return next((p.device for p in parameters), torch.device("cpu"))
 
 
+@checked(pool=has("reset_many", "step_many"), quota=least(0), lengths=least(1))
 def run_episodes(
     pool: Any,
     behaviour: Behaviour,

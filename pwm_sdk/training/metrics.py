@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.calls import anywhere, checked, has, least
+from pwm_sdk.checks import in_unit, positive
 from pwm_sdk.protocols import features
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.training.collect import Episode
@@ -68,6 +70,15 @@ def _cut(episode: Episode, time: int, horizon: int) -> tuple[np.ndarray, np.ndar
     return episode.observation[time], padded, episode.observation[stop], ended
 
 
+@checked(
+    model=has("encode", "step"),
+    actor=has("loc", "squash", "parameters"),
+    critic=has("__call__"),
+    gamma=(in_unit, anywhere),
+    reward_scale=positive,
+    horizon=least(1),
+    count=least(1),
+)
 @torch.no_grad()
 def exploitation_gap(
     model: Any,

@@ -10,11 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checkpoints.atomic import write_atomic
-from pwm_sdk.checks import whole
+from pwm_sdk.checks import in_unit, whole
 from pwm_sdk.optim import decay_factor
 
 
+@checked(
+    algorithm=has("update", "updates", "set_learning_rates", "state_dict"),
+    replay=has("sample"),
+    steps=least(1),
+    save_every=least(1),
+    floor=in_unit,
+)
 def train_offline(
     algorithm: Any,
     replay: Any,

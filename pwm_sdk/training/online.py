@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pwm_sdk.checks import positive, whole
+from pwm_sdk.calls import checked, has, least
+from pwm_sdk.checks import in_unit, positive, whole
 from pwm_sdk.data.replay import ReplayBuffer, make_episode
 from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
@@ -20,6 +21,15 @@ from pwm_sdk.training.metrics import exploitation_gap
 from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_ids
 
 
+@checked(
+    pool=has("reset_many", "step_many"),
+    model=has("encode", "step"),
+    reward_scale=positive,
+    lengths=least(1),
+    weight=least(0.0),
+    updates=least(0),
+    progress=in_unit,
+)
 class GrowingBatch:
     """The loop {collect with policy and noise, train the model, improve the policies} over N tasks.
 

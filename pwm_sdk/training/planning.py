@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from pwm_sdk.calls import checked, has, least
 from pwm_sdk.data.episode import task_index
 from pwm_sdk.training.collect import wide_enough
 
 
+@checked(planner=has("plan", "reset"), index=least(0), action_dim=least(1))
 class PlannerBehaviour:
     """A planner that acts in N environments at once and forgets at the start of an episode.
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from pwm_sdk.calls import checked, has, may_be_infinite
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 
 
+@checked(pwm=has("update"))
 @dataclass(frozen=True)
 class Learner:
     """Policies that are improved together, and how much of each update they get.
@@ -39,6 +41,7 @@ class Learner:
             )
 
 
+@checked(model_max_norm=may_be_infinite)
 @dataclass(frozen=True)
 class RoundConfig:
     """Settings of `GrowingBatch`.

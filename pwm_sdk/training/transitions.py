@@ -11,10 +11,12 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checks import whole
 from pwm_sdk.training.collect import Behaviour
 
 
+@checked()
 class ObservationBehaviour:
     """A policy on observations, the same in all environments.
 
@@ -39,6 +41,7 @@ class ObservationBehaviour:
         return self.policy(seen).float().cpu().numpy()
 
 
+@checked(count=least(1), index=least(0))
 class RecurrentBehaviour:
     """A policy with a memory, which it loses where an episode begins.
 
@@ -69,6 +72,7 @@ class RecurrentBehaviour:
         return action.cpu().numpy()
 
 
+@checked(pool=has("reset_many", "step_many"), steps=least(1))
 def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorDict]:
     """Step all environments of a pool without end.
 
