@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import numpy as np
@@ -23,16 +24,38 @@ from pwm_sdk import keys
 from pwm_sdk.checks import at_least, seed
 from pwm_sdk.kinds import Kind, kind_of, shown
 
-__all__ = ["anywhere", "checked", "has", "least", "may_be_infinite", "one_of", "shaped"]
+__all__ = [
+    "acts",
+    "anywhere",
+    "checked",
+    "has",
+    "least",
+    "may_be_infinite",
+    "one_of",
+    "or_nothing",
+    "shaped",
+]
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 Rule = Callable[..., Any]
 
 MAGIC = ("__init__", "__call__")
 SEEDS = ("seed", "seeds")
+TASKS = ("task", "tasks")
 INTEGERS = ("task", "heads")
 BOOLEANS = ("terminated", "truncated", "first")
 ANY_DTYPE = ("observation", "mask", "state")
+# What tensors of these names are, everywhere; `shaped` replaces it where an argument is another.
+LEGEND: dict[str, tuple[Any, ...]] = {
+    "latent": (..., "D"),
+    "observation": (..., "O"),
+    **dict.fromkeys(("action", "noise", "loc", "log_std"), (..., "A")),
+    **dict.fromkeys(("reward", "target"), (..., 1)),
+    "logits": (..., None),
+}
+LETTERS = {"D": "latent_dim", "A": "action_dim", "O": "observation_dim"}  # sizes of an object
+OWN = ("actor", "encoder", "model")  # parts by which an object that is no module has a device
+PLAIN = (str, bytes, bool, int, float, complex, type)
 FEW = 1024  # numbers of a tensor on the CPU that are read
 
 
@@ -91,6 +114,8 @@ class _Parameter(NamedTuple):
     kind: Kind | None
     rules: tuple[Rule, ...]
     placed: bool
+    optional: bool = True
+    dims: tuple[Any, ...] = ()
 
 
 class _Plan:
@@ -102,18 +127,25 @@ class _Plan:
         )
         self.order: list[str] = []
         self.rest: str | None = None
+        self.own = False  # whether the first argument is an object, made before
         self.known: dict[str, _Parameter] = {}
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
                 self.order.append(name)
+                if owner is not None and name in ("self", "cls"):
+                    self.own = name == "self" and function.__name__ != "__init__"
+                    continue
             elif parameter.kind == parameter.VAR_POSITIONAL:
                 self.rest = name
             elif parameter.kind == parameter.VAR_KEYWORD:
                 options = getattr(hints.get(name), "__args__", ())
                 for key, hint in (get_type_hints(options[0]) if options else {}).items():
-                    self.known[key] = _parameter(key, hint, rules, owner)
+                    self.known[key] = _parameter(key, hint, rules, owner, True)
                 continue
-            self.known[name] = _parameter(name, hints.get(name, Any), rules, owner)
+            known = hints.get(name, Any)
+            optional = parameter.default is None or known is not Any
+            self.known[name] = _parameter(name, known, rules, owner, optional)
+        self.measured = any(parameter.dims for parameter in self.known.values())
 
     def check(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -121,13 +153,32 @@ class _Plan:
         """Return the arguments, numbers as Python's, or raise ValueError."""
         names = [*self.order[: len(args)], *[self.rest] * (len(args) - len(self.order))]
         places: list[tuple[str, torch.device]] = []
+        if self.own and (device := _own_place(args[0])) is not None:
+            places.append((names[0] or "", device))
         cleaned = tuple(self._one(n, v, places) for n, v in zip(names, args, strict=True))
         named = {n: self._one(n, v, places) for n, v in kwargs.items()}
         for name, device in places[1:]:
             if device != places[0][1]:
                 other, expected = places[0]
                 raise ValueError(f"{name} must be on {expected} as {other}, got {device}")
+        if self.measured:
+            given = {**dict(zip(self.order, cleaned, strict=False)), **named}
+            self._measure(args[0] if self.own else None, given)
         return cleaned, named
+
+    def _measure(self, owner: Any, given: Mapping[str, Any]) -> None:
+        """Raise ValueError for tensors whose shapes do not fit each other or the object."""
+        sizes: dict[Any, tuple[Any, str]] = {}
+        for letter, attribute in LETTERS.items():
+            size = getattr(owner, attribute, None)
+            if isinstance(size, int):
+                sizes[letter] = (size, "")
+        for name, value in given.items():
+            parameter = self.known.get(name)
+            if parameter is not None and parameter.dims and isinstance(value, Tensor):
+                _fit(name, value, parameter.dims, sizes)
+        if ... in sizes and isinstance(given.get("task"), Tensor):
+            _fit_ids(given["task"], *sizes[...])
 
     def _one(self, name: str | None, value: Any, places: list[tuple[str, torch.device]]) -> Any:
         parameter = self.known.get(name) if name is not None else None
@@ -135,7 +186,7 @@ class _Plan:
             return value
         if parameter.kind is not None:
             value = parameter.kind.take(name, value)
-        if value is not None:
+        if value is not None or not parameter.optional:
             for rule in parameter.rules:
                 value = _apply(rule, name, value)
         if parameter.placed and (device := _place(value)) is not None:
@@ -143,16 +194,57 @@ class _Plan:
         return value
 
 
-def _parameter(name: str, hint: Any, rules: Mapping[str, Any], owner: type | None) -> _Parameter:
+def _parameter(
+    name: str, hint: Any, rules: Mapping[str, Any], owner: type | None, optional: bool
+) -> _Parameter:
     own = rules.get(name, ())
     own = own if isinstance(own, tuple) else (own,)
-    kind = kind_of(hint, infinite=may_be_infinite in own, owner=owner)
+    kind = kind_of(hint, infinite=may_be_infinite in own, owner=owner, tasks=name in TASKS)
     if kind is not None and kind.tensors:
+        if name in LEGEND and not _dims(own):
+            own = (shaped(*LEGEND[name]), *own)
         own = (_dtype_rule(name), *own)
+    if name in ("context", "device"):
+        own = (_context if name == "context" else _device, *own)
     if kind is not None and kind.integers and name in SEEDS:
         own = (seed, *own)
     placed = anywhere not in own and (kind is None or kind.placed)
-    return _Parameter(kind, tuple(r for r in own if r not in (anywhere, may_be_infinite)), placed)
+    kept = tuple(r for r in own if r not in (anywhere, may_be_infinite, or_nothing))
+    dims = _dims(own) if kind is not None and kind.tensors else ()
+    dims = dims if any(isinstance(size, str) for size in dims) else ()
+    return _Parameter(kind, kept, placed, optional or or_nothing in own or name == "context", dims)
+
+
+def _fit_ids(task: Tensor, lead: tuple[int, ...], other: str) -> None:
+    """Check that task ids broadcast to the leading shape of the other tensors."""
+    ends = zip(reversed(task.shape), reversed(lead), strict=False)
+    if task.dim() > len(lead) or any(own not in (1, size) for own, size in ends):
+        raise ValueError(
+            f"task must broadcast to the {other}'s {list(lead)}, got {list(task.shape)}"
+        )
+
+
+def _dims(rules: tuple[Rule, ...]) -> tuple[Any, ...]:
+    return next((rule.dims for rule in rules if hasattr(rule, "dims")), ())
+
+
+def _fit(name: str, value: Tensor, dims: tuple[Any, ...], sizes: dict[Any, Any]) -> None:
+    """Compare the sizes of a tensor with those that are known, and note those that were not."""
+    shape = tuple(value.shape)
+    last = len(dims) - 1 if dims[0] is ... else len(dims)
+    split = len(shape) - last
+    pairs = list(zip(dims[len(dims) - last :], shape[split:], strict=True))
+    pairs += [(..., shape[:split])] if dims[0] is ... else []
+    for letter, size in pairs:
+        if letter is not ... and not isinstance(letter, str):
+            continue
+        expected, other = sizes.setdefault(letter, (size, name))
+        if size != expected:
+            if letter is ... and 1 in (*size, *expected) and len(size) == len(expected):
+                continue  # may be repeated
+            what = f"size {expected}" if letter is not ... else f"leading shape {list(expected)}"
+            as_ = f" as {other}" if other else ""
+            raise ValueError(f"{name} must have {what}{as_}, got {list(shape)}")
 
 
 def _apply(rule: Rule, name: str, value: Any) -> Any:
@@ -170,11 +262,18 @@ def _place(value: Any) -> torch.device | None:
     if isinstance(value, Tensor):
         return None if value.dim() == 0 and value.device.type == "cpu" else value.device
     if isinstance(value, nn.Module):
-        return next((p.device for p in value.parameters()), None)
+        return next((p.device for p in chain(value.parameters(), value.buffers())), None)
     if isinstance(value, TensorDictBase):
         leaves = value.values(include_nested=True, leaves_only=True)
         return value.device or next((leaf.device for leaf in leaves), None)
     return None
+
+
+def _own_place(owner: Any) -> torch.device | None:
+    """Return where an object lies, by its own parameters or those of a part."""
+    parts = [owner] if isinstance(owner, nn.Module) else [getattr(owner, n, None) for n in OWN]
+    modules = [part for part in parts if isinstance(part, nn.Module)]
+    return next((place for m in modules if (place := _place(m)) is not None), None)
 
 
 def _of_tensors(rule: Rule) -> Rule:
@@ -189,9 +288,12 @@ def _dtype_rule(name: str) -> Rule:
     @_of_tensors
     def check(**settings: Any) -> None:
         (value,) = settings.values()
-        if not isinstance(value, Tensor) or name in ANY_DTYPE:
+        if not isinstance(value, Tensor):
             return
         dtype, expected = value.dtype, None
+        if name in ANY_DTYPE:
+            expected = "real" if dtype.is_complex else None
+            dtype = torch.float32 if expected is None else dtype
         if name in INTEGERS:
             if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
                 expected = "integer"
@@ -209,7 +311,9 @@ def shaped(*sizes: Any) -> Rule:
     """Return a rule for the shape of a tensor.
 
     Args:
-        sizes: of the axes; None: any, an ellipsis in front: any further axes before them.
+        sizes: of the axes; None: any; a letter: the same in all tensors of a call, and D, A and O
+            those of the object that is called; an ellipsis in front: any further axes before them,
+            with letters behind it the same ones in all tensors.
     """
     free = bool(sizes) and sizes[0] is ...
     last = sizes[1:] if free else sizes
@@ -223,9 +327,12 @@ def shaped(*sizes: Any) -> Rule:
             shape = tuple(value.shape)
             fits = len(shape) >= len(last) if free else len(shape) == len(last)
             tail = shape[len(shape) - len(last) :]
-            if not fits or any(e not in (None, s) for e, s in zip(last, tail, strict=True)):
+            if not fits or any(
+                isinstance(e, int) and e != s for e, s in zip(last, tail, strict=True)
+            ):
                 raise ValueError(f"{name} must have shape [{words}], got {list(shape)}")
 
+    check.dims = sizes  # pyright: ignore[reportFunctionMemberAccess]
     return check
 
 
@@ -236,12 +343,20 @@ def has(*attributes: str) -> Rule:
     def check(**settings: Any) -> None:
         for name, value in settings.items():
             missing = [a for a in attributes if not hasattr(value, a)]
-            if missing or isinstance(value, type):
+            if missing or isinstance(value, (*PLAIN, list, tuple)):
                 raise ValueError(
                     f"{name} must have {' and '.join(missing or attributes)}, got {shown(value)}"
                 )
 
     return check
+
+
+@_of_tensors
+def acts(**settings: Any) -> None:
+    """Raise ValueError for what is no policy or value, neither callable nor `given` tasks."""
+    for name, value in settings.items():
+        if isinstance(value, PLAIN) or not (callable(value) or hasattr(value, "given")):
+            raise ValueError(f"{name} must be callable, or have given, got {shown(value)}")
 
 
 def one_of(*words: Any) -> Rule:
@@ -268,6 +383,33 @@ def anywhere(**settings: Any) -> None:
     """Let a tensor or module lie on another device than the others, as it is moved."""
 
 
+def or_nothing(**settings: Any) -> None:
+    """Let None stand for an object without a default, whose docstring says what it means."""
+
+
+@_of_tensors
+def _context(**settings: Any) -> None:
+    for name, value in settings.items():
+        if not (value is None or isinstance(value, Tensor) or hasattr(value, "_fields")):
+            raise ValueError(f"{name} must be what the model looked up, got {shown(value)}")
+
+
+def _device(**settings: Any) -> None:
+    for name, value in settings.items():
+        try:
+            torch.device(value)
+        except RuntimeError as error:
+            raise ValueError(f"{name} must be a device, got {value!r}") from error
+
+
+@_of_tensors
+def floating(**settings: Any) -> None:
+    """Raise ValueError for a tensor that is not floating point."""
+    for name, value in settings.items():
+        if isinstance(value, Tensor) and not value.is_floating_point():
+            raise ValueError(f"{name} must be floating point, got {value.dtype}")
+
+
 def finite(**settings: Any) -> None:
     """Raise ValueError for a tensor with NaN or infinite entries, where reading it is no wait."""
     for name, value in settings.items():
@@ -280,20 +422,26 @@ def finite(**settings: Any) -> None:
 _of_tensors(finite)
 
 
+@_of_tensors
 def array(**settings: Any) -> None:
-    """Raise ValueError for what is no array of numbers."""
+    """Raise ValueError for what is no tensor, array or sequence of numbers."""
     for name, value in settings.items():
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        if isinstance(value, Tensor):
+            continue
+        try:
+            kind = np.asarray(value).dtype.kind
+        except ValueError:  # rows of several lengths
+            kind = "O"
+        if value is None or kind not in "fiub":
             raise ValueError(f"{name} must be an array of numbers, got {shown(value)}")
 
 
-def items(rule: Rule) -> Rule:
-    """Return a rule that holds for each item of a sequence."""
+def numbers_only(rule: Rule) -> Rule:
+    """Return a rule that leaves tensors alone: those of a population, whose members may differ."""
 
+    @_of_tensors
     def check(**settings: Any) -> None:
-        for name, values in settings.items():
-            for value in values if isinstance(values, Iterable) else ():
-                rule(**{name: value})
+        rule(**{name: v for name, v in settings.items() if not isinstance(v, Tensor)})
 
     return check
 

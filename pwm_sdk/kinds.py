@@ -35,6 +35,7 @@ class Kind:
     Args:
         expected: what follows "must be" in messages.
         fit: returns the value, cleaned, or `NO`.
+        several: what follows "a sequence of".
         tensors: whether a tensor can fit.
         integers: whether an integer can fit.
         placed: whether what fits can lie on a device.
@@ -44,12 +45,14 @@ class Kind:
         self,
         expected: str,
         fit: Callable[[Any], Any],
+        several: str = "",
         *,
         tensors: bool = False,
         integers: bool = False,
         placed: bool = False,
     ) -> None:
         self.expected, self.fit = expected, fit
+        self.several = several or f"items, each {expected}"
         self.tensors, self.integers, self.placed = tensors, integers, placed
 
     def take(self, name: str, value: Any) -> Any:
@@ -86,25 +89,35 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else NO
 
 
+def _task(value: Any) -> Any:
+    index = getattr(value, "index", None)
+    return value if isinstance(index, int) and not callable(index) else _whole(value)
+
+
 def _flag(value: Any) -> Any:
     return bool(value) if isinstance(value, (bool, np.bool_)) else NO
 
 
-REAL = Kind("a finite number", _real)
-OPEN_REAL = Kind("a number", _open_real)
-WHOLE = Kind("an integer", _whole, integers=True)
+REAL = Kind("a finite number", _real, "finite numbers")
+OPEN_REAL = Kind("a number", _open_real, "numbers")
+WHOLE = Kind("an integer", _whole, "integers", integers=True)
 FLAG = Kind("True or False", _flag)
+TASK = Kind("an integer", _task, "integers", integers=True)
 NONE = Kind("None", lambda value: None if value is None else NO)
 
 
-def kind_of(hint: Any, *, infinite: bool = False, owner: type | None = None) -> Kind | None:
+def kind_of(
+    hint: Any, *, infinite: bool = False, tasks: bool = False, owner: type | None = None
+) -> Kind | None:
     """Return what an annotation promises, or None where it promises nothing.
 
     Args:
         hint: the annotation, resolved.
         infinite: whether its numbers may be infinite.
+        tasks: whether its integers may be tasks, which have one as their `index`.
         owner: the class that `Self` stands for.
     """
+    more: dict[str, Any] = {"infinite": infinite, "tasks": tasks, "owner": owner}
     if isinstance(hint, TypeVar):
         hint = hint.__bound__
     if hint is Self:
@@ -113,15 +126,15 @@ def kind_of(hint: Any, *, infinite: bool = False, owner: type | None = None) -> 
         return None
     if hint is type(None):
         return NONE
-    simple = {float: OPEN_REAL if infinite else REAL, int: WHOLE, bool: FLAG}
+    simple = {float: OPEN_REAL if infinite else REAL, int: TASK if tasks else WHOLE, bool: FLAG}
     if isinstance(hint, type) and hint in simple:
         return simple[hint]
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return _union([kind_of(h, infinite=infinite, owner=owner) for h in get_args(hint)])
+        return _union([kind_of(h, **more) for h in get_args(hint)])
     base = origin or hint
     if base in (tuple, list, Sequence, Iterable):
-        return _sequence(base, get_args(hint), infinite, owner)
+        return _sequence(base, get_args(hint), more)
     if base is Callable:
         return Kind("callable", _callable)
     return _class(base) if isinstance(base, type) else None
@@ -129,6 +142,12 @@ def kind_of(hint: Any, *, infinite: bool = False, owner: type | None = None) -> 
 
 def _callable(value: Any) -> Any:
     return value if callable(value) else NO
+
+
+def _acting(value: Any) -> Any:
+    """A policy or value, or what becomes one when it is `given` its tasks."""
+    fits = not inspect.isclass(value) and (callable(value) or hasattr(value, "given"))
+    return value if fits else NO
 
 
 def _union(kinds: list[Kind | None]) -> Kind | None:
@@ -151,10 +170,10 @@ def _union(kinds: list[Kind | None]) -> Kind | None:
     )
 
 
-def _sequence(base: type, inner: tuple[Any, ...], infinite: bool, owner: type | None) -> Kind:
+def _sequence(base: type, inner: tuple[Any, ...], more: dict[str, Any]) -> Kind:
     """A sequence whose items fit; one of numpy's comes back as Python's."""
     fixed = base is tuple and inner and ... not in inner
-    each = [kind_of(i, infinite=infinite, owner=owner) for i in inner if i is not ...]
+    each = [kind_of(i, **more) for i in inner if i is not ...]
     first = each[0] if each else None
     once = base is Iterable  # may be read only once: looked into where it is a list or tuple
 
@@ -178,7 +197,7 @@ def _sequence(base: type, inner: tuple[Any, ...], infinite: bool, owner: type | 
             return tuple(found)
         return value
 
-    item = "values" if first is None else f"items, each {first.expected}"
+    item = "values" if first is None else first.several
     words = f"{len(each)} {item}" if fixed else f"a sequence of {item}"
     return Kind(words, fit, integers=first is not None and first.integers)
 
@@ -188,6 +207,8 @@ def _class(base: type) -> Kind:
         return Kind("a path", lambda value: value if hasattr(value, "__fspath__") else NO)
     if getattr(base, "_is_protocol", False):
         members = _members(base)
+        if members == ["__call__"]:
+            return Kind("callable, or have given", _acting, placed=True)
         words = f"an object with {', '.join(members)}"
         return Kind(words, lambda value: _with(value, members), placed=True)
     article = "an" if base.__name__[0] in "AEIOU" else "a"

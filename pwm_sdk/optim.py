@@ -156,6 +156,7 @@ class FiniteWatch:
             )
 
 
+@checked()
 @contextmanager
 def unless(bad: Tensor | None, module: object) -> Iterator[None]:
     """Give the buffers of `module` their values back after the context if `bad` is 1."""
@@ -218,6 +219,7 @@ def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
     torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
 
 
+@checked()
 @contextmanager
 def frozen(*modules: object) -> Iterator[None]:
     """Differentiate through `modules`, not into them, while the context lasts.
@@ -236,7 +238,7 @@ def frozen(*modules: object) -> Iterator[None]:
             p.requires_grad_(True)
 
 
-@checked(epochs=least(1), splits=least(1), limit=least(1))
+@checked(limit=least(1))
 def minibatches(
     *tensors: Tensor,
     epochs: int = 1,

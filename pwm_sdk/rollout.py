@@ -20,7 +20,13 @@ from pwm_sdk.functional.precision import full
 from pwm_sdk.protocols import LatentModel, Policy, StochasticPolicy, features, padded
 
 
-@checked(horizon=least(1), noise=shaped(..., None), restart=has("__call__"))
+@checked(
+    horizon=least(1),
+    noise=shaped(..., None),
+    restart=has("__call__"),
+    latent=shaped(..., None, None),
+    action=shaped(..., None),
+)
 class LatentRollout:
     """Imagine H steps of a policy and pack them into one TensorDict.
 

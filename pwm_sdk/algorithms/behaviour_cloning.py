@@ -10,7 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
-from pwm_sdk.calls import checked, has, holds, least, may_be_infinite
+from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, positive, whole
 from pwm_sdk.objectives.policy import behaviour_loss
 from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
@@ -42,6 +42,7 @@ class BehaviourCloningConfig:
     batch=holds(keys.OBSERVATION, keys.ACTION),
     replay=has("sample"),
     steps=least(1),
+    observation=(shaped(..., "O"), floating),
 )
 class BehaviourCloning:
     """Least squares from observations, or a model's latents, to the actions of the data.

@@ -19,7 +19,7 @@ from pwm_sdk.algorithms.dreamer_v3_networks import (
     STATE,
     DreamerV3Networks,
 )
-from pwm_sdk.calls import checked, has, holds, least
+from pwm_sdk.calls import checked, floating, has, holds, least, shaped
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.twohot import symlog
 from pwm_sdk.optim import optimize
@@ -33,6 +33,8 @@ PREVIOUS_ACTION, IS_INIT = "previous_action", "is_init"
     replay=has("sample"),
     steps=least(1),
     batch=holds(keys.OBSERVATION, keys.ACTION, keys.REWARD, keys.TERMINATED),
+    observation=(shaped("N", "O"), floating),
+    memory=holds("state", "belief"),
 )
 class DreamerV3:
     """A recurrent model of discrete states and a policy trained in it by score function.
@@ -54,7 +56,7 @@ class DreamerV3:
     ) -> None:
         self.config = config = config or DreamerV3Config()
         nets = DreamerV3Networks(observation_dim, action_dim, config)
-        self.size, self.action_dim = nets.size, action_dim
+        self.size, self.observation_dim, self.action_dim = nets.size, observation_dim, action_dim
         self.encoder, self.actor = nets.encoder, nets.actor
         self.estimator = RSSMStateEstimatorV3(nets.prior, nets.posterior)
         self.loss = nets.joint_loss()

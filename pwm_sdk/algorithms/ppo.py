@@ -15,7 +15,7 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from pwm_sdk import keys
-from pwm_sdk.calls import checked, has, holds, least, may_be_infinite
+from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, in_unit, positive, whole
 from pwm_sdk.optim import optimize, scale_learning_rates
 
@@ -69,6 +69,7 @@ class PPOConfig:
     factor=least(0.0),
     steps=least(1),
     batch=holds(keys.OBSERVATION, keys.ACTION, keys.NEXT),
+    observation=(shaped(..., "O"), floating),
 )
 class PPO:
     """A Gaussian policy with state-independent std and a value, trained from their own steps.
@@ -105,6 +106,7 @@ class PPO:
         returns: Any = None,
     ) -> None:
         self.config = config = config or PPOConfig()
+        self.observation_dim, self.action_dim = observation_dim, action_dim
         self.observations, self.returns, self.steps = observations, returns, 0
         self.actor = _Gaussian(
             actor or _mlp(observation_dim, action_dim, config.hidden, gain=0.01),

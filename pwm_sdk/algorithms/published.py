@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pwm_sdk.algorithms.pwm_config import PWMConfig
-from pwm_sdk.calls import checked, has
+from pwm_sdk.calls import checked, has, least, shaped
 from pwm_sdk.functional.moments import merge_moments
 from pwm_sdk.functional.twohot import two_hot_mean
 
@@ -74,7 +74,7 @@ def published_view(model: Any, config: PWMConfig) -> Any:
     )
 
 
-@checked()
+@checked(population=least(1), eps=least(0.0), returns=shaped(..., None))
 class ReturnDeviation(nn.Module):
     """Running standard deviation of all returns so far, one per policy; a scale as `ReturnScale`.
 

@@ -17,7 +17,7 @@ from pwm_sdk.algorithms.half_weights import HalfWeights
 from pwm_sdk.algorithms.published import ReturnDeviation, published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.algorithms.starts import check_parts, discount_of, real_actions, starts_of
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import checked, has, least, or_nothing
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.losses import saturated_share
@@ -48,7 +48,7 @@ WATCHED = RETURNS, ACTOR, VALUE = (
 
 
 @checked(
-    model=has("encode", "latent_dim", "action_dim"),
+    model=(has("encode", "latent_dim", "action_dim"), or_nothing),
     actor=has("loc", "squash", "parameters"),
     critic=has("values", "parameters"),
     return_scale=has("update"),

@@ -15,7 +15,7 @@ from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import SACLoss, SoftUpdate
 
 from pwm_sdk import keys
-from pwm_sdk.calls import checked, has, least, may_be_infinite
+from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 from pwm_sdk.optim import optimize
 
@@ -69,6 +69,8 @@ class SACConfig:
     replay=has("sample"),
     steps=least(1),
     factor=least(0.0),
+    observation=(shaped(..., "O"), floating),
+    batch=holds(keys.OBSERVATION, keys.ACTION, keys.NEXT),
 )
 class SAC:
     """A squashed Gaussian policy and two critics, trained from replayed transitions.
@@ -98,7 +100,8 @@ class SAC:
         critic: nn.Module | None = None,
     ) -> None:
         self.config = config = config or SACConfig()
-        self.action_dim, self.steps, self._owed = action_dim, 0, 0.0
+        self.observation_dim, self.action_dim = observation_dim, action_dim
+        self.steps, self._owed = 0, 0.0
         net = actor or _mlp(observation_dim, 2 * action_dim, config.hidden)
         self.actor = _Gaussian(net, *config.log_std)
         policy = ProbabilisticActor(

@@ -14,7 +14,7 @@ from pwm_sdk.algorithms.critic_fit import CriticFit
 from pwm_sdk.algorithms.probe import probe_slopes
 from pwm_sdk.algorithms.shac_config import SHACConfig
 from pwm_sdk.algorithms.streams import Streams
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import checked, floating, has, least, shaped
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.returns import lambda_returns, restarted_return
@@ -30,6 +30,7 @@ from pwm_sdk.rollout import LatentRollout
     normalizer=has("normalize", "update"),
     steps=least(1),
     factor=least(0.0),
+    observation=(shaped(..., "O"), floating),
 )
 class SHAC:
     """One policy, improved by gradients through the environment itself.

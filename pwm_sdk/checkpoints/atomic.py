@@ -6,9 +6,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from pwm_sdk.calls import checked
+
 __all__ = ["sync", "write_atomic"]
 
 
+@checked()
 def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
     """Write a file through a temporary one beside it.
 

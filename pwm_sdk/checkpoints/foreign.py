@@ -19,6 +19,8 @@ from torch.serialization import (
     get_unsafe_globals_in_checkpoint,
 )
 
+from pwm_sdk.calls import checked
+
 __all__ = ["is_pickled", "open_foreign"]
 
 _MAGIC = (b"PK", b"\x80")  # a zip archive, as torch writes since 1.6, or a bare pickle
@@ -63,6 +65,7 @@ def is_pickled(path: str | os.PathLike[str]) -> bool:
     return first.startswith(_MAGIC) and not first.endswith(b"{")  # safetensors: length, then JSON
 
 
+@checked()
 def open_foreign(path: str | os.PathLike[str]) -> Any:
     """Read a file that `torch.save` wrote, running no code from it.
 

@@ -10,6 +10,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from pwm_sdk.calls import array, checked, least
 from pwm_sdk.keys import ACTION, OBSERVATION, REWARD, TASK, TERMINATED
 
 __all__ = [
@@ -28,6 +29,7 @@ ROW_KEYS = (OBSERVATION, ACTION, REWARD, TASK, TERMINATED)
 _ROUNDING = 1e-3
 
 
+@checked(observations=array, actions=array, rewards=array, terminated=array, absorbing=least(0))
 def make_episode(
     observations: Any,
     actions: Any,
@@ -203,6 +205,8 @@ def task_index(task: Any) -> int:
     Raises:
         ValueError: If it is neither, or below 0 as that of a `Task` that is not registered.
     """
+    if isinstance(task, bool):
+        raise ValueError(f"task must be an integer index or a Task, got {task}")
     try:
         index = operator.index(task if hasattr(task, "__index__") else task.index)
     except (AttributeError, TypeError) as error:

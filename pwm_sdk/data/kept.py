@@ -11,6 +11,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pwm_sdk.calls import checked
 from pwm_sdk.data.dataset import DATASET, open_dataset
 from pwm_sdk.data.episode import ROW_KEYS, select_tasks, task_index
 from pwm_sdk.data.ring import Ring
@@ -23,6 +24,7 @@ _FORMAT, _VERSION = "pwm_sdk.replay", 1
 _BLOCK = 1024  # episodes that are copied at once
 
 
+@checked()
 class KeptEpisodes:
     """What a `ReplayBuffer` holds: rows in `_ring`, and in `_sampler` where the episodes lie."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from tensordict import TensorDict
 
+from pwm_sdk.calls import checked
 from pwm_sdk.checks import whole
 from pwm_sdk.data.episode import task_index
 from pwm_sdk.data.ring import Ring
@@ -17,6 +18,7 @@ from pwm_sdk.keys import OBSERVATION, TASK
 __all__ = ["Starts"]
 
 
+@checked()
 class Starts:
     """First observations of the windows of a task, for one policy or P; see `ReplayBuffer.starts`.
 

@@ -10,7 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
-from pwm_sdk.calls import checked, least
+from pwm_sdk.calls import checked, least, shaped
 from pwm_sdk.checks import in_unit
 from pwm_sdk.diagnostics.copies import copies_of
 from pwm_sdk.diagnostics.sums import check_horizons, partial_sums
@@ -19,7 +19,9 @@ from pwm_sdk.protocols import LatentModel, StochasticPolicy, features
 from pwm_sdk.rollout import LatentRollout
 
 
-@checked(gamma=in_unit, horizons=least(1))
+@checked(
+    gamma=in_unit, horizons=least(1), latent=shaped(None, None), noise=shaped(None, None, None)
+)
 def policy_gradients(
     model: LatentModel,
     policy: nn.Module,
@@ -81,7 +83,7 @@ def policy_gradients(
     return torch.stack([copies.gradient(term) for term in terms])
 
 
-@checked()
+@checked(gradients=shaped(..., None, "N"), reference=shaped(..., None, "N"))
 def gradient_statistics(gradients: Tensor, reference: Tensor | None = None) -> dict[str, Tensor]:
     r"""Describe how far a gradient can be relied on, from estimates of it.
 

@@ -8,14 +8,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pwm_sdk.calls import checked, least
+from pwm_sdk.calls import checked, least, shaped
 from pwm_sdk.checks import in_unit
 from pwm_sdk.diagnostics.sums import check_horizons, partial_sums
 from pwm_sdk.protocols import LatentModel, StochasticPolicy, features
 from pwm_sdk.rollout import LatentRollout
 
 
-@checked(gamma=in_unit, horizons=least(1))
+@checked(
+    gamma=in_unit,
+    horizons=least(1),
+    offsets=shaped(None),
+    direction=shaped(None),
+    latent=shaped(None, None),
+    noise=shaped(None, None, None),
+)
 @torch.no_grad()
 def return_landscape(
     model: LatentModel,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pwm_sdk.calls import anywhere, checked
+from pwm_sdk.calls import anywhere, checked, shaped
 from pwm_sdk.checks import in_unit
 
 
@@ -77,7 +77,7 @@ def _products(carry: Tensor) -> Tensor:
     return torch.where(later, shifted.mT, 1.0).cumprod(-1).triu()
 
 
-@checked(gamma=anywhere)
+@checked(gamma=(in_unit, anywhere))
 def gamma_like(gamma: float | Tensor, reward: Tensor) -> Tensor:
     """Shape a discount, or one per policy `[P]`, to broadcast against reward `[.., H, 1]`."""
     if not isinstance(gamma, Tensor):  # filled where it is used: a copy would wait for the device
@@ -128,7 +128,7 @@ def discounted_return(
     return first + (weight[..., :-1, :] * reward[..., 1:, :]).sum(-2)
 
 
-@checked()
+@checked(terminated=shaped(..., None, 1))
 def alive_steps(terminated: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Mark the steps up to and including the first terminated one.
 

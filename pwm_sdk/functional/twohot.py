@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pwm_sdk.calls import checked, least
+from pwm_sdk.calls import checked, least, shaped
 
 
 @checked()
@@ -32,7 +32,7 @@ def bin_centers(
     return torch.linspace(low, high, num_bins, dtype=dtype, device=device)
 
 
-@checked(num_bins=least(2))
+@checked(num_bins=least(2), x=shaped(..., 1))
 def two_hot(x: Tensor, num_bins: int, low: float = -10.0, high: float = 10.0) -> Tensor:
     """Spread each scalar over the two bins beside its symlog.
 
@@ -52,7 +52,7 @@ def two_hot(x: Tensor, num_bins: int, low: float = -10.0, high: float = 10.0) ->
     position = (symlog(x).clamp(low, high) - low) * ((num_bins - 1) / (high - low))
     lower = position.floor().clamp(max=num_bins - 2)
     upper_weight = position - lower
-    index = lower.long()
+    index = lower.nan_to_num(0.0).long()  # of NaN: its weights are NaN, and so is the result
     target = torch.zeros(*x.shape[:-1], num_bins, dtype=x.dtype, device=x.device)
     target.scatter_(-1, index, 1 - upper_weight)
     return target.scatter_(-1, index + 1, upper_weight)

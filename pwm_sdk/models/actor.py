@@ -18,7 +18,7 @@ from pwm_sdk.models.layers import StackedMLP
 from pwm_sdk.models.members import cut_member, keep_members, stack_members
 
 
-@checked(std=positive, min_std=positive, output_gain=least(0.0), index=least(0), members=least(0))
+@checked(std=positive, min_std=positive, output_gain=least(0.0))
 class FirstOrderActor(Checkpointed):
     """Policy `a = tanh(m(z) + std * eps)`, reparametrised, for gradients through the model.
 

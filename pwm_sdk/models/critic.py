@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from pwm_sdk.calls import checked, least
+from pwm_sdk.calls import checked, least, shaped
 from pwm_sdk.checkpoints.pwm import pwm_critic
 from pwm_sdk.checks import positive, whole
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
@@ -16,7 +16,7 @@ from pwm_sdk.models.layers import StackedMLP
 from pwm_sdk.models.members import cut_member, keep_members, stack_members
 
 
-@checked(scale=positive, output_gain=least(0.0), index=least(0), members=least(0))
+@checked(scale=positive, output_gain=least(0.0), value=shaped(..., 1))
 class Critic(Checkpointed):
     """E independent values V(z), read as their minimum or mean.
 

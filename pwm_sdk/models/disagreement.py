@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pwm_sdk.calls import checked, least
+from pwm_sdk.calls import checked
 from pwm_sdk.checks import whole
 from pwm_sdk.models.conditioning import TaskContext
 from pwm_sdk.models.layers import init_fan_in
@@ -66,7 +66,7 @@ class DisagreementHead(nn.Module):
         return self._shared[0].reward_error(logits, reward)
 
 
-@checked(heads=least(1), coef=least(0.0))
+@checked()
 class Disagreement(nn.Module):
     r"""A `LatentModel` that makes uncertain steps expensive.
 

@@ -9,17 +9,17 @@ from typing import Any, ClassVar, Self, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from pwm_sdk.calls import checked, least
+from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checkpoints.fit import fit_tasks
 from pwm_sdk.checkpoints.pwm import pwm_world_model
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_world_model
-from pwm_sdk.checks import positive
 from pwm_sdk.functional.losses import two_hot_loss
 from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.twohot import two_hot_decode
 from pwm_sdk.models.conditioning import TaskContext, action_masks, join, look_up, new_embedding
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.inputs import (
+    check_bins,
     check_heads,
     check_observation,
     check_sizes,
@@ -39,7 +39,7 @@ class WorldModelOptions(TypedDict, total=False):
     spectral_norm: bool
 
 
-@checked(num_tasks=least(0), simnorm_size=least(0), task_init=positive)
+@checked(num_tasks=least(0), simnorm_size=least(0), tasks=has("observation_dim"))
 class WorldModel(Checkpointed):
     """Encoder, latent dynamics and reward: a `LatentModel` with learned parameters.
 
@@ -257,10 +257,12 @@ class WorldModel(Checkpointed):
 
     def decode_reward(self, logits: Tensor) -> Tensor:
         """Turn outputs of the reward head into rewards `[.., 1]`."""
+        check_bins(logits, self.num_bins)
         return two_hot_decode(logits) if self.num_bins else logits
 
     def reward_error(self, logits: Tensor, reward: Tensor) -> Tensor:
         """Loss of the reward head, `[.., 1]`: two-hot cross entropy, or squared error (scalar)."""
+        check_bins(logits, self.num_bins)
         return two_hot_loss(logits, reward) if self.num_bins else (logits - reward).square()
 
     def termination_logits(

@@ -15,8 +15,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.calls import TRAJECTORY, checked, has, least
-from pwm_sdk.checks import in_unit
+from pwm_sdk.calls import TRAJECTORY, acts, checked, has, least, numbers_only, shaped
+from pwm_sdk.checks import in_unit, positive
 from pwm_sdk.functional.losses import saturation_penalty
 from pwm_sdk.functional.returns import (
     alive_steps,
@@ -70,7 +70,14 @@ def imagined_returns(
     return (returns * alive).sum(-2) / alive.sum(-2)
 
 
-@checked(trajectory=TRAJECTORY, gamma=in_unit, lam=in_unit, saturation=least(0.0))
+@checked(
+    trajectory=TRAJECTORY,
+    gamma=in_unit,
+    lam=in_unit,
+    saturation=least(0.0),
+    returns=shaped(..., 1),
+    scale=numbers_only(positive),
+)
 def actor_loss(
     trajectory: TensorDictBase,
     critic: ValueFunction,
@@ -102,9 +109,15 @@ def actor_loss(
     """
     if returns is None:
         returns = imagined_returns(trajectory, critic, gamma, lam)
+    if returns.shape != (*trajectory.shape[:-1], 1):
+        raise ValueError(
+            f"returns must have shape {[*trajectory.shape[:-1], 1]}, got {list(returns.shape)}"
+        )
     population = returns.dim() > 2
     loss = -_per_policy(returns, population) / scale
     if saturation:
+        if keys.LOC not in trajectory.keys():  # noqa: SIM118 - it iterates over rows
+            raise ValueError("trajectory must hold loc for a penalty on saturation, got none")
         loss = loss + saturation * _per_policy(saturation_penalty(trajectory[keys.LOC]), population)
     return loss.sum()
 
@@ -131,7 +144,12 @@ def lambda_targets(
     ).detach()
 
 
-@checked(critic=has("values"))
+@checked(
+    critic=has("values"),
+    latents=shaped(..., None, None),
+    targets=shaped(..., None, 1),
+    weight=shaped(..., None, 1),
+)
 def critic_loss(
     critic: Any, latents: Tensor, targets: Tensor, weight: Tensor | None = None
 ) -> Tensor:
@@ -152,10 +170,12 @@ def critic_loss(
 
     Source: PWM eq. 6.
     """
+    _fits("latents", latents, critic)
     values = critic.values(latents.detach())
     if values.shape[1:] != targets.shape:
         raise ValueError(
-            f"targets must have shape {list(values.shape[1:])}, got {list(targets.shape)}"
+            f"targets must have shape {list(values.shape[1:])}, as latents "
+            f"{list(latents.shape)}, got {list(targets.shape)}"
         )
     if weight is not None and weight.shape != targets.shape:
         raise ValueError(f"weight must have shape {list(targets.shape)}, got {list(weight.shape)}")
@@ -169,7 +189,7 @@ def critic_loss(
     return (_per_policy(squares * weight, population) / share).sum()
 
 
-@checked(policy=has("__call__"))
+@checked(policy=acts, latents=shaped(..., None, None), actions=shaped(..., None, None))
 def behaviour_loss(policy: Any, latents: Tensor, actions: Tensor) -> Tensor:
     """Squared distance of mean actions to the actions in the data.
 
@@ -188,11 +208,22 @@ def behaviour_loss(policy: Any, latents: Tensor, actions: Tensor) -> Tensor:
 
     Source: TD3+BC (arXiv 2106.06860), eq. 5.
     """
+    _fits("latents", latents, policy)
     mean = policy(latents.detach())
     if actions.shape != mean.shape:
-        raise ValueError(f"actions must have shape {list(mean.shape)}, got {list(actions.shape)}")
+        raise ValueError(
+            f"actions must have shape {list(mean.shape)}, as of latents {list(latents.shape)}, "
+            f"got {list(actions.shape)}"
+        )
     error = (mean - actions).square().sum(-1, keepdim=True)
     return _per_policy(error, actions.dim() > 2).sum()
+
+
+def _fits(name: str, latents: Tensor, module: Any) -> None:
+    """Raise ValueError for latents of another size than the module's."""
+    size = getattr(module, "latent_dim", None)
+    if size is not None and latents.shape[-1] != size:
+        raise ValueError(f"{name} must have size {size}, got {list(latents.shape)}")
 
 
 def _per_policy(values: Tensor, population: bool) -> Tensor:

@@ -10,7 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.calls import checked, has, holds, least, one_of
+from pwm_sdk.calls import checked, has, holds, least, one_of, shaped
 from pwm_sdk.checks import in_unit
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.gaussian import gaussian_log_prob, tanh_log_slope
@@ -57,7 +57,15 @@ class PriorLoss(NamedTuple):
     scale: Tensor
 
 
-@checked(q=has("value"), prior=has("distribution"), batch=holds(keys.REWARD), gamma=in_unit)
+@checked(
+    q=has("value"),
+    prior=has("distribution"),
+    batch=holds(keys.REWARD),
+    gamma=in_unit,
+    following=shaped("B", "H", "D"),
+    noise=shaped("B", "H", "A"),
+    heads=(shaped(None), least(0)),
+)
 @torch.no_grad()
 def td_targets(
     q: Any,
@@ -109,6 +117,7 @@ def td_targets(
     reward=least(0.0),
     value=least(0.0),
     termination=least(0.0),
+    target=shaped(None, None, 1),
 )
 def joint_loss(
     q: Any,
@@ -197,6 +206,10 @@ def scaled_entropy(
     rho=in_unit,
     entropy=least(0.0),
     kind=one_of(*ENTROPIES),
+    latent=shaped("B", "T", "D"),
+    noise=shaped("B", "T", "A"),
+    heads=(shaped(None), least(0)),
+    scale=shaped(),
 )
 def prior_loss(
     prior: Any,

@@ -10,7 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.calls import MODEL, WINDOWS, anywhere, checked, least
+from pwm_sdk.calls import MODEL, WINDOWS, anywhere, checked, least, shaped
 from pwm_sdk.checks import in_unit
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.losses import step_powers, step_weights
@@ -144,7 +144,7 @@ def world_model_errors(
     consistency=least(0.0),
     reward=least(0.0),
     termination=least(0.0),
-    reward_weight=anywhere,
+    reward_weight=(shaped(None), anywhere),
 )
 def world_model_loss(
     model: Any,

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pwm_sdk.calls import checked, has
+from pwm_sdk.calls import acts, checked
 from pwm_sdk.functional.context import given
 from pwm_sdk.planner.draws import Draws, sample_action
 
 
-@checked(q=has("__call__"), policy=has("__call__"))
+@checked(q=acts, policy=acts)
 class PolicyValue:
     """The value of a policy by a Q function: V(z) = Q(z, a), a drawn from the policy.
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pwm_sdk.calls import checked, least
+from pwm_sdk.calls import checked, least, shaped
 from pwm_sdk.checks import whole
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import Bridge, Layout, engine
@@ -27,6 +27,7 @@ Reward = Callable[[BodyState, Tensor, BodyState], Tensor]
     episode_length=least(1),
     threads=least(1),
     count=least(1),
+    observation=shaped(..., None),
 )
 class MuJoCoModel:
     r"""A MuJoCo model as a differentiable `SimulatorModel`.
@@ -256,7 +257,12 @@ def load_model(model: Any, integrator: str | None = None) -> Any:
     if isinstance(model, str | os.PathLike):
         text = str(model)
         load = mujoco.MjModel.from_xml_string if "<" in text else mujoco.MjModel.from_xml_path
-        model = load(text)
+        try:
+            model = load(text)
+        except ValueError as error:
+            raise ValueError(f"model must be MJCF, as text or in a file, got: {error}") from error
+    if not hasattr(model, "opt"):
+        raise ValueError(f"model must be a mujoco.MjModel, MJCF or a path, got {type(model)}")
     if integrator is not None:
         model.opt.integrator = kinds[integrator]
     if model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import array, checked, has, least
 from pwm_sdk.checks import in_unit
 from pwm_sdk.data.episode import task_index
 from pwm_sdk.protocols import features, padded
@@ -52,7 +52,7 @@ class Behaviour(Protocol):
         ...
 
 
-@checked(count=least(1), action_dim=least(1), hold=least(1), index=least(0))
+@checked(count=least(1), action_dim=least(1), hold=least(1), index=least(0), observation=array)
 class RandomBehaviour:
     """Uniform random actions; held for random times, they reach states that white noise does not.
 
@@ -84,7 +84,7 @@ class RandomBehaviour:
         return self.action.copy()
 
 
-@checked(model=has("encode"), correlation=in_unit, index=least(0))
+@checked(model=has("encode"), correlation=in_unit, index=least(0), observation=array)
 class LatentBehaviour:
     """Policies on the latents of one model, each in its own environment.
 
@@ -186,6 +186,8 @@ def run_episodes(
             reward that is not finite.
     """
     count = len(pool)
+    if seeds is not None and len(seeds) != count:
+        raise ValueError(f"seeds must have one entry per environment ({count}), got {len(seeds)}")
     if len(quota) != count or (lengths is not None and len(lengths) != count):
         raise ValueError(
             f"quota and lengths must have one entry per environment ({count}), "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import checked, has, least, or_nothing
 from pwm_sdk.checks import whole
 from pwm_sdk.envs.member import is_maker
 from pwm_sdk.envs.pool import EnvPool
@@ -34,7 +34,12 @@ def summarize(episodes: Sequence[Episode]) -> dict[str, float]:
 
 
 @checked(
-    model=has("encode"), actor=has("__call__"), episodes=least(1), workers=least(0), task=least(0)
+    model=(has("encode"), or_nothing),
+    actor=has("__call__"),
+    episodes=least(1),
+    workers=least(0),
+    task=least(0),
+    env=or_nothing,
 )
 def evaluate(
     env: Any,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.calls import anywhere, checked, has, least
+from pwm_sdk.calls import acts, anywhere, checked, has, least
 from pwm_sdk.checks import in_unit, positive
 from pwm_sdk.protocols import features
 from pwm_sdk.rollout import LatentRollout
@@ -73,11 +73,12 @@ def _cut(episode: Episode, time: int, horizon: int) -> tuple[np.ndarray, np.ndar
 @checked(
     model=has("encode", "step"),
     actor=has("loc", "squash", "parameters"),
-    critic=has("__call__"),
+    critic=acts,
     gamma=(in_unit, anywhere),
     reward_scale=positive,
     horizon=least(1),
     count=least(1),
+    tasks=least(0),
 )
 @torch.no_grad()
 def exploitation_gap(
@@ -115,6 +116,12 @@ def exploitation_gap(
         the starts), value_real (real discounted rewards plus discounted V where they end). Nothing
         counts behind a termination.
     """
+    for name, given in (("tasks", tasks), ("reward_scale", reward_scale)):
+        if len(given) != len(episodes) or not given:
+            raise ValueError(
+                f"{name} must have one entry per policy of episodes ({len(episodes)}), "
+                f"got {len(given)}"
+            )
     segments = sample_segments(episodes, horizon, count, rng)
     rewards = segments.reward / np.asarray(reward_scale, np.float32).reshape(-1, 1, 1)
     device = next(actor.parameters()).device

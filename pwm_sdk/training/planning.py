@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import array, checked, has, least, one_of
 from pwm_sdk.data.episode import task_index
 from pwm_sdk.training.collect import wide_enough
 
 
-@checked(planner=has("plan", "reset"), index=least(0), action_dim=least(1))
+@checked(
+    planner=has("plan", "reset"),
+    index=least(0),
+    action_dim=least(1),
+    choice=one_of("mean", "elite", "explore"),
+    observation=array,
+)
 class PlannerBehaviour:
     """A planner that acts in N environments at once and forgets at the start of an episode.
 

@@ -11,12 +11,12 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import acts, array, checked, has, least
 from pwm_sdk.checks import whole
 from pwm_sdk.training.collect import Behaviour
 
 
-@checked()
+@checked(policy=acts, index=least(0), observation=array)
 class ObservationBehaviour:
     """A policy on observations, the same in all environments.
 
@@ -41,7 +41,7 @@ class ObservationBehaviour:
         return self.policy(seen).float().cpu().numpy()
 
 
-@checked(count=least(1), index=least(0))
+@checked(count=least(1), index=least(0), observation=array)
 class RecurrentBehaviour:
     """A policy with a memory, which it loses where an episode begins.
 
