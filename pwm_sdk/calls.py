@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pwm_sdk import keys
 from pwm_sdk.checks import at_least, seed
-from pwm_sdk.kinds import Kind, kind_of, shown
+from pwm_sdk.kinds import NONE, Kind, kind_of, shown, union
 
 __all__ = [
     "acts",
@@ -206,8 +206,10 @@ def _parameter(
         own = (_dtype_rule(name), *own)
     if name in ("context", "device"):
         own = (_context if name == "context" else _device, *own)
-    if kind is not None and kind.integers and name in SEEDS:
-        own = (seed, *own)
+    if kind is not None and kind.integers and name in (*SEEDS, *TASKS):
+        own = (seed if name in SEEDS else _ids, *own)
+    if kind is not None and or_nothing in own:
+        kind = union([kind, NONE])
     placed = anywhere not in own and (kind is None or kind.placed)
     kept = tuple(r for r in own if r not in (anywhere, may_be_infinite, or_nothing))
     dims = _dims(own) if kind is not None and kind.tensors else ()
@@ -388,6 +390,18 @@ def or_nothing(**settings: Any) -> None:
 
 
 @_of_tensors
+def _ids(**settings: Any) -> None:
+    """Raise ValueError for tasks without an index, as those that were not registered."""
+    for name, value in settings.items():
+        for task in value if isinstance(value, (list, tuple)) else [value]:
+            index = getattr(task, "index", task)
+            if isinstance(index, int) and index < 0:
+                raise ValueError(
+                    f"{name} must have an index of at least 0 (register_task), got {task!r}"
+                )
+
+
+@_of_tensors
 def _context(**settings: Any) -> None:
     for name, value in settings.items():
         if not (value is None or isinstance(value, Tensor) or hasattr(value, "_fields")):
@@ -436,6 +450,26 @@ def array(**settings: Any) -> None:
             raise ValueError(f"{name} must be an array of numbers, got {shown(value)}")
 
 
+def each(rule: Rule) -> Rule:
+    """Return a rule that holds for each item of a sequence."""
+
+    @_of_tensors
+    def check(**settings: Any) -> None:
+        for name, values in settings.items():
+            for value in values:
+                rule(**{name: value})
+
+    return check
+
+
+@_of_tensors
+def some(**settings: Any) -> None:
+    """Raise ValueError for an empty sequence."""
+    for name, value in settings.items():
+        if not len(value):
+            raise ValueError(f"{name} must not be empty, got none")
+
+
 def numbers_only(rule: Rule) -> Rule:
     """Return a rule that leaves tensors alone: those of a population, whose members may differ."""
 
@@ -452,7 +486,7 @@ def holds(*names: str) -> Rule:
     @_of_tensors
     def check(**settings: Any) -> None:
         for name, value in settings.items():
-            known = value.keys()
+            known = value.keys() if hasattr(value, "keys") else ()
             if missing := [key for key in names if key not in known]:
                 raise ValueError(f"{name} must hold {missing}, got {sorted(map(str, known))}")
 

@@ -14,7 +14,7 @@ import numpy as np
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
-__all__ = ["Kind", "kind_of", "shown"]
+__all__ = ["NONE", "Kind", "kind_of", "shown", "union"]
 
 NO: Any = object()  # does not fit
 LONGEST = 80
@@ -102,7 +102,7 @@ REAL = Kind("a finite number", _real, "finite numbers")
 OPEN_REAL = Kind("a number", _open_real, "numbers")
 WHOLE = Kind("an integer", _whole, "integers", integers=True)
 FLAG = Kind("True or False", _flag)
-TASK = Kind("an integer", _task, "integers", integers=True)
+TASK = Kind("an integer index or a Task", _task, "indices or Tasks", integers=True)
 NONE = Kind("None", lambda value: None if value is None else NO)
 
 
@@ -131,7 +131,7 @@ def kind_of(
         return simple[hint]
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return _union([kind_of(h, **more) for h in get_args(hint)])
+        return union([kind_of(h, **more) for h in get_args(hint)])
     base = origin or hint
     if base in (tuple, list, Sequence, Iterable):
         return _sequence(base, get_args(hint), more)
@@ -150,7 +150,8 @@ def _acting(value: Any) -> Any:
     return value if fits else NO
 
 
-def _union(kinds: list[Kind | None]) -> Kind | None:
+def union(kinds: list[Kind | None]) -> Kind | None:
+    """Return the kind of what is of one of several kinds, the first that fits."""
     known = [kind for kind in kinds if kind is not None]
     if len(known) < len(kinds):
         return None
@@ -237,4 +238,5 @@ def _members(base: type) -> list[str]:
             continue
         own = [n for n in vars(part) if n == "__call__" or (not n.startswith("_") and n != "abc")]
         found |= dict.fromkeys([*getattr(part, "__annotations__", {}), *own])
-    return [n for n in found if not n.startswith("_") or n == "__call__"]
+    named = [n for n in found if not n.startswith("_")]
+    return named or list(found)

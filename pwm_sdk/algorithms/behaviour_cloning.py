@@ -65,6 +65,9 @@ class BehaviourCloning:
 
     def __call__(self, observation: Tensor) -> Tensor:
         """Return actions `[.., A]` for observations `[.., O]`, for an actor without a model."""
+        size = getattr(self.actor, "latent_dim", observation.shape[-1])
+        if observation.shape[-1] != size:
+            raise ValueError(f"observation must have size {size}, got {list(observation.shape)}")
         return self.actor(observation)
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:

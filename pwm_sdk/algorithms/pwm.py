@@ -197,6 +197,10 @@ class PWM:
         whole(1, steps=steps)
         if (tasks is None) != (self.population is None):
             raise ValueError(f"tasks must be given exactly for a population, got {tasks}")
+        if tasks is not None and len(tasks) != self.population:
+            raise ValueError(
+                f"tasks must have one entry per policy ({self.population}), got {list(tasks)}"
+            )
         metrics: dict[str, Tensor] = {}
         for step in range(steps):
             self.set_learning_rates(1.0 - 0.98 * step / steps)

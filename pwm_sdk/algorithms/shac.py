@@ -78,6 +78,7 @@ class SHAC:
         if getattr(actor, "population", None) is not None:
             raise ValueError(f"actor must be one policy, got a population of {actor.population}")
         self.model, self.actor, self.critic, self.normalizer = model, actor, critic, normalizer
+        self.observation_dim = model.observation_dim
         limit = config.cotangent_clip
         if limit is not None:  # the loss is a mean over B environments and H steps
             limit = limit / (config.environments * config.horizon)

@@ -20,7 +20,7 @@ __all__ = ["Prefetcher"]
 _DEPTH = 2  # batches ahead, for a GPU
 
 
-@checked(source=has("sample"), depth=least(0))
+@checked(source=has("sample"), depth=least(0), members=least(0))
 class Prefetcher:
     """A source of batches whose next ones are drawn while the last one is used.
 
@@ -87,6 +87,9 @@ class Prefetcher:
 
     def keep(self, members: Sequence[int]) -> None:
         """Go on for some policies of a `Starts` alone."""
+        policies = len(self.source.generator)
+        if not members or max(members) >= policies:
+            raise ValueError(f"members must lie in 0..{policies - 1}, got {list(members)}")
         self.close()
         self.source.keep(members)
 

@@ -9,7 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from pwm_sdk.calls import checked, least
-from pwm_sdk.checks import in_unit, whole
+from pwm_sdk.checks import whole
 from pwm_sdk.data.episode import check_episode, make_episode, task_index
 from pwm_sdk.data.kept import KeptEpisodes
 from pwm_sdk.data.ring import Ring
@@ -20,7 +20,7 @@ from pwm_sdk.keys import ACTION, OBSERVATION, REWARD, TASK, TERMINATED
 __all__ = ["ReplayBuffer", "make_episode"]
 
 
-@checked(capacity=least(1), batch_size=least(1), recent=in_unit, count=least(1))
+@checked(capacity=least(1), batch_size=least(1), count=least(1))
 class ReplayBuffer(KeptEpisodes):
     """Keeps whole episodes and samples windows of `slice_len` rows from them.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import gymnasium
 
+from pwm_sdk.checks import flag
 from pwm_sdk.envs.dmcontrol import DMControlEnv
 from pwm_sdk.envs.metaworld import MetaWorldEnv
 from pwm_sdk.envs.task_env import TaskEnv
@@ -81,6 +82,7 @@ def make_gym(
         An environment whose `info["success"]` is a bool array [1]. With a seed, the sequence of its
         episodes is the same to the bit in every process.
     """
+    flag(padded=padded)
     task, build = _find(task, tasks)
     return TaskEnv(
         build(),
@@ -108,6 +110,8 @@ def register_task(task: Task, factory: Callable[[], gymnasium.Env]) -> Task:
         ValueError: For a name or index that a built-in task or another registered one has, or a
             factory that is no function.
     """
+    if not isinstance(task, Task):
+        raise ValueError(f"task must be a Task, got {task!r}")
     if not callable(factory) or isinstance(factory, gymnasium.Env):
         raise ValueError(f"factory must be a function that makes an environment, got {factory!r}")
     if task.name in BUILT_IN:
@@ -124,6 +128,10 @@ def register_task(task: Task, factory: Callable[[], gymnasium.Env]) -> Task:
 
 
 def _find(task: str | Task, tasks: TaskSet) -> tuple[Task, Callable[[], gymnasium.Env]]:
+    if not isinstance(task, str | Task):
+        raise ValueError(f"task must be a name or a Task, got {task!r}")
+    if not isinstance(tasks, TaskSet):
+        raise ValueError(f"tasks must be a TaskSet, got {tasks!r}")
     name = task.name if isinstance(task, Task) else task
     if name in _REGISTERED:
         registered, factory = _REGISTERED[name]

@@ -8,12 +8,14 @@ import gymnasium
 import numpy as np
 import torch
 
+from pwm_sdk.calls import checked
 from pwm_sdk.keys import SUCCESS
 from pwm_sdk.protocols import SimulatorModel
 
 __all__ = ["SimulatorEnv"]
 
 
+@checked()
 class SimulatorEnv(gymnasium.Env):
     """One episode of a `SimulatorModel` at a time, without gradients.
 

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from pwm_sdk.checks import seed as checked_seed
 from pwm_sdk.keys import SUCCESS
 from pwm_sdk.tasks import Task
 
@@ -149,6 +150,7 @@ def _padded(name: str, padded: int | None, size: int) -> int:
 
 
 def _checked_seed(seed: int | None) -> int | None:
-    if seed is not None and not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be in [0, 2**32), got {seed}")
-    return None if seed is None else int(seed)
+    try:
+        return checked_seed(seed=seed)
+    except ValueError as error:
+        raise ValueError(f"seed must be in [0, 2**32), got {seed!r}") from error

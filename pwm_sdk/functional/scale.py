@@ -17,7 +17,7 @@ def quantile_range(values: Tensor, low: float = 0.05, high: float = 0.95) -> tup
     return below, above
 
 
-@checked(scale=anywhere, tau=in_unit, low=in_unit, high=in_unit, floor=least(0.0), values=anywhere)
+@checked(scale=anywhere, tau=in_unit, low=in_unit, high=in_unit, floor=least(0.0))
 def running_scale(
     scale: Tensor,
     values: Tensor,

@@ -185,6 +185,8 @@ class FirstOrderActor(Checkpointed):
         Raises:
             ValueError: for no policies, or settings other than `action_dims` and `std` that differ.
         """
+        if not actors:
+            raise ValueError("networks must not be empty, got no actors")
         given = [actor.settings["action_dims"] for actor in actors]
         sizes = [
             dims or [actor.action_dim] * (actor.population or 1)

@@ -130,5 +130,7 @@ class Critic(Checkpointed):
         Raises:
             ValueError: for no critics, or settings other than `scale` that differ.
         """
+        if not critics:
+            raise ValueError("networks must not be empty, got no critics")
         scales = [unit for critic in critics for unit in critic.value_scale.reshape(-1).tolist()]
         return stack_members(critics, {"scale": scales})

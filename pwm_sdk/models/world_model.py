@@ -39,7 +39,13 @@ class WorldModelOptions(TypedDict, total=False):
     spectral_norm: bool
 
 
-@checked(num_tasks=least(0), simnorm_size=least(0), tasks=has("observation_dim"))
+@checked(
+    num_tasks=least(0),
+    simnorm_size=least(0),
+    tasks=has("observation_dim"),
+    encoder_hidden=least(1),
+    hidden=least(1),
+)
 class WorldModel(Checkpointed):
     """Encoder, latent dynamics and reward: a `LatentModel` with learned parameters.
 

@@ -98,6 +98,9 @@ def td_targets(
 
     Source: TD-MPC2 eq. 4.
     """
+    size = getattr(q, "latent_dim", following.shape[-1])
+    if following.shape[-1] != size:
+        raise ValueError(f"following must have size {size}, got {list(following.shape)}")
     wide = with_time(context)
     action = prior(following, wide, noise)
     value = q.value(following, action, wide, heads=heads, reduce="min")
@@ -252,6 +255,8 @@ def prior_loss(
         noise = noise * mask
     count = noise.shape[-1] if mask is None else mask.sum(-1, keepdim=True)
     mean, log_std = prior.distribution(latent, wide)
+    if noise.shape != mean.shape:
+        raise ValueError(f"noise must have shape {list(mean.shape)}, got {list(noise.shape)}")
     action = torch.tanh(mean + noise * log_std.exp())
     value = q.value(latent, action, wide, heads=heads, reduce="mean")
     scale = running_scale(scale.to(value.device), value[:, 0])

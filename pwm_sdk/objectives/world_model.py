@@ -177,6 +177,8 @@ def world_model_loss(
     errors = step_errors(model, batch)
     reward_error = errors.reward
     if reward_weight is not None:
+        if keys.TASK not in batch.keys():  # noqa: SIM118 - it iterates over rows
+            raise ValueError("batch must hold task for reward_weight, got none")
         reward_error = reward_error * reward_weight[batch[keys.TASK]].view(-1, 1, 1)
     total = consistency * errors.consistency + reward * reward_error
     if errors.termination is not None:

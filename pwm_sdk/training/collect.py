@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pwm_sdk.calls import array, checked, has, least
+from pwm_sdk.calls import array, checked, each, has, least
 from pwm_sdk.checks import in_unit
 from pwm_sdk.data.episode import task_index
 from pwm_sdk.protocols import features, padded
 
 
+@checked()
 @dataclass(frozen=True)
 class Episode:
     """One episode of T agent steps.
@@ -84,7 +85,13 @@ class RandomBehaviour:
         return self.action.copy()
 
 
-@checked(model=has("encode"), correlation=in_unit, index=least(0), observation=array)
+@checked(
+    model=has("encode"),
+    correlation=in_unit,
+    index=least(0),
+    observation=array,
+    actors=each(has("__call__", "action_dim")),
+)
 class LatentBehaviour:
     """Policies on the latents of one model, each in its own environment.
 

@@ -38,7 +38,6 @@ def summarize(episodes: Sequence[Episode]) -> dict[str, float]:
     actor=has("__call__"),
     episodes=least(1),
     workers=least(0),
-    task=least(0),
     env=or_nothing,
 )
 def evaluate(
@@ -83,9 +82,7 @@ def evaluate(
     return summarize([episode for mine in found for episode in mine])
 
 
-@checked(
-    model=has("encode"), actor=has("__call__"), episodes=least(1), tasks=least(0), workers=least(0)
-)
+@checked(model=has("encode"), actor=has("__call__"), episodes=least(1), workers=least(0))
 def evaluate_members(
     envs: Sequence[Any] | EnvPool,
     model: Any,

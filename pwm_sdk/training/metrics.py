@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.calls import acts, anywhere, checked, has, least
+from pwm_sdk.calls import acts, anywhere, checked, has, least, some
 from pwm_sdk.checks import in_unit, positive
 from pwm_sdk.protocols import features
 from pwm_sdk.rollout import LatentRollout
@@ -78,7 +78,7 @@ def _cut(episode: Episode, time: int, horizon: int) -> tuple[np.ndarray, np.ndar
     reward_scale=positive,
     horizon=least(1),
     count=least(1),
-    tasks=least(0),
+    episodes=some,
 )
 @torch.no_grad()
 def exploitation_gap(

@@ -102,6 +102,11 @@ class GrowingBatch:
 
     def collect_seed(self, episodes: Sequence[int]) -> list[list[Episode]]:
         """Fill the replay with episodes of held random actions and set all statistics."""
+        if len(episodes) != len(self.tasks):
+            raise ValueError(
+                f"episodes must have one entry per task ({len(self.tasks)}), got {list(episodes)}"
+            )
+        whole(0, episodes=episodes)
         behaviour = RandomBehaviour(
             len(self.pool), self.model.action_dim, int(self.rng.integers(2**31)), self.config.hold
         )
@@ -173,6 +178,10 @@ class GrowingBatch:
 
         Segments have 16 steps, fewer where a task has no episode of so many.
         """
+        if len(episodes) != len(self.tasks):
+            raise ValueError(
+                f"episodes must have one entry per task ({len(self.tasks)}), got {len(episodes)}"
+            )
         columns: list[dict[str, np.ndarray]] = []
         low = 0
         for learner in self.learners:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pwm_sdk.calls import checked, has, least, may_be_infinite
+from pwm_sdk.calls import checked, has, may_be_infinite
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 
 
-@checked(pwm=has("update", "config"), tasks=least(0))
+@checked(pwm=has("update", "config"))
 @dataclass(frozen=True)
 class Learner:
     """Policies that are improved together, and how much of each update they get.
