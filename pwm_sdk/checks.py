@@ -19,6 +19,7 @@ __all__ = [
     "pair",
     "positive",
     "seed",
+    "single",
     "text",
     "whole",
     "widths",
@@ -57,6 +58,13 @@ def text(**settings: Any) -> None:
     for name, value in settings.items():
         if not isinstance(value, str):
             raise ValueError(f"{name} must be a string, got {value!r}")
+
+
+def single(**settings: Any) -> None:
+    """Raise ValueError for a setting of several numbers, or none, where one belongs."""
+    for name, value in settings.items():
+        if value is None or isinstance(value, Iterable):
+            raise ValueError(f"{name} must be one number, got {value!r}")
 
 
 def whole(least: int, /, **settings: Any) -> Any:

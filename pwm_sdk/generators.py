@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked
+
 __all__ = ["Generators"]
 
 
+@checked()
 class Generators:
     """P sources of random numbers with the face of one `torch.Generator`.
 

@@ -132,6 +132,8 @@ class FiniteWatch:
         Raises:
             ValueError: where it reads at once, if a number is NaN or infinite.
         """
+        if name not in self.names:
+            raise ValueError(f"name must be one of {self.names}, got {name!r}")
         total: Any = sum(v.detach() if v.dim() == 0 else v.detach().sum() for v in values)
         probe = 0.0 * total
         if self._at_once:

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pwm_sdk.checks import at_least, finite, flag, positive, text, whole
+from pwm_sdk.checks import at_least, finite, flag, positive, single, text, whole
 
 __all__ = ["BUILT_IN", "FIRST_OWN_INDEX", "MT30", "MT80", "SINGLE_TASKS", "Task", "TaskSet"]
 
@@ -60,11 +60,11 @@ class Task:
         if not self.name:
             raise ValueError(f"name must be a non-empty string, got {self.name!r}")
         for least, field in ((-1, "index"), *((1, size) for size in _SIZES)):
-            if getattr(self, field) is None:
-                raise ValueError(f"{field} must be an integer, got None")
+            single(**{field: getattr(self, field)})
             object.__setattr__(self, field, whole(least, **{field: getattr(self, field)}))
-        if self.reward_scale is None:
-            raise ValueError("reward_scale must be a finite number, got None")
+        single(reward_scale=self.reward_scale)
+        if self.score_scale is not None:
+            single(score_scale=self.score_scale)
         finite(reward_scale=self.reward_scale, score_scale=self.score_scale)
         at_least(0.0, reward_scale=self.reward_scale)
         positive(score_scale=self.score_scale)
@@ -89,6 +89,7 @@ class Task:
         Returns:
             `episode_return / score_scale`, or `success` where `score_scale` is `None`.
         """
+        single(episode_return=episode_return, success=success)
         finite(episode_return=episode_return, success=success)
         return float(success) if self.score_scale is None else episode_return / self.score_scale
 
@@ -123,7 +124,12 @@ class TaskSet:
         self._by_index = {task.index: task for task in self._tasks}
         if not len(self._by_name) == len(self._by_index) == len(self._tasks):
             raise ValueError(f"tasks must have unique names and indices, got {self.names}")
-        whole(1, observation_dim=observation_dim, action_dim=action_dim)
+        for name, size in (("observation_dim", observation_dim), ("action_dim", action_dim)):
+            if size is not None:
+                single(**{name: size})
+        observation_dim, action_dim = whole(
+            1, observation_dim=observation_dim, action_dim=action_dim
+        )
         largest_observation = max(task.observation_dim for task in self._tasks)
         largest_action = max(task.action_dim for task in self._tasks)
         self.observation_dim = largest_observation if observation_dim is None else observation_dim
@@ -154,6 +160,8 @@ class TaskSet:
             ValueError: For an unknown name (the message has the nearest ones) or index.
         """
         if not isinstance(key, str):
+            if not hasattr(key, "__index__"):
+                raise ValueError(f"key must be a task's name or index, got {key!r}")
             index = operator.index(key)
             if index not in self._by_index:
                 raise ValueError(f"task index must be one of this set's, got {index}")

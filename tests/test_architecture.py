@@ -17,8 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pwm_sdk"
 
 # part of the package -> the other parts it may import
-ANYONE = {"checks"}  # what every part may import
+ANYONE = {"calls", "checks"}  # what every part may import
 INTERNAL = {
+    "calls": {"keys"},
     "checks": set(),
     "keys": set(),
     "protocols": set(),
@@ -65,6 +66,7 @@ INTERNAL = {
 # part of the package -> the third-party packages it may import when it is imported itself
 TENSORS = {"torch", "tensordict"}
 EXTERNAL = {
+    "calls": {*TENSORS, "numpy"},
     "checks": set(),
     "functional": {"torch"},
     "models": {*TENSORS, "safetensors"},

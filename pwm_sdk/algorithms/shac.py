@@ -31,6 +31,7 @@ from pwm_sdk.rollout import LatentRollout
     steps=least(1),
     factor=least(0.0),
     observation=(shaped(..., "O"), floating),
+    model=has("step", "features", "reset", "observation_dim"),
 )
 class SHAC:
     """One policy, improved by gradients through the environment itself.

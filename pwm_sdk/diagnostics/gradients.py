@@ -83,7 +83,7 @@ def policy_gradients(
     return torch.stack([copies.gradient(term) for term in terms])
 
 
-@checked(gradients=shaped(..., None, "N"), reference=shaped(..., None, "N"))
+@checked(gradients=shaped(..., None, None), reference=shaped(..., None, None))
 def gradient_statistics(gradients: Tensor, reference: Tensor | None = None) -> dict[str, Tensor]:
     r"""Describe how far a gradient can be relied on, from estimates of it.
 
@@ -108,6 +108,11 @@ def gradient_statistics(gradients: Tensor, reference: Tensor | None = None) -> d
     if gradients.dim() < 2 or gradients.shape[-2] < 2:
         raise ValueError(
             f"gradients must have shape [.., B, N] with B >= 2, got {list(gradients.shape)}"
+        )
+    if reference is not None and reference.shape[-1] != gradients.shape[-1]:
+        raise ValueError(
+            f"reference must have the size of gradients {list(gradients.shape)}, "
+            f"got {list(reference.shape)}"
         )
     gradients = gradients.double()
     mean = gradients.mean(-2)

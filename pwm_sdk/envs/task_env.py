@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 from pwm_sdk.checks import seed as checked_seed
+from pwm_sdk.checks import single
 from pwm_sdk.keys import SUCCESS
 from pwm_sdk.tasks import Task
 
@@ -151,6 +152,8 @@ def _padded(name: str, padded: int | None, size: int) -> int:
 
 def _checked_seed(seed: int | None) -> int | None:
     try:
+        if seed is not None:
+            single(seed=seed)
         return checked_seed(seed=seed)
     except ValueError as error:
         raise ValueError(f"seed must be in [0, 2**32), got {seed!r}") from error

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import checked, has, least, shaped
 from pwm_sdk.checkpoints.fit import fit_tasks
 from pwm_sdk.checkpoints.pwm import pwm_world_model
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_world_model
@@ -45,6 +45,7 @@ class WorldModelOptions(TypedDict, total=False):
     tasks=has("observation_dim"),
     encoder_hidden=least(1),
     hidden=least(1),
+    reward=shaped(..., 1),
 )
 class WorldModel(Checkpointed):
     """Encoder, latent dynamics and reward: a `LatentModel` with learned parameters.

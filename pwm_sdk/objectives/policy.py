@@ -15,7 +15,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.calls import TRAJECTORY, acts, checked, has, least, numbers_only, shaped
+from pwm_sdk.calls import TRAJECTORY, acts, checked, finite, has, least, numbers_only, shaped
 from pwm_sdk.checks import in_unit, positive
 from pwm_sdk.functional.losses import saturation_penalty
 from pwm_sdk.functional.returns import (
@@ -146,9 +146,9 @@ def lambda_targets(
 
 @checked(
     critic=has("values"),
-    latents=shaped(..., None, None),
-    targets=shaped(..., None, 1),
-    weight=shaped(..., None, 1),
+    latents=shaped(..., None),
+    targets=shaped(..., None),
+    weight=shaped(..., None),
 )
 def critic_loss(
     critic: Any, latents: Tensor, targets: Tensor, weight: Tensor | None = None
@@ -174,8 +174,7 @@ def critic_loss(
     values = critic.values(latents.detach())
     if values.shape[1:] != targets.shape:
         raise ValueError(
-            f"targets must have shape {list(values.shape[1:])}, as latents "
-            f"{list(latents.shape)}, got {list(targets.shape)}"
+            f"targets must have shape {list(values.shape[1:])}, got {list(targets.shape)}"
         )
     if weight is not None and weight.shape != targets.shape:
         raise ValueError(f"weight must have shape {list(targets.shape)}, got {list(weight.shape)}")
@@ -189,7 +188,7 @@ def critic_loss(
     return (_per_policy(squares * weight, population) / share).sum()
 
 
-@checked(policy=acts, latents=shaped(..., None, None), actions=shaped(..., None, None))
+@checked(policy=acts, latents=shaped(..., None), actions=shaped(..., None))
 def behaviour_loss(policy: Any, latents: Tensor, actions: Tensor) -> Tensor:
     """Squared distance of mean actions to the actions in the data.
 
@@ -211,10 +210,9 @@ def behaviour_loss(policy: Any, latents: Tensor, actions: Tensor) -> Tensor:
     _fits("latents", latents, policy)
     mean = policy(latents.detach())
     if actions.shape != mean.shape:
-        raise ValueError(
-            f"actions must have shape {list(mean.shape)}, as of latents {list(latents.shape)}, "
-            f"got {list(actions.shape)}"
-        )
+        raise ValueError(f"actions must have shape {list(mean.shape)}, got {list(actions.shape)}")
+    if getattr(policy, "population", None) is None:  # of several, the others go on
+        finite(actions=actions)
     error = (mean - actions).square().sum(-1, keepdim=True)
     return _per_policy(error, actions.dim() > 2).sum()
 

@@ -193,13 +193,12 @@ def run_episodes(
             reward that is not finite.
     """
     count = len(pool)
-    if seeds is not None and len(seeds) != count:
-        raise ValueError(f"seeds must have one entry per environment ({count}), got {len(seeds)}")
     if len(quota) != count or (lengths is not None and len(lengths) != count):
         raise ValueError(
             f"quota and lengths must have one entry per environment ({count}), "
             f"got {len(quota)} and {'none' if lengths is None else len(lengths)}"
         )
+    _check_number(count, seeds=seeds)
     done: list[list[Episode]] = [[] for _ in range(count)]
     open_: list[_Recorder] = [_Recorder() for _ in range(count)]
     live = [i for i in range(count) if quota[i] > 0]
@@ -214,6 +213,7 @@ def run_episodes(
     while live:
         filler = next(o for o in observation if o is not None)
         actions = behaviour(_stacked([filler if o is None else o for o in observation]))
+        _check_number(count, behaviour=actions)
         steps, ended = pool.step_many(live, actions[live]), []
         for i, step in zip(live, steps, strict=True):
             observation[i] = open_[i].add(actions[i], step)
@@ -226,6 +226,15 @@ def run_episodes(
         if on_step is not None:
             on_step()
     return done
+
+
+def _check_number(count: int, **given: Any) -> None:
+    """Raise ValueError for what has, or returned, another number of entries than environments."""
+    for name, values in given.items():
+        if values is not None and len(values) != count:
+            raise ValueError(
+                f"{name} must give one entry per environment ({count}), got {len(values)}"
+            )
 
 
 def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:

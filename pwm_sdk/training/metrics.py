@@ -116,12 +116,7 @@ def exploitation_gap(
         the starts), value_real (real discounted rewards plus discounted V where they end). Nothing
         counts behind a termination.
     """
-    for name, given in (("tasks", tasks), ("reward_scale", reward_scale)):
-        if len(given) != len(episodes) or not given:
-            raise ValueError(
-                f"{name} must have one entry per policy of episodes ({len(episodes)}), "
-                f"got {len(given)}"
-            )
+    _check_numbers(len(episodes), tasks=tasks, reward_scale=reward_scale)
     segments = sample_segments(episodes, horizon, count, rng)
     rewards = segments.reward / np.asarray(reward_scale, np.float32).reshape(-1, 1, 1)
     device = next(actor.parameters()).device
@@ -147,6 +142,15 @@ def exploitation_gap(
     }
     table["gap"] = table["predicted"] - table["real"]
     return {name: column.double().cpu().numpy() for name, column in table.items()}
+
+
+def _check_numbers(policies: int, **given: Sequence[Any]) -> None:
+    """Raise ValueError for lists without one entry per policy."""
+    for name, values in given.items():
+        if len(values) != policies:
+            raise ValueError(
+                f"{name} must have one entry per policy of episodes ({policies}), got {len(values)}"
+            )
 
 
 def _alive_rewards(trajectory: Any) -> Tensor:

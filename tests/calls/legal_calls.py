@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ from pwm_sdk.functional import (
 from pwm_sdk.optim import FiniteWatch, decay_factor, scale_learning_rates
 
 B, H, P, O, A, D = 4, 3, 2, 3, 2, 8  # noqa: E741 - the legend of shapes
+COUNTER = itertools.count()
 Call = tuple[Callable[..., Any], dict[str, Any]]
 
 
@@ -319,6 +321,16 @@ def constructors() -> dict[str, Call]:
     }  # fmt: skip
 
 
+def fresh(folder: Any) -> Any:
+    """An empty folder inside a folder; what is no path stays as it is."""
+    return tempfile.mkdtemp(dir=folder) if isinstance(folder, Path) else folder
+
+
+def named(name: Any) -> Any:
+    """A name that no data set has yet; what is no name stays as it is."""
+    return name.replace("point", f"point{next(COUNTER)}") if isinstance(name, str) else name
+
+
 def population_of_one() -> Any:
     """A PWM with a population of one policy."""
     p = parts()
@@ -417,9 +429,11 @@ def functions() -> dict[str, Call]:
         "tdmpc2_q_ensemble": (sdk.tdmpc2_q_ensemble, f(contents={}, target=False)),
         "from_tdmpc2_chunks": (sdk.from_tdmpc2_chunks, f(paths=[p.folder / "chunk_0.pt"],
             out=p.folder / "out", tasks=sdk.MT80, episode_length=3)),
-        "to_tdmpc2_chunks": (sdk.to_tdmpc2_chunks, f(source=p.replay, out=p.folder / "chunks",
+        "to_tdmpc2_chunks": (lambda out, **more: sdk.to_tdmpc2_chunks(out=fresh(out),
+            **more), f(source=p.replay, out=p.folder,
             tasks=[0], episode_length=3, chunk_episodes=2)),
-        "to_minari": (sdk.to_minari, f(source=p.replay, dataset_id="calls/point-v0",
+        "to_minari": (lambda dataset_id, **more: sdk.to_minari(
+            dataset_id=named(dataset_id), **more), f(source=p.replay, dataset_id="calls/point-v0",
             task=sdk.Task("point", 0, "own", O, A, 5))),
         "train_offline": (sdk.train_offline, f(algorithm=pwm(), replay=p.replay, steps=1,
             floor=0.1, path=None, save_every=1, on_step=lambda step, metrics: None)),
@@ -642,7 +656,7 @@ def methods() -> dict[str, Call]:
         "SAC.__call__": (sac.__call__, f(observation=p.observation)),
         "SAC.explore": (sac.explore, f(observation=p.observation)),
         "SAC.update": (sac.update, f(batch=transitions_of((4,)))),
-        "SAC.fit": (sac.fit, f(data=[transitions_of((1, 4))], steps=4)),
+        "SAC.fit": (sac.fit, f(data=[transitions_of((1, 4))], replay=None)),
         "SHAC.encode": (sh.encode, f(observation=p.state, task=None)),
         "SHAC.fit": (sh.fit, f(steps=1)),
         "SHAC.set_learning_rates": (sh.set_learning_rates, f(factor=0.5)),
@@ -674,7 +688,8 @@ def methods() -> dict[str, Call]:
         "WorldModel.from_checkpoint": (sdk.WorldModel.from_checkpoint, f(
             path=p.folder / "model.safetensors", tasks=None)),
         "WorldModel.from_size": (sdk.WorldModel.from_size, f(size=1, tasks=sdk.MT30)),
-        "FiniteWatch.note": (FiniteWatch(["loss"]).note, f(name="loss")),
+        "FiniteWatch.note": (lambda name: FiniteWatch(["loss"], 2).note(name, torch.ones(())), f(
+            name="loss")),
     }  # fmt: skip
     for name, model in both.items():
         call = moves if name == "MassSpring" else tasked

@@ -109,9 +109,7 @@ def wrong_values(value: Any) -> Iterator[Wrong]:
     elif isinstance(value, nn.Module):
         yield from (("None", None), ("str", "x"), ("object", STRANGER), ("class", type(value)))
         yield from (("int", 3), ("list", [value]))
-    elif value is None:
-        yield from (("str", "nonsense"), ("object", STRANGER), ("half", 1.5))
-    elif isinstance(value, (torch.device, torch.dtype)):
+    elif value is None or isinstance(value, (torch.device, torch.dtype)):
         yield from (("str", "nonsense"), ("object", STRANGER), ("half", 1.5))
     else:  # objects with attributes, functions, settings
         yield from (("None", None), ("str", "x"), ("object", STRANGER), ("int", 3))

@@ -163,7 +163,7 @@ def union(kinds: list[Kind | None]) -> Kind | None:
         return NO
 
     return Kind(
-        " or ".join(kind.expected for kind in known),
+        " or ".join(kind.expected for kind in known if kind is not NONE),
         fit,
         tensors=any(kind.tensors for kind in known),
         integers=any(kind.integers for kind in known),
