@@ -6,7 +6,8 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from itertools import chain
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from pwm_sdk.calls.rules import (
     anywhere,
     device,
     dtype_rule,
+    dtypes_of,
     looked_up,
     may_be_infinite,
     or_nothing,
@@ -37,6 +39,7 @@ BY_NAME: dict[str, Rule] = {
     "context": looked_up,
     "device": device,
 }
+SIMPLE = frozenset((float, int, str, bool, type(None)))
 FEW = 1024  # numbers of a tensor on the CPU that are read
 
 
@@ -90,30 +93,50 @@ def _checked_function(function: Any, rules: Mapping[str, Any], owner: type | Non
     return call
 
 
-class _Parameter(NamedTuple):
+class _Parameter:
     """How one argument is checked.
 
-    Attributes:
+    Args:
         kind: what its annotation promises; None: nothing.
         rules: what else holds for it.
         placed: whether it lies on a device.
         optional: whether None is left alone.
-        dims: its sizes, where they have letters.
+        dims: its sizes, as in `shaped`.
+        tensor: dtype and axes that alone decide about a tensor; None: there are further rules.
     """
 
-    kind: Kind | None
-    rules: tuple[Rule, ...]
-    placed: bool
-    optional: bool
-    dims: tuple[Any, ...]
+    def __init__(
+        self,
+        kind: Kind | None,
+        rules: tuple[Rule, ...],
+        *,
+        placed: bool,
+        optional: bool,
+        dims: tuple[Any, ...] = (),
+        tensor: tuple[frozenset[torch.dtype], int] | None = None,
+    ) -> None:
+        self.kind, self.rules, self.placed, self.optional = kind, rules, placed, optional
+        self.dims, self.tensor = dims, tensor
+        self.seen: set[tuple[type, Any]] = set()
 
     def take(self, name: str, value: Any) -> Any:
         """Return the value, a number as Python's, or raise ValueError."""
+        kind = value.__class__
+        if kind in SIMPLE:
+            if (kind, value) in self.seen:
+                return value
+        elif self.tensor is not None and isinstance(value, Tensor):
+            dtypes, axes = self.tensor
+            if value.dtype in dtypes and value.dim() >= axes:
+                return value
+        given = value
         if self.kind is not None:
             value = self.kind.take(name, value)
         if value is not None or not self.optional:
             for rule in self.rules:
                 value = _apply(rule, name, value)
+        if kind in SIMPLE and value is given and len(self.seen) < FEW:
+            self.seen.add((kind, value))
         return value
 
 
@@ -143,48 +166,48 @@ class _Plan:
             hint = hints.get(name, Any)
             optional = parameter.default is None or hint is not Any
             self.known[name] = _parameter(name, hint, rules, owner, optional)
-        self.dims = {name: p.dims for name, p in self.known.items() if p.dims}
+        self.dims = {
+            name: (p.dims[0] is ..., p.dims[1:] if p.dims[0] is ... else p.dims)
+            for name, p in self.known.items()
+            if any(isinstance(size, str) for size in p.dims)
+        }
         self.placed = any(p.placed for p in self.known.values())
 
     def check(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments, numbers as Python's, or raise ValueError."""
-        names = [*self.order[: len(args)], *[self.rest] * (len(args) - len(self.order))]
-        later: list[ValueError] = []
-        cleaned = tuple([self._one(n, v, later) for n, v in zip(names, args, strict=True)])
-        named = {n: self._one(n, v, later) for n, v in kwargs.items()}
-        if later:
-            raise later[0]
-        owner = args[0] if self.own else None
-        if self.placed:
-            self._same_place(owner, [*zip(names, cleaned, strict=True), *named.items()])
+        order, known, later = self.order, self.known, None
+        given: dict[str, Any] = {}
+        more: list[Any] = []
+        expected = own_place(args[0]) if self.own and self.placed else None
+        first = "self"
+        for i, (name, value) in enumerate(chain(zip(order, args, strict=False), kwargs.items())):
+            parameter = known.get(name)
+            if parameter is not None:
+                try:
+                    value = parameter.take(name, value)
+                except ValueError as error:
+                    if parameter.kind is not None:
+                        raise
+                    later = later or error  # numbers first: an object may be anything
+                if parameter.placed and (found := place(value)) is not None:
+                    if expected is None:
+                        first, expected = name, found
+                    elif found != expected:
+                        message = f"{name} must be on {expected} as {first}, got {found}"
+                        later = later or ValueError(message)
+            if i < len(order) and i < len(args):
+                more.append(value)
+            given[name] = value
+        if later is not None:
+            raise later
         if self.dims:
-            measure(owner, {**dict(zip(names, cleaned, strict=True)), **named}, self.dims)
-        return cleaned, named
-
-    def _one(self, name: str, value: Any, later: list[ValueError]) -> Any:
-        parameter = self.known.get(name)
-        if parameter is None:  # self, or Python's own error follows
-            return value
-        try:
-            return parameter.take(name, value)
-        except ValueError as error:
-            if parameter.kind is not None:
-                raise
-            later.append(error)  # numbers first: an object may be anything
-            return value
-
-    def _same_place(self, owner: Any, given: list[tuple[str, Any]]) -> None:
-        first, expected = "self", None if owner is None else own_place(owner)
-        for name, value in given:
-            parameter = self.known.get(name)
-            if parameter is None or not parameter.placed or (found := place(value)) is None:
-                continue
-            if expected is None:
-                first, expected = name, found
-            elif found != expected:
-                raise ValueError(f"{name} must be on {expected} as {first}, got {found}")
+            measure(args[0] if self.own else None, given, self.dims)
+        more.extend(known[self.rest].take(self.rest, v) for v in args[len(more) :] if self.rest)
+        if len(more) < len(args):  # Python's own error follows
+            return args, kwargs
+        return tuple(more), {name: given[name] for name in kwargs}
 
 
 def _parameter(
@@ -203,12 +226,25 @@ def _parameter(
             dims = LEGEND[name]
             own = (shaped(*dims), *own)
         own = (dtype_rule(name), *own)
-        dims = dims if any(isinstance(size, str) for size in dims) else ()
     if name in BY_NAME and (name in ("context", "device") or (kind and kind.integers)):
         own = (BY_NAME[name], *own)
     if kind is not None and or_nothing in own:
         kind = union([kind, NONE])
-    return _Parameter(kind, tuple(r for r in own if r not in MARKS), placed, optional, dims)
+    kept = tuple(rule for rule in own if rule not in MARKS)
+    return _Parameter(
+        kind, kept, placed=placed, optional=optional, dims=dims, tensor=_decided(name, kept, dims)
+    )
+
+
+def _decided(
+    name: str, rules: tuple[Rule, ...], dims: tuple[Any, ...]
+) -> tuple[frozenset[torch.dtype], int] | None:
+    """Return the dtypes and the number of axes by which a tensor is right, if nothing else is."""
+    if not rules or any(r is not dtype_rule(name) and not hasattr(r, "dims") for r in rules):
+        return None
+    if dims and (dims[0] is not ... or any(isinstance(size, int) for size in dims)):
+        return None
+    return dtypes_of(name), max(len(dims) - 1, 0)
 
 
 def _apply(rule: Rule, name: str, value: Any) -> Any:

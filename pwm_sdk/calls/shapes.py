@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import Any
 
 import torch
@@ -52,47 +51,45 @@ def shaped(*sizes: Any) -> Callable[..., Any]:
     return check
 
 
-def measure(owner: Any, given: Mapping[str, Any], dims: Mapping[str, tuple[Any, ...]]) -> None:
+def measure(owner: Any, given: Mapping[str, Any], dims: Mapping[str, Any]) -> None:
     """Compare the tensors of a call with each other and with the object that is called.
 
     Args:
         owner: the object, or None.
         given: arguments by name.
-        dims: sizes as in `shaped` of those that have letters.
+        dims: whether further axes lead, and the last ones as in `shaped`, of those with letters.
 
     Raises:
         ValueError: for one that does not fit.
     """
     sizes: dict[Any, tuple[Any, str]] = {}
-    for letter, attribute in LETTERS.items():
-        size = getattr(owner, attribute, None)
-        if isinstance(size, int):
-            sizes[letter] = (size, "")
-    tensors = {name: v for name, v in given.items() if name in dims and isinstance(v, Tensor)}
-    for name, value in tensors.items():
-        for letter, size in _measured(value, dims[name]):
-            expected, other = sizes.setdefault(letter, (size, name))
-            if size == expected or (letter is ... and _repeats(size, expected)):
+    for name, (lead, letters) in dims.items():
+        value = given.get(name)
+        if not isinstance(value, Tensor):
+            continue
+        shape = value.shape
+        split = len(shape) - len(letters)
+        for letter, size in zip(letters, shape[split:], strict=True):
+            if letter.__class__ is not str:
                 continue
-            if not other:
-                raise ValueError(_own_sizes(tensors, dims, sizes))
-            what = f"size {expected}" if letter is not ... else f"leading shape {list(expected)}"
-            raise ValueError(f"{name} must have {what} as {other}, got {list(value.shape)}")
+            if letter not in sizes:
+                own = getattr(owner, LETTERS[letter], None) if letter in LETTERS else None
+                sizes[letter] = (own, "") if isinstance(own, int) else (size, name)
+            expected, other = sizes[letter]
+            if size != expected:
+                raise ValueError(
+                    f"{name} must have size {expected} as {other}, got {list(shape)}"
+                    if other
+                    else _own_sizes(given, dims, owner)
+                )
+        if lead:
+            expected, other = sizes.setdefault(..., (shape[:split], name))
+            if shape[:split] != expected and not _repeats(shape[:split], expected):
+                raise ValueError(
+                    f"{name} must have leading shape {list(expected)} as {other}, got {list(shape)}"
+                )
     if ... in sizes and isinstance(ids := given.get("task"), Tensor):
         check_ids(ids, *sizes[...])
-
-
-def _measured(value: Tensor, dims: tuple[Any, ...]) -> list[tuple[Any, Any]]:
-    """Letters of a tensor's axes with their sizes, and the ellipsis with the leading shape."""
-    shape = tuple(value.shape)
-    last = dims[1:] if dims[0] is ... else dims
-    split = len(shape) - len(last)
-    pairs: list[tuple[Any, Any]] = [
-        (letter, size)
-        for letter, size in zip(last, shape[split:], strict=True)
-        if isinstance(letter, str)
-    ]
-    return [*pairs, (..., shape[:split])] if dims[0] is ... else pairs
 
 
 def _repeats(size: tuple[int, ...], expected: tuple[int, ...]) -> bool:
@@ -101,11 +98,11 @@ def _repeats(size: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     return len(size) == len(expected) and all(a == b or 1 in (a, b) for a, b in pairs)
 
 
-def _own_sizes(
-    tensors: Mapping[str, Tensor], dims: Mapping[str, tuple[Any, ...]], sizes: Mapping[Any, Any]
-) -> str:
+def _own_sizes(given: Mapping[str, Any], dims: Mapping[str, Any], owner: Any) -> str:
     """What is wrong with tensors that do not have the sizes of the object they are given to."""
-    own = {n: sizes[dims[n][-1]][0] for n in tensors if sizes.get(dims[n][-1], "x")[1] == ""}
+    tensors = {n: v for n in dims if isinstance(v := given.get(n), Tensor)}
+    own = {n: getattr(owner, LETTERS.get(dims[n][1][-1], ""), None) for n in tensors}
+    own = {name: size for name, size in own.items() if isinstance(size, int)}
     words = "sizes" if len(own) > 1 else "size"
     wanted = " and ".join(str(size) for size in own.values())
     got = " and ".join(str(list(tensors[name].shape)) for name in own)
@@ -126,11 +123,26 @@ def place(value: Any) -> torch.device | None:
     if isinstance(value, Tensor):
         return None if value.dim() == 0 and value.device.type == "cpu" else value.device
     if isinstance(value, nn.Module):
-        return next((p.device for p in chain(value.parameters(), value.buffers())), None)
+        found = _first(value)
+        return None if found is None else found.device
     if isinstance(value, TensorDictBase):
         leaves = value.values(include_nested=True, leaves_only=True)
         return value.device or next((leaf.device for leaf in leaves), None)
     return None
+
+
+def _first(module: nn.Module) -> Tensor | None:
+    """Return the first parameter, or else the first buffer; cheaper than `parameters()`."""
+    waiting, buffer = [module], None
+    while waiting:
+        part = waiting.pop()
+        for parameter in part._parameters.values():
+            if parameter is not None:
+                return parameter
+        if buffer is None:
+            buffer = next((b for b in part._buffers.values() if b is not None), None)
+        waiting.extend(m for m in part._modules.values() if m is not None)
+    return buffer
 
 
 def own_place(owner: Any) -> torch.device | None:

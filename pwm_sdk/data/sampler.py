@@ -11,7 +11,6 @@ from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 from torchrl.data.replay_buffers.storages import Storage
 
-from pwm_sdk.calls import checked
 from pwm_sdk.data.episode import task_index
 from pwm_sdk.generators import Generators
 
@@ -21,7 +20,6 @@ _RECENT_SHARE = 0.1
 _RECENT_EPISODES = 5
 
 
-@checked()
 class EpisodeSampler(Sampler):
     """Draws windows of consecutive rows from a ring of episodes.
 

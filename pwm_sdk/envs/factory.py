@@ -62,8 +62,10 @@ def make_env(
         ValueError: For an unknown task (the message has the nearest names) or a bad seed.
         MissingSimulatorError: If the simulator is not installed.
     """
+    from pwm_sdk.calls.rules import device as check_device
     from pwm_sdk.envs.torchrl_env import TorchRLTaskEnv  # keeps torch out of numpy-only workers
 
+    check_device(device=device)
     env = make_gym(task, seed=seed, padded=padded, tasks=tasks)
     num_tasks = 1 + max(env.task.index, *(member.index for member in tasks))
     return TorchRLTaskEnv(env, num_tasks=num_tasks, device=device)

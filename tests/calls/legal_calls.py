@@ -34,6 +34,8 @@ from pwm_sdk.optim import FiniteWatch, decay_factor, scale_learning_rates
 
 B, H, P, O, A, D = 4, 3, 2, 3, 2, 8  # noqa: E741 - the legend of shapes
 COUNTER = itertools.count()
+# what reads files of other programs, of which there is none here
+FOREIGN = {"open_foreign", "tdmpc2_policy_prior", "tdmpc2_q_ensemble", "from_tdmpc2_chunks"}
 Call = tuple[Callable[..., Any], dict[str, Any]]
 
 

@@ -44,13 +44,15 @@ LEGITIMATE = [
     (".*", "context", "None", "a model without tasks"),
     # objects
     ("frozen", "modules", ".*", "plain objects are left alone"),
-    ("PWM|LatentRollout", "model", "None", "set before the first update"),
+    ("PWM|Population|LatentRollout", "model", "None", "set before the first update"),
+    ("EnvPool", "workers", "None", "none"),
+    ("Episode", ".*", "objects|last axis", "a record: rows are checked where they are kept"),
+    (r"TaskSet\..*", "key|names", "int|of int", "indices"),
     ("evaluate", "model", "None", "the policy sees observations"),
     ("FiniteWatch", "names", "of str", "names"),
     ("optimize|FiniteWatch.note", "name", "unknown", "a name"),
     ("Task", "name|suite", "unknown", "a name"),
-    ("to_minari", "dataset_id", "unknown", "a name"),
-    ("train_offline|.*save|to_tdmpc2_chunks|write_atomic", "path|out", "unknown", "a new file"),
+    ("train_offline", "path", "str", "a new file"),
     # data
     (".*", "batch|trajectory|episode", "without .*", "an entry that is not read, or not needed"),
     (".*", ".*", "empty|longer", "a sequence of any length"),
@@ -75,6 +77,10 @@ NAMED_OTHERWISE = [
     (r"SHAC\.encode", "observation", "last axis", "values of the normalizer"),
     ("EnvPool", "envs", ".*", "env, one of them"),
     ("to_tdmpc2_chunks", "tasks", "empty", "source, which then holds nothing"),
+    ("to_tdmpc2_chunks", "tasks", "of .*", "task, one of them"),
+    ("evaluate", "task", "negative", "tasks, of all environments"),
+    ("to_minari", "dataset_id", "unknown", "Minari's own words"),
+    (r"TaskSet\..*", "key|names", "unknown|of .*|empty", "task, one of them"),
 ]  # fmt: skip
 
 
