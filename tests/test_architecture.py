@@ -106,7 +106,13 @@ MAX_FUNCTION_LINES = 60
 MAX_CONSTRUCTOR_ARGUMENTS = 12
 HARD_MAX_LINES = 600
 # file -> why it is longer, or has a constructor of more arguments
-WAIVERS: dict[str, str] = {}
+WAIVERS: dict[str, str] = {
+    "pwm_sdk/algorithms/pwm.py": "one algorithm, with what is expected of its parts on top",
+    "pwm_sdk/models/world_model.py": "one module, whose every method is documented",
+    "pwm_sdk/optim.py": "what all losses share; splitting it would hide half",
+    "pwm_sdk/tasks.py": "tables of tasks",
+    "pwm_sdk/training/online.py": "one loop, with what is expected of its parts on top",
+}
 KEY_NAMES = {getattr(keys, name) for name in keys.__all__}
 KEY_METHODS = {"get", "set", "set_", "pop", "select", "exclude"}
 

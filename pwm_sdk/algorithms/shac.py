@@ -31,7 +31,7 @@ from pwm_sdk.rollout import LatentRollout
     steps=least(1),
     factor=least(0.0),
     observation=(shaped(..., "O"), floating),
-    model=has("step", "features", "reset", "observation_dim"),
+    model=has("step"),
 )
 class SHAC:
     """One policy, improved by gradients through the environment itself.
@@ -79,7 +79,7 @@ class SHAC:
         if getattr(actor, "population", None) is not None:
             raise ValueError(f"actor must be one policy, got a population of {actor.population}")
         self.model, self.actor, self.critic, self.normalizer = model, actor, critic, normalizer
-        self.observation_dim = model.observation_dim
+        self.observation_dim = getattr(model, "observation_dim", None)
         limit = config.cotangent_clip
         if limit is not None:  # the loss is a mean over B environments and H steps
             limit = limit / (config.environments * config.horizon)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 import torch
 from torch import Tensor
 
+from pwm_sdk import keys
 from pwm_sdk.calls.kinds import NONE, Kind, kind_of, union
 from pwm_sdk.calls.rules import (
     Rule,
@@ -171,6 +172,8 @@ class _Plan:
             for name, p in self.known.items()
             if any(isinstance(size, str) for size in p.dims)
         }
+        task = self.known.get(keys.TASK)
+        self.tasked = task is not None and task.placed
         self.placed = any(p.placed for p in self.known.values())
 
     def check(
@@ -203,7 +206,8 @@ class _Plan:
         if later is not None:
             raise later
         if self.dims:
-            measure(args[0] if self.own else None, given, self.dims)
+            ids = given.get(keys.TASK) if self.tasked else None
+            measure(args[0] if self.own else None, given, self.dims, ids)
         more.extend(known[self.rest].take(self.rest, v) for v in args[len(more) :] if self.rest)
         if len(more) < len(args):  # Python's own error follows
             return args, kwargs

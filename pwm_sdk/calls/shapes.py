@@ -51,13 +51,14 @@ def shaped(*sizes: Any) -> Callable[..., Any]:
     return check
 
 
-def measure(owner: Any, given: Mapping[str, Any], dims: Mapping[str, Any]) -> None:
+def measure(owner: Any, given: Mapping[str, Any], dims: Mapping[str, Any], ids: Any) -> None:
     """Compare the tensors of a call with each other and with the object that is called.
 
     Args:
         owner: the object, or None.
         given: arguments by name.
         dims: whether further axes lead, and the last ones as in `shaped`, of those with letters.
+        ids: of tasks, which broadcast to the leading shape, or what else tells tasks.
 
     Raises:
         ValueError: for one that does not fit.
@@ -88,7 +89,7 @@ def measure(owner: Any, given: Mapping[str, Any], dims: Mapping[str, Any]) -> No
                 raise ValueError(
                     f"{name} must have leading shape {list(expected)} as {other}, got {list(shape)}"
                 )
-    if ... in sizes and isinstance(ids := given.get("task"), Tensor):
+    if ... in sizes and isinstance(ids, Tensor):
         check_ids(ids, *sizes[...])
 
 

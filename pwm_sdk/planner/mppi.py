@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pwm_sdk.calls import acts, checked, least
+from pwm_sdk.calls import acts, anywhere, checked, least
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.context import given, with_time
 from pwm_sdk.functional.planning import draw_by_weight, elite_weights, weighted_moments
@@ -20,7 +20,7 @@ from pwm_sdk.protocols import LatentModel, features, padded
 CHOICES = ("mean", "elite", "explore")
 
 
-@checked(policy=acts, value=acts, index=least(0))
+@checked(task=anywhere, policy=acts, value=acts, index=least(0))
 class MPPI:
     """Search for the best next actions in a latent model, again at every step.
 

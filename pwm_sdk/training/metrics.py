@@ -122,9 +122,8 @@ def exploitation_gap(
     device = next(actor.parameters()).device
     task = torch.as_tensor(list(tasks), device=device).unsqueeze(1).expand(-1, count)
     latent = model.encode(torch.as_tensor(segments.start, device=device), task)
-    noise = None
-    if deterministic:
-        noise = torch.zeros(horizon, *latent.shape[:-1], actor.action_dim, device=device)
+    shape = (horizon, *latent.shape[:-1], actor.action_dim)
+    noise = torch.zeros(shape, device=device) if deterministic else None
     trajectory = LatentRollout(model, actor, horizon)(latent, task, noise)
     predicted = _alive_rewards(trajectory).sum(-2).mean((1, 2))
     end = model.encode(torch.as_tensor(segments.end, device=device), task)
