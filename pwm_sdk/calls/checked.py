@@ -90,7 +90,7 @@ def _checked_function(function: Any, rules: Mapping[str, Any], owner: type | Non
         args, kwargs = plan[0].check(args, kwargs)
         return function(*args, **kwargs)
 
-    call.__checked__ = True  # pyright: ignore[reportFunctionMemberAccess]
+    setattr(call, "__checked__", True)  # noqa: B010 - functions take any attribute
     return call
 
 

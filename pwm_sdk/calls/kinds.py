@@ -70,17 +70,13 @@ class Kind:
 def _real(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         return NO
-    return value if type(value) in (int, float) else value.item() if _numpy(value) else value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _open_real(value: Any) -> Any:
     if isinstance(value, float) and math.isinf(value):
         return float(value)
     return _real(value)
-
-
-def _numpy(value: Any) -> bool:
-    return isinstance(value, np.generic)
 
 
 def _whole(value: Any) -> Any:

@@ -102,7 +102,6 @@ def _part_1() -> dict[str, Call]:
 
 def _part_2() -> dict[str, Call]:
     p, f = parts(), dict
-    o = _objects()
     return {
         "PWMConfig": (sdk.PWMConfig, f(horizon=H, gamma=0.9, lam=0.9, actor_lam=0.9, actor_lr=1e-3,
             critic_lr=1e-3, betas=(0.7, 0.9), actor_max_norm=1.0, critic_max_norm=1.0,
@@ -157,8 +156,7 @@ def _part_2() -> dict[str, Call]:
 
 
 def _part_3() -> dict[str, Call]:
-    p, f = parts(), dict
-    o = _objects()
+    f = dict
     return {
         "Task": (sdk.Task, f(name="point", index=200, suite="own", observation_dim=O,
             action_dim=A, episode_length=5, action_repeat=1, reward_scale=1.0, score_scale=5.0,
