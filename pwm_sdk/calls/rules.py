@@ -180,6 +180,12 @@ def finite(**settings: Any) -> None:
 
 
 @of_tensors
+def finite_alone(**settings: Any) -> None:
+    """Raise ValueError as `finite` for states `[N, ..]` of one policy: of several, others go on."""
+    finite(**{name: v for name, v in settings.items() if isinstance(v, Tensor) and v.dim() < 3})
+
+
+@of_tensors
 def array(**settings: Any) -> None:
     """Raise ValueError for what is no tensor, array or sequence of numbers."""
     for name, value in settings.items():

@@ -15,7 +15,16 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.calls import TRAJECTORY, acts, checked, finite, has, least, numbers_only, shaped
+from pwm_sdk.calls import (
+    TRAJECTORY,
+    acts,
+    checked,
+    finite_alone,
+    has,
+    least,
+    numbers_only,
+    shaped,
+)
 from pwm_sdk.checks import in_unit, positive
 from pwm_sdk.functional.losses import saturation_penalty
 from pwm_sdk.functional.returns import (
@@ -147,8 +156,8 @@ def lambda_targets(
 @checked(
     critic=has("values"),
     latents=shaped(..., None),
-    targets=shaped(..., None),
-    weight=shaped(..., None),
+    targets=(shaped(..., None), finite_alone),
+    weight=(shaped(..., None), finite_alone),
 )
 def critic_loss(
     critic: Any, latents: Tensor, targets: Tensor, weight: Tensor | None = None
@@ -188,7 +197,7 @@ def critic_loss(
     return (_per_policy(squares * weight, population) / share).sum()
 
 
-@checked(policy=acts, latents=shaped(..., None), actions=shaped(..., None))
+@checked(policy=acts, latents=shaped(..., None), actions=(shaped(..., None), finite_alone))
 def behaviour_loss(policy: Any, latents: Tensor, actions: Tensor) -> Tensor:
     """Squared distance of mean actions to the actions in the data.
 
@@ -211,8 +220,6 @@ def behaviour_loss(policy: Any, latents: Tensor, actions: Tensor) -> Tensor:
     mean = policy(latents.detach())
     if actions.shape != mean.shape:
         raise ValueError(f"actions must have shape {list(mean.shape)}, got {list(actions.shape)}")
-    if getattr(policy, "population", None) is None:  # of several, the others go on
-        finite(actions=actions)
     error = (mean - actions).square().sum(-1, keepdim=True)
     return _per_policy(error, actions.dim() > 2).sum()
 
