@@ -155,7 +155,7 @@ def device(**settings: Any) -> None:
     """Raise ValueError for what names no device."""
     for name, value in settings.items():
         try:
-            torch.empty(0, device="meta" if value is None else torch.device(value).type)
+            torch.device(value)
         except (RuntimeError, TypeError) as error:
             raise ValueError(f"{name} must be a device, got {value!r}") from error
 

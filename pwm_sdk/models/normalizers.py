@@ -132,7 +132,7 @@ class RunningMeanStd(nn.Module):
     def _check(self, values: Tensor) -> None:
         """Raise ValueError for values that do not end in the shape of a row."""
         shape = self.mean.shape
-        if values.shape[values.dim() - len(shape) :] != shape:
+        if shape.numel() != 1 and values.shape[values.dim() - len(shape) :] != shape:
             raise ValueError(f"values must end in shape {list(shape)}, got {list(values.shape)}")
 
 
