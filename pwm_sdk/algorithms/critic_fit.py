@@ -13,8 +13,6 @@ from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.objectives.policy import critic_loss
 from pwm_sdk.optim import FiniteWatch, minibatches, optimize
 
-UNCHECKED = inspect.unwrap(critic_loss)  # what is not finite is the watch's matter
-
 
 class CriticFit:
     """Steps a critic towards its targets on minibatches of imagined states.
@@ -90,4 +88,7 @@ class CriticFit:
         return loss.detach(), norm
 
     def _eager_loss(self, states: Tensor, targets: Tensor, alive: Tensor | None) -> Tensor:
-        return UNCHECKED(self.critic, states, targets, alive)
+        loss = critic_loss
+        if not torch.compiler.is_compiling():  # what is not finite is the watch's matter
+            loss = inspect.unwrap(critic_loss)
+        return loss(self.critic, states, targets, alive)
