@@ -6,6 +6,7 @@ what a setting leaves out.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
@@ -16,10 +17,14 @@ __all__ = [
     "at_least",
     "file_name",
     "file_path",
+    "finite",
+    "flag",
     "in_unit",
     "pair",
     "positive",
     "seed",
+    "single",
+    "text",
     "whole",
     "widths",
 ]
@@ -38,6 +43,32 @@ def at_least(least: float, /, **settings: Any) -> None:
 def in_unit(**settings: Any) -> None:
     """Raise ValueError for a setting outside [0, 1]."""
     _check(settings, "lie in [0, 1]", lambda value: 0 <= value <= 1)
+
+
+def finite(**settings: Any) -> None:
+    """Raise ValueError for a setting that is no number, NaN or infinite."""
+    _check(settings, "be a finite number", lambda v: not isinstance(v, bool) and math.isfinite(v))
+
+
+def flag(**settings: Any) -> None:
+    """Raise ValueError for a setting that is neither True nor False."""
+    for name, value in settings.items():
+        if type(value).__name__ not in ("bool", "bool_"):  # numpy's counts, and is not imported
+            raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def text(**settings: Any) -> None:
+    """Raise ValueError for a setting that is no string."""
+    for name, value in settings.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be a string, got {value!r}")
+
+
+def single(**settings: Any) -> None:
+    """Raise ValueError for a setting of several numbers, or none, where one belongs."""
+    for name, value in settings.items():
+        if value is None or isinstance(value, Iterable):
+            raise ValueError(f"{name} must be one number, got {value!r}")
 
 
 def whole(least: int, /, **settings: Any) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked
+
 __all__ = [
     "Generators",
     "drawing_from",
@@ -148,6 +150,7 @@ def _where(device: torch.device) -> tuple[torch.device, ...]:
     return () if device.type == "mps" else (device,)  # of which there is one
 
 
+@checked()
 class Generators:
     """P sources of random numbers with the interface of one `torch.Generator`.
 

@@ -11,12 +11,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pwm_sdk.checks import positive
+from pwm_sdk.calls import checked, least, may_be_infinite
+from pwm_sdk.checks import in_unit, positive
 from pwm_sdk.finite import FiniteWatch as FiniteWatch
 from pwm_sdk.finite import keeping as keeping
 from pwm_sdk.finite import unless as unless
 
 
+@checked(max_norm=(positive, may_be_infinite), population=least(1))
 def optimize(
     loss: Tensor,
     optimizer: torch.optim.Optimizer,
@@ -150,6 +152,7 @@ def _norms(gradients: list[Tensor], population: int | None) -> Tensor:
     return torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
 
 
+@checked(lr=least(0.0))
 def adam(parameters: Any, lr: float, **settings: Any) -> torch.optim.Adam:
     """Return an Adam that remembers its rate, fused where the parameters' device has a fused one.
 
@@ -169,6 +172,7 @@ def adam(parameters: Any, lr: float, **settings: Any) -> torch.optim.Adam:
     return optimizer
 
 
+@checked()
 def remember_learning_rates(*optimizers: torch.optim.Optimizer) -> None:
     """Let `scale_learning_rates` start from the present rates, whatever they are set to later."""
     for optimizer in optimizers:
@@ -176,6 +180,7 @@ def remember_learning_rates(*optimizers: torch.optim.Optimizer) -> None:
             group.setdefault("initial_lr", float(group["lr"]))
 
 
+@checked(factor=least(0.0))
 def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group's learning rate to `factor` times the one it started with.
 
@@ -191,6 +196,7 @@ def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> Non
             group["lr"] = start * factor
 
 
+@checked(progress=least(0.0), floor=in_unit)
 def linear_decay(progress: float, floor: float = 0.02) -> float:
     """Return `1 - (1 - floor) * progress`, the straight line from 1 to `floor`.
 
@@ -211,6 +217,7 @@ def linear_decay(progress: float, floor: float = 0.02) -> float:
     return 1.0 - (1.0 - floor) * min(max(progress, 0.0), 1.0)
 
 
+@checked(progress=least(0.0), share=in_unit, floor=in_unit)
 def decay_factor(progress: float, share: float, floor: float = 0.0) -> float:
     """Return 1, then what is left of the last `share` of the budget, but not less than `floor`.
 
@@ -223,6 +230,7 @@ def decay_factor(progress: float, share: float, floor: float = 0.0) -> float:
     return 1.0 if share == 0.0 else max(floor, min(1.0, left / share))
 
 
+@checked(tau=in_unit)
 @torch.no_grad()
 def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
     """Move the parameters of `target` a share `tau` towards those of `source`, in place."""
@@ -231,6 +239,7 @@ def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
     torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
 
 
+@checked()
 @contextmanager
 def frozen(*modules: object) -> Iterator[None]:
     """Differentiate through `modules`, not into them, while the context lasts.
@@ -249,6 +258,7 @@ def frozen(*modules: object) -> Iterator[None]:
             p.requires_grad_(True)
 
 
+@checked(limit=least(1))
 def minibatches(
     *tensors: Tensor,
     epochs: int = 1,

@@ -11,6 +11,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pwm_sdk import keys
+from pwm_sdk.calls import checked, has, least, or_nothing, shaped
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.context import given, with_time
@@ -27,6 +28,14 @@ from pwm_sdk.protocols import (
 )
 
 
+@checked(
+    horizon=least(1),
+    noise=shaped(..., None),
+    restart=has("__call__"),
+    latent=shaped(..., None, None),
+    action=shaped(..., None),
+    model=or_nothing,
+)
 class LatentRollout:
     """Imagine H steps of a policy and pack them into one TensorDict.
 

@@ -12,9 +12,12 @@ import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pwm_sdk.checks import at_least, finite, flag, positive, single, text, whole
+
 __all__ = ["BUILT_IN", "FIRST_OWN_INDEX", "MT30", "MT80", "SINGLE_TASKS", "Task", "TaskSet"]
 
 _META_WORLD_PREFIX = "mw-"
+_SIZES = ("observation_dim", "action_dim", "episode_length", "action_repeat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,19 @@ class Task:
     terminates: bool = False
 
     def __post_init__(self) -> None:
+        text(name=self.name, suite=self.suite)
         if not self.name:
             raise ValueError(f"name must be a non-empty string, got {self.name!r}")
-        if self.index < -1:
-            raise ValueError(f"index must be at least -1, got {self.index}")
-        for field in ("observation_dim", "action_dim", "episode_length", "action_repeat"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        for least, field in ((-1, "index"), *((1, size) for size in _SIZES)):
+            single(**{field: getattr(self, field)})
+            object.__setattr__(self, field, whole(least, **{field: getattr(self, field)}))
+        single(reward_scale=self.reward_scale)
+        if self.score_scale is not None:
+            single(score_scale=self.score_scale)
+        finite(reward_scale=self.reward_scale, score_scale=self.score_scale)
+        at_least(0.0, reward_scale=self.reward_scale)
+        positive(score_scale=self.score_scale)
+        flag(custom=self.custom, terminates=self.terminates)
 
     @property
     def discount(self) -> float:
@@ -80,6 +89,8 @@ class Task:
         Returns:
             `episode_return / score_scale`, or `success` where `score_scale` is `None`.
         """
+        single(episode_return=episode_return, success=success)
+        finite(episode_return=episode_return, success=success)
         return float(success) if self.score_scale is None else episode_return / self.score_scale
 
 
@@ -102,13 +113,23 @@ class TaskSet:
         observation_dim: int | None = None,
         action_dim: int | None = None,
     ) -> None:
+        if not isinstance(tasks, Iterable) or isinstance(tasks, str):
+            raise ValueError(f"tasks must be a sequence of Tasks, got {tasks!r}")
         self._tasks = tuple(tasks)
+        if wrong := [task for task in self._tasks if not isinstance(task, Task)]:
+            raise ValueError(f"tasks must be Tasks, got {wrong[0]!r}")
         if not self._tasks:
             raise ValueError("tasks must hold at least one task, got none")
         self._by_name = {task.name: task for task in self._tasks}
         self._by_index = {task.index: task for task in self._tasks}
         if not len(self._by_name) == len(self._by_index) == len(self._tasks):
             raise ValueError(f"tasks must have unique names and indices, got {self.names}")
+        for name, size in (("observation_dim", observation_dim), ("action_dim", action_dim)):
+            if size is not None:
+                single(**{name: size})
+        observation_dim, action_dim = whole(
+            1, observation_dim=observation_dim, action_dim=action_dim
+        )
         largest_observation = max(task.observation_dim for task in self._tasks)
         largest_action = max(task.action_dim for task in self._tasks)
         self.observation_dim = largest_observation if observation_dim is None else observation_dim
@@ -127,6 +148,8 @@ class TaskSet:
         Raises:
             ValueError: For an unknown task.
         """
+        if not isinstance(names, Iterable) or isinstance(names, str):
+            raise ValueError(f"names must be a sequence of tasks, got {names!r}")
         tasks = [self[name.name if isinstance(name, Task) else name] for name in names]
         return TaskSet(tasks, observation_dim=self.observation_dim, action_dim=self.action_dim)
 
@@ -137,6 +160,8 @@ class TaskSet:
             ValueError: For an unknown name (the message has the nearest ones) or index.
         """
         if not isinstance(key, str):
+            if not hasattr(key, "__index__"):
+                raise ValueError(f"key must be a task's name or index, got {key!r}")
             index = operator.index(key)
             if index not in self._by_index:
                 raise ValueError(f"task index must be one of this set's, got {index}")

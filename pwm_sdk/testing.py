@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked
 from pwm_sdk.functional.gradients import slopes
 from pwm_sdk.keys import TERMINATED
 from pwm_sdk.protocols import FactoredModel, lacks
 
 
+@checked()
 def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = None) -> None:
     """Check that `model` is a differentiable `LatentModel`.
 

@@ -15,7 +15,18 @@ from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.algorithms.sac import SACConfig
 from pwm_sdk.algorithms.shac_config import SHACConfig
 from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
-from pwm_sdk.checks import at_least, in_unit, pair, positive, seed, whole
+from pwm_sdk.checks import (
+    at_least,
+    finite,
+    flag,
+    in_unit,
+    pair,
+    positive,
+    seed,
+    single,
+    text,
+    whole,
+)
 from pwm_sdk.training.settings import Learner, RoundConfig
 
 
@@ -107,6 +118,36 @@ def test_what_is_no_count_is_named(value: Any) -> None:
 def test_settings_out_of_range_are_refused(config: Any, settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(settings))} must "):
         config(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gamma": 1.0}, r"gamma must lie in \[0, 1\), got 1.0"),
+        ({"unimix": 1.0}, r"unimix must lie in \[0, 1\), got 1.0"),
+        ({"belief": 10, "blocks": 4}, "belief must be divisible by blocks 4, got 10"),
+    ],
+)
+def test_settings_that_no_dreamer_can_have_are_refused(settings, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        DreamerV3Config(**settings)
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "message"),
+    [
+        (flag, 1, "x must be True or False, got 1"),
+        (flag, None, "x must be True or False, got None"),
+        (text, 3, "x must be a string, got 3"),
+        (finite, math.inf, "x must be a finite number, got inf"),
+        (finite, True, "x must be a finite number, got True"),
+        (single, [1.0], r"x must be one number, got \[1.0\]"),
+        (single, None, "x must be one number, got None"),
+    ],
+)
+def test_what_is_of_another_kind_is_named(check, value, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(x=value)
 
 
 def test_a_learner_has_a_task_for_each_policy() -> None:

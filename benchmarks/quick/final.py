@@ -204,8 +204,8 @@ class FinalEvaluation:
 
 
 def score_of(task: Task, summary: dict[str, float]) -> float:
-    """Return / 1000 (dm_control), success at the last step (Meta-World)."""
-    return summary["success_last"] if task.suite == "metaworld" else summary["return"] / 1000.0
+    """Return the score of a task's summary, by the task's own rule."""
+    return task.score(summary["return"], summary["success_last"])
 
 
 def _pairs(

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from pwm_sdk import MT80, write_atomic
+from pwm_sdk import MT80, Task, write_atomic
 from reporting.aggregates import Row, matrix, methods_of, profile, tasks_of
 from reporting.published import METHODS, Published
 from reporting.tables import label_of, suites_of
@@ -32,7 +32,6 @@ COLORS = {
 OTHERS = ("#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000", "#009E73", "#E69F00")
 # Marker and height within a bar, so that equal values stay apart.
 MARKS = {"PWM": ("D", -0.24), "TD-MPC2": ("s", 0.0), "DreamerV3(max over training)": ("^", 0.24)}
-MAXIMUM = {"metaworld": 2000.0, "dmcontrol": 1000.0}
 
 WHISKER = "worst to best seed"
 
@@ -245,7 +244,12 @@ def _draw_published(axis: Any, published: Published, column: str, places: dict[s
 
 
 def _share(values: np.ndarray, task: str, column: str) -> np.ndarray:
-    return values / MAXIMUM[MT80[task].suite] if column == "return" else values
+    return values / largest_return(MT80[task]) if column == "return" else values
+
+
+def largest_return(task: Task) -> float:
+    """Return what the largest reward at every step of an episode adds up to."""
+    return task.episode_length * task.reward_scale
 
 
 def _legend_above(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:

@@ -109,16 +109,18 @@ class Published:
         Args:
             method: a key of `METHODS`.
             task: name of a task.
-            column: "return", "success_last" or "score" as in scores.csv. The score is derived as
-                everywhere: the return / 1000 in dm_control, the success in Meta-World.
+            column: "return", "success_last" or "score" as in scores.csv. The score is derived by
+                `Task.score`, as everywhere.
 
         Returns:
             The value, None where nothing was published.
         """
         if column == "score":
-            metaworld = MT80[task].suite == "metaworld"
-            value = self.value(method, task, "success_last" if metaworld else "return")
-            return value if metaworld or value is None else value / 1000.0
+            known = MT80[task]
+            value = self.value(
+                method, task, "success_last" if known.score_scale is None else "return"
+            )
+            return None if value is None else known.score(value, value)  # it reads one of the two
         metric = {"return": "reward", "success_last": "success"}.get(column, "")
         return self._values.get((method, task, metric))
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pwm_sdk import keys
 from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.watched import Watched
+from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, positive, whole
 from pwm_sdk.objectives.policy import behaviour_loss
 from pwm_sdk.optim import FiniteWatch, adam, linear_decay, optimize, scale_learning_rates
@@ -21,6 +22,7 @@ from pwm_sdk.states import load_state, state_of
 LOSS = "loss and gradient"  # as the watch knows them
 
 
+@checked(max_norm=may_be_infinite)
 @dataclass(frozen=True)
 class BehaviourCloningConfig:
     """Settings of `BehaviourCloning`.
@@ -41,6 +43,13 @@ class BehaviourCloningConfig:
         positive(max_norm=self.max_norm)
 
 
+@checked(
+    model=has("encode"),
+    batch=holds(keys.OBSERVATION, keys.ACTION),
+    replay=has("sample"),
+    steps=least(1),
+    observation=(shaped(..., "O"), floating),
+)
 class BehaviourCloning(Watched):
     """Least squares from observations, or a model's latents, to the actions of the data.
 
@@ -75,6 +84,9 @@ class BehaviourCloning(Watched):
 
     def __call__(self, observation: Tensor) -> Tensor:
         """Return actions `[.., A]` for observations `[.., O]`, for an actor without a model."""
+        size = getattr(self.actor, "latent_dim", observation.shape[-1])
+        if observation.shape[-1] != size:
+            raise ValueError(f"observation must have size {size}, got {list(observation.shape)}")
         return self.actor(observation)
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:

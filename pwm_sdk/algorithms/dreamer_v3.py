@@ -22,6 +22,7 @@ from pwm_sdk.algorithms.dreamer_v3_networks import (
     DreamerV3Networks,
 )
 from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
+from pwm_sdk.calls import checked, floating, has, holds, least, shaped
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.twohot import symlog
 from pwm_sdk.generators import drawing_from, restore_generator
@@ -31,6 +32,15 @@ from pwm_sdk.states import load_state, state_of
 PREVIOUS_ACTION, IS_INIT = "previous_action", "is_init"
 
 
+@checked(
+    observation_dim=least(1),
+    action_dim=least(1),
+    replay=has("sample"),
+    steps=least(1),
+    batch=holds(keys.OBSERVATION, keys.ACTION, keys.REWARD, keys.TERMINATED),
+    observation=(shaped("N", "O"), floating),
+    memory=holds("state", "belief"),
+)
 class DreamerV3(OverTorchRL):
     """A recurrent model of discrete states and a policy trained in it by score function.
 
@@ -72,7 +82,7 @@ class DreamerV3(OverTorchRL):
             nets = DreamerV3Networks(observation_dim, action_dim, config, device)
             self.estimator = RSSMStateEstimatorV3(nets.prior, nets.posterior)
             loss = nets.joint_loss()
-        self.size, self.action_dim = nets.size, action_dim
+        self.size, self.observation_dim, self.action_dim = nets.size, observation_dim, action_dim
         self.encoder, self.actor = nets.encoder, nets.actor
         super().__init__(loss, config.lr, device, generator)
         self.target = SoftUpdate(self.loss.value_loss, tau=config.tau)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pwm_sdk.calls import checked, may_be_infinite
 from pwm_sdk.checks import at_least, in_unit, positive, whole
 
 
+@checked(max_norm=may_be_infinite)
 @dataclass(frozen=True)
 class DreamerV3Config:
     """Settings of `DreamerV3`; sizes are small, the rest is the paper's.
@@ -60,3 +62,8 @@ class DreamerV3Config:
         at_least(0.0, entropy=self.entropy, free_nats=self.free_nats)
         at_least(0.0, replay_value=self.replay_value, lr=self.lr)
         positive(max_norm=self.max_norm)
+        for name, share in (("gamma", self.gamma), ("unimix", self.unimix)):
+            if share == 1.0:
+                raise ValueError(f"{name} must lie in [0, 1), got {share}")
+        if self.belief % self.blocks:
+            raise ValueError(f"belief must be divisible by blocks {self.blocks}, got {self.belief}")

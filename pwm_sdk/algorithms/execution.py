@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked, least
 from pwm_sdk.checks import whole
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
+@checked(check_every=least(1))
 @dataclass(frozen=True)
 class Execution:
     """How `PWM` runs its update; none of it changes what is computed, beyond rounding.

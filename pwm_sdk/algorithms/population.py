@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pwm_sdk.algorithms.pwm import PWM
 from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.calls import checked, least, some
 from pwm_sdk.checks import at_least
 from pwm_sdk.generators import Generators
 from pwm_sdk.protocols import StochasticPolicy
@@ -21,6 +22,7 @@ from pwm_sdk.rollout import LatentRollout
 SHARED = ("generator",)  # entries of a state that all members have in common
 
 
+@checked(index=least(0), members=least(0), states=some)
 class Population(PWM):
     """PWM for P policies that share nothing but the model.
 
@@ -134,6 +136,10 @@ class Population(PWM):
 
     def load_members(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Restore a `member_state` for each member, of equally many updates."""
+        if len(states) != self.population:
+            raise ValueError(
+                f"states must have one entry per policy ({self.population}), got {len(states)}"
+            )
         self.load_state_dict(join_members(states))
 
     def state_dict(self) -> dict[str, Any]:

@@ -16,12 +16,14 @@ from torchrl.objectives.value import GAE
 
 from pwm_sdk import keys
 from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
+from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, in_unit, positive, whole
 from pwm_sdk.generators import drawing_from, restore_generator
 from pwm_sdk.optim import linear_decay
 from pwm_sdk.states import load_state, state_of
 
 
+@checked(max_norm=may_be_infinite)
 @dataclass(frozen=True)
 class PPOConfig:
     """Settings of `PPO`; the defaults are the paper's for continuous control.
@@ -62,6 +64,16 @@ class PPOConfig:
         positive(clip=self.clip, max_norm=self.max_norm, std=self.std)
 
 
+@checked(
+    observation_dim=least(1),
+    action_dim=least(1),
+    observations=has("normalize", "update"),
+    returns=has("update", "std"),
+    factor=least(0.0),
+    steps=least(1),
+    batch=holds(keys.OBSERVATION, keys.ACTION, keys.NEXT),
+    observation=(shaped(..., "O"), floating),
+)
 class PPO(OverTorchRL):
     """A Gaussian policy with state-independent std and a value, trained from their own steps.
 
@@ -107,6 +119,7 @@ class PPO(OverTorchRL):
     ) -> None:
         self._arguments = arguments_of(locals())
         self.config = config = config or PPOConfig()
+        self.observation_dim, self.action_dim = observation_dim, action_dim
         self.observations, self.returns, self.steps = observations, returns, 0
         if actor is None:
             actor = _mlp(observation_dim, action_dim, config.hidden, gain=0.01)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.calls import checked, has, least, shaped
 from pwm_sdk.functional.moments import merge_moments
 from pwm_sdk.functional.twohot import two_hot_mean
 from pwm_sdk.protocols import origin
@@ -15,6 +16,7 @@ from pwm_sdk.protocols import origin
 MADE_OF = {"step": ("next", "reward"), "reward": ("reward_logits", "decode_reward")}
 
 
+@checked(model=has("encode", "next", "reward_logits"))
 class PublishedModel:
     """A view of a world model as the published PWM imagines with it; a `LatentModel`.
 
@@ -90,6 +92,7 @@ def published_view(model: Any, config: PWMConfig) -> Any:
     )
 
 
+@checked(population=least(1), eps=least(0.0), returns=shaped(..., None))
 class ReturnDeviation(nn.Module):
     """Running standard deviation of all returns so far, one per policy; a scale as `ReturnScale`.
 

@@ -24,6 +24,7 @@ from pwm_sdk.algorithms.starts import (
     taken_at,
 )
 from pwm_sdk.algorithms.watched import Watched
+from pwm_sdk.calls import checked, has, least, or_nothing
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.losses import saturated_share
@@ -57,6 +58,16 @@ WATCHED = RETURNS, ACTOR, VALUE = (
 )
 
 
+@checked(
+    model=(has("encode", "latent_dim", "action_dim"), or_nothing),
+    actor=has("loc", "squash", "parameters"),
+    critic=has("values", "parameters"),
+    return_scale=has("update"),
+    replay=has("sample"),
+    steps=least(1),
+    batch_size=least(1),
+    factor=least(0.0),
+)
 class PWM(Watched):
     """One or P policies, improved by gradients through a frozen latent model.
 
@@ -227,6 +238,10 @@ class PWM(Watched):
         whole(1, steps=steps)
         if (tasks is None) != (self.population is None):
             raise ValueError(f"tasks must be given exactly for a population, got {tasks}")
+        if tasks is not None and len(tasks) != self.population:
+            raise ValueError(
+                f"tasks must have one entry per policy ({self.population}), got {list(tasks)}"
+            )
         metrics: dict[str, Tensor] = {}
         for step in range(steps):
             self.set_learning_rates(linear_decay(step / steps, self.decay_floor))

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pwm_sdk.calls import checked, may_be_infinite
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 
 
+@checked(actor_max_norm=may_be_infinite, critic_max_norm=may_be_infinite)
 @dataclass(frozen=True)
 class PWMConfig:
     """Settings of `PWM`; the defaults are the paper's.

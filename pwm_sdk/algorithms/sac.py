@@ -16,11 +16,13 @@ from torchrl.objectives import SACLoss, SoftUpdate
 
 from pwm_sdk import keys
 from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
+from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 from pwm_sdk.generators import drawing_from, own_generator, restore_generator
 from pwm_sdk.states import load_state, state_of
 
 
+@checked(max_norm=may_be_infinite)
 @dataclass(frozen=True)
 class SACConfig:
     """Settings of `SAC`; the defaults are the paper's.
@@ -63,6 +65,15 @@ class SACConfig:
         pair(log_std=self.log_std)
 
 
+@checked(
+    observation_dim=least(1),
+    action_dim=least(1),
+    replay=has("sample"),
+    steps=least(1),
+    factor=least(0.0),
+    observation=(shaped(..., "O"), floating),
+    batch=holds(keys.OBSERVATION, keys.ACTION, keys.NEXT),
+)
 class SAC(OverTorchRL):
     """A squashed Gaussian policy and two critics, trained from replayed transitions.
 
@@ -101,7 +112,8 @@ class SAC(OverTorchRL):
     ) -> None:
         self._arguments = arguments_of(locals())
         self.config = config = config or SACConfig()
-        self.action_dim, self.steps, self._owed = action_dim, 0, 0.0
+        self.observation_dim, self.action_dim = observation_dim, action_dim
+        self.steps, self._owed = 0, 0.0
         net = _mlp(observation_dim, 2 * action_dim, config.hidden) if actor is None else actor
         self.actor = _Gaussian(net, *config.log_std).to(device)
         policy = ProbabilisticActor(

@@ -14,6 +14,7 @@ from pwm_sdk.algorithms.critic_fit import CriticFit
 from pwm_sdk.algorithms.probe import probe_slopes
 from pwm_sdk.algorithms.shac_config import SHACConfig
 from pwm_sdk.algorithms.streams import Streams
+from pwm_sdk.calls import checked, floating, has, least, shaped
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.returns import lambda_returns, restarted_return
@@ -32,6 +33,15 @@ from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.states import load_state, state_of
 
 
+@checked(
+    actor=has("loc", "squash", "parameters"),
+    critic=has("values", "parameters"),
+    normalizer=has("normalize", "update"),
+    steps=least(1),
+    factor=least(0.0),
+    observation=(shaped(..., "O"), floating),
+    model=has("step"),
+)
 class SHAC:
     """One policy, improved by gradients through the environment itself.
 
@@ -83,6 +93,7 @@ class SHAC:
         self.model, self.actor, self.critic, self.normalizer = model, actor, critic, normalizer
         device = next(actor.parameters()).device
         self.generator = generator = own_generator(device, generator)
+        self.observation_dim = getattr(model, "observation_dim", None)
         limit = config.cotangent_clip
         if limit is not None:  # the loss is a mean over B environments and H steps
             limit = limit / (config.environments * config.horizon)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pwm_sdk.calls import checked, may_be_infinite
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 
 
+@checked(actor_max_norm=may_be_infinite, critic_max_norm=may_be_infinite)
 @dataclass(frozen=True)
 class SHACConfig:
     """Settings of `SHAC`; the defaults are the paper's.

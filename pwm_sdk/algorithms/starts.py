@@ -10,6 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.calls import checked
 
 
 def starts_of(
@@ -96,6 +97,7 @@ def real_actions(model: Any, actor: Any, task: Tensor | None) -> Tensor | None:
     return mask.unsqueeze(-2) if mask.dim() > 1 else mask
 
 
+@checked()
 def discount_of(
     gamma: float | Sequence[float], population: int | None, device: torch.device
 ) -> float | Tensor:

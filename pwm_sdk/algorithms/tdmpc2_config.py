@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pwm_sdk.calls import checked, may_be_infinite
 from pwm_sdk.checks import at_least, in_unit, positive
 from pwm_sdk.objectives.tdmpc2 import ENTROPIES
 
 
+@checked(max_norm=may_be_infinite)
 @dataclass(frozen=True)
 class TDMPC2Config:
     """Settings of `TDMPC2`; the defaults are the paper's, without the quirks of its program.

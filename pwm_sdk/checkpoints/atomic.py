@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from pwm_sdk.calls import checked
 from pwm_sdk.checks import file_path
 
 __all__ = ["is_part", "remove_parts", "sync", "write_atomic"]
@@ -23,6 +24,7 @@ _PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[0-9a-f]{12}\.part")
 _STALE = 3600.0  # seconds without a write after which a part of a dead process is removed
 
 
+@checked()
 def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
     """Write a file through a temporary one beside it.
 

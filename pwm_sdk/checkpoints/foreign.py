@@ -21,6 +21,7 @@ from torch.serialization import (
     get_unsafe_globals_in_checkpoint,
 )
 
+from pwm_sdk.calls import checked
 from pwm_sdk.checkpoints.reading import check_archive, existing_file
 
 __all__ = ["is_pickled", "open_foreign"]
@@ -71,6 +72,7 @@ def is_pickled(path: str | os.PathLike[str]) -> bool:
     return first.startswith(_MAGIC) and not first.endswith(b"{")  # safetensors: length, then JSON
 
 
+@checked()
 def open_foreign(path: str | os.PathLike[str]) -> Any:
     """Read a file that `torch.save` wrote, running no code from it.
 

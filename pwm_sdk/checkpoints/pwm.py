@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked, has
 from pwm_sdk.checkpoints.layout import Layer, Part, chain, need, refuse_others, section
 from pwm_sdk.checkpoints.tdmpc2 import world_model_part
 
@@ -86,6 +87,7 @@ def pwm_critic(contents: Any) -> Part:
     return Part(settings, _stacked("net", layers) | {"value_scale": torch.tensor(1.0)})
 
 
+@checked(contents=has("get", "keys"))
 def pwm_statistics(contents: Any) -> dict[str, dict[str, Tensor]]:
     """Return the running statistics of a PWM file.
 

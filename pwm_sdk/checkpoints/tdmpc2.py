@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pwm_sdk.calls import checked, has
 from pwm_sdk.checkpoints.layout import Layer, Part, State, chain, need, refuse_others, section
 
 __all__ = ["tdmpc2_policy_prior", "tdmpc2_q_ensemble", "tdmpc2_world_model", "world_model_part"]
@@ -37,6 +38,7 @@ def tdmpc2_world_model(contents: Any) -> Part:
     return part
 
 
+@checked(contents=has("get", "keys"))
 def tdmpc2_q_ensemble(contents: Any, target: bool = False) -> Part:
     """Return the Q functions of a TD-MPC2 file, in the old style or the new one.
 
@@ -63,6 +65,7 @@ def tdmpc2_q_ensemble(contents: Any, target: bool = False) -> Part:
     return Part(sizes | more, weights)
 
 
+@checked(contents=has("get", "keys"))
 def tdmpc2_policy_prior(contents: Any) -> Part:
     """Return the policy prior of a TD-MPC2 file.
 

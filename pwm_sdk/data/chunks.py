@@ -12,6 +12,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checkpoints.foreign import open_foreign
 from pwm_sdk.checks import file_path, whole
@@ -27,6 +28,7 @@ _NO_NUMBERS = (torch.bool, torch.complex32, torch.complex64, torch.complex128)
 _BLOCK_ROWS = 1 << 19  # about 100 MB of MT80's rows
 
 
+@checked(tasks=has("__iter__"), episode_length=least(1))
 def from_tdmpc2_chunks(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
@@ -74,6 +76,7 @@ def from_tdmpc2_chunks(
     return writer.path
 
 
+@checked(episode_length=least(1), chunk_episodes=least(1))
 def to_tdmpc2_chunks(
     source: ReplayBuffer | str | os.PathLike[str],
     out: str | os.PathLike[str],

@@ -9,6 +9,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pwm_sdk.calls import array, checked, least
 from pwm_sdk.checks import whole
 from pwm_sdk.data.arrays import copied
 from pwm_sdk.data.row_checks import (
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 
+@checked(observations=array, actions=array, rewards=array, terminated=array, absorbing=least(0))
 def make_episode(
     observations: Any,
     actions: Any,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tensordict import TensorDictBase
 
+from pwm_sdk.calls import checked, has
 from pwm_sdk.data.chunks import open_source
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TERMINATED
@@ -16,6 +17,7 @@ from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TERMINATED
 __all__ = ["minari_episodes", "to_minari"]
 
 
+@checked(task=has("index", "observation_dim", "action_dim"))
 def to_minari(
     source: ReplayBuffer | str | os.PathLike[str], dataset_id: str, task: Any, **details: Any
 ) -> Any:

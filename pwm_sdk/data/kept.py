@@ -10,6 +10,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pwm_sdk.calls import checked
 from pwm_sdk.checks import file_path
 from pwm_sdk.data.dataset import DATASET, open_dataset
 from pwm_sdk.data.ring import Ring
@@ -32,6 +33,7 @@ __all__ = ["KeptEpisodes"]
 _BLOCK = 1024  # episodes that are copied at once
 
 
+@checked()
 class KeptEpisodes:
     """What a `ReplayBuffer` holds: rows in `_ring`, and in `_sampler` where the episodes lie."""
 

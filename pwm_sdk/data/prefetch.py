@@ -12,6 +12,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checks import whole
 
 __all__ = ["Prefetcher"]
@@ -19,6 +20,7 @@ __all__ = ["Prefetcher"]
 _DEPTH = 2  # batches ahead, for a GPU
 
 
+@checked(source=has("sample"), depth=least(0), members=least(0))
 class Prefetcher:
     """A source of batches whose next ones are drawn while the last one is used.
 
@@ -97,6 +99,9 @@ class Prefetcher:
 
     def keep(self, members: Sequence[int]) -> None:
         """Go on for some policies of a `Starts` alone."""
+        policies = len(self.source.generator)
+        if not members or max(members) >= policies:
+            raise ValueError(f"members must lie in 0..{policies - 1}, got {list(members)}")
         self.close()
         self.source.keep(members)
 

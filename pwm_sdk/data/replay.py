@@ -9,6 +9,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
+from pwm_sdk.calls import checked, least
 from pwm_sdk.checks import whole
 from pwm_sdk.data.episode import make_episode
 from pwm_sdk.data.kept import KeptEpisodes
@@ -29,6 +30,7 @@ __all__ = ["ReplayBuffer", "make_episode"]
 _STEPS = (ACTION, REWARD, TERMINATED, REAL)
 
 
+@checked(capacity=least(1), batch_size=least(1), count=least(1))
 class ReplayBuffer(KeptEpisodes):
     """Keeps whole episodes and samples windows of `slice_len` rows from them.
 

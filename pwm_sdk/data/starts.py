@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
+from pwm_sdk.calls import checked
 from pwm_sdk.checks import seed as checked_seed
 from pwm_sdk.checks import whole
 from pwm_sdk.data.ring import Ring
@@ -19,6 +20,7 @@ from pwm_sdk.generators import Generators
 __all__ = ["Starts"]
 
 
+@checked()
 class Starts:
     """First observations of the windows of a task, for one policy or P; see `ReplayBuffer.starts`.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pwm_sdk.calls import checked, shaped
 from pwm_sdk.protocols import LatentModel, SimulatorModel, features
 
 
+@checked(observation=shaped(..., None))
 class EncodedSimulator:
     """A simulator seen through a world model's encoder, as a `LatentModel`.
 

@@ -10,6 +10,8 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
+from pwm_sdk.calls import checked, least, shaped
+from pwm_sdk.checks import in_unit
 from pwm_sdk.diagnostics.copies import copies_of
 from pwm_sdk.diagnostics.sums import check_horizons, partial_sums
 from pwm_sdk.functional.returns import alive_steps
@@ -17,6 +19,9 @@ from pwm_sdk.protocols import LatentModel, features, is_stochastic
 from pwm_sdk.rollout import LatentRollout
 
 
+@checked(
+    gamma=in_unit, horizons=least(1), latent=shaped(None, None), noise=shaped(None, None, None)
+)
 def policy_gradients(
     model: LatentModel,
     policy: nn.Module,
@@ -79,6 +84,7 @@ def policy_gradients(
     return torch.stack([copies.gradient(term) for term in terms])
 
 
+@checked(gradients=shaped(..., None, None), reference=shaped(..., None, None))
 def gradient_statistics(gradients: Tensor, reference: Tensor | None = None) -> dict[str, Tensor]:
     r"""Describe how far a gradient can be relied on, from estimates of it.
 
@@ -103,6 +109,11 @@ def gradient_statistics(gradients: Tensor, reference: Tensor | None = None) -> d
     if gradients.dim() < 2 or gradients.shape[-2] < 2:
         raise ValueError(
             f"gradients must have shape [.., B, N] with B >= 2, got {list(gradients.shape)}"
+        )
+    if reference is not None and reference.shape[-1] != gradients.shape[-1]:
+        raise ValueError(
+            f"reference must have the size of gradients {list(gradients.shape)}, "
+            f"got {list(reference.shape)}"
         )
     gradients = gradients.double()
     mean = gradients.mean(-2)

@@ -9,11 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.calls import checked, least, shaped
+from pwm_sdk.checks import in_unit
 from pwm_sdk.diagnostics.sums import check_horizons, partial_sums
 from pwm_sdk.protocols import LatentModel, features, is_stochastic
 from pwm_sdk.rollout import LatentRollout
 
 
+@checked(
+    gamma=in_unit,
+    horizons=least(1),
+    offsets=shaped(None),
+    direction=shaped(None),
+    latent=shaped(None, None),
+    noise=shaped(None, None, None),
+)
 @torch.no_grad()
 def return_landscape(
     model: LatentModel,

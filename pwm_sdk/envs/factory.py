@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import gymnasium
 
-from pwm_sdk.checks import file_name
+from pwm_sdk.checks import file_name, flag
 from pwm_sdk.envs.dmcontrol import DMControlEnv
 from pwm_sdk.envs.metaworld import MetaWorldEnv
 from pwm_sdk.envs.task_env import TaskEnv
@@ -64,8 +64,10 @@ def make_env(
         ValueError: For an unknown task (the message has the nearest names) or a bad seed.
         MissingSimulatorError: If the simulator is not installed.
     """
+    from pwm_sdk.calls.rules import device as check_device
     from pwm_sdk.envs.torchrl_env import TorchRLTaskEnv  # keeps torch out of numpy-only workers
 
+    check_device(device=device)
     env = make_gym(task, seed=seed, padded=padded, tasks=tasks)
     num_tasks = 1 + max(env.task.index, *(member.index for member in tasks))
     return TorchRLTaskEnv(env, num_tasks=num_tasks, device=device)
@@ -84,6 +86,7 @@ def make_gym(
         An environment whose `info["success"]` is a bool array [1]. With a seed, the sequence of its
         episodes is the same to the bit in every process.
     """
+    flag(padded=padded)
     task, build = _find(task, tasks)
     return TaskEnv(
         build(),
@@ -111,6 +114,8 @@ def register_task(task: Task, factory: Callable[[], gymnasium.Env]) -> Task:
         ValueError: For a name or index that a built-in task or another registered one has, a name
             that is a path, or a factory that is no function.
     """
+    if not isinstance(task, Task):
+        raise ValueError(f"task must be a Task, got {task!r}")
     if not callable(factory) or isinstance(factory, gymnasium.Env):
         raise ValueError(f"factory must be a function that makes an environment, got {factory!r}")
     file_name(name=task.name)  # results of a task have files of its name
@@ -128,6 +133,10 @@ def register_task(task: Task, factory: Callable[[], gymnasium.Env]) -> Task:
 
 
 def _find(task: str | Task, tasks: TaskSet) -> tuple[Task, Callable[[], gymnasium.Env]]:
+    if not isinstance(task, str | Task):
+        raise ValueError(f"task must be a name or a Task, got {task!r}")
+    if not isinstance(tasks, TaskSet):
+        raise ValueError(f"tasks must be a TaskSet, got {tasks!r}")
     name = task.name if isinstance(task, Task) else task
     if name in _REGISTERED:
         registered, factory = _REGISTERED[name]

@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import torch
 
+from pwm_sdk.calls import checked
 from pwm_sdk.envs.engines import NO_COPY
 from pwm_sdk.keys import SUCCESS
 from pwm_sdk.protocols import SimulatorModel
@@ -15,6 +16,7 @@ from pwm_sdk.protocols import SimulatorModel
 __all__ = ["SimulatorEnv"]
 
 
+@checked()
 class SimulatorEnv(gymnasium.Env):
     """One episode of a `SimulatorModel` at a time, without gradients.
 

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pwm_sdk.calls import checked
 
+
+@checked()
 def bounded_log_std(raw: Tensor, low: float, high: float) -> Tensor:
     r"""Map outputs of a network to log-stds between two bounds.
 
@@ -25,6 +28,7 @@ def bounded_log_std(raw: Tensor, low: float, high: float) -> Tensor:
     return low + 0.5 * (high - low) * (torch.tanh(raw) + 1.0)
 
 
+@checked()
 def gaussian_log_prob(noise: Tensor, log_std: Tensor) -> Tensor:
     r"""Log-density of `m + noise std` under N(m, std^2), summed over action dimensions.
 
@@ -41,6 +45,7 @@ def gaussian_log_prob(noise: Tensor, log_std: Tensor) -> Tensor:
     return terms.sum(-1, keepdim=True)
 
 
+@checked()
 def tanh_log_slope(action: Tensor) -> Tensor:
     r"""Log-volume by which the tanh shrinks the space around squashed actions.
 

@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked, may_be_infinite
+from pwm_sdk.checks import positive
 from pwm_sdk.functional.precision import same_products
 
 
+@checked(limit=(positive, may_be_infinite))
 def clip_cotangent(
     x: Tensor, limit: float, on_clip: Callable[[Tensor], None] | None = None
 ) -> Tensor:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pwm_sdk.calls import checked, shaped
 
+
+@checked(batch=shaped(..., None))
 def merge_moments(
     mean: Tensor, var: Tensor, count: Tensor, batch: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -27,6 +30,11 @@ def merge_moments(
     Source: Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing
     sample variances (1979).
     """
+    if not mean.shape == var.shape == batch.shape[1:]:
+        raise ValueError(
+            f"mean and var must have the shape of the rows of batch {list(batch.shape)}, "
+            f"got {list(mean.shape)} and {list(var.shape)}"
+        )
     rows = batch.shape[0]
     total = count + rows
     delta = batch.mean(0) - mean

@@ -5,7 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked, least, shaped
+from pwm_sdk.checks import positive
 
+
+@checked(temperature=positive, value=shaped(..., None))
 def elite_weights(value: Tensor, elites: int, temperature: float) -> tuple[Tensor, Tensor]:
     r"""Choose the best candidates and weigh them by their values.
 
@@ -39,6 +43,7 @@ def elite_weights(value: Tensor, elites: int, temperature: float) -> tuple[Tenso
     return index, weight / weight.sum(-1, keepdim=True)
 
 
+@checked(eps=least(0.0), actions=shaped(..., "E", "H", "A"), weight=shaped(..., "E"))
 def weighted_moments(actions: Tensor, weight: Tensor, eps: float = 1e-9) -> tuple[Tensor, Tensor]:
     """Weighted mean and standard deviation of candidates.
 
@@ -55,6 +60,7 @@ def weighted_moments(actions: Tensor, weight: Tensor, eps: float = 1e-9) -> tupl
     return mean, (share * (actions - mean.unsqueeze(-3)).square()).sum(-3).sqrt()
 
 
+@checked(weight=shaped(..., "E"), exponential=shaped(..., "E"))
 def draw_by_weight(weight: Tensor, exponential: Tensor) -> Tensor:
     """Draw one index `[..]` with probabilities `weight` `[.., E]`.
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import anywhere, checked, shaped
+from pwm_sdk.checks import in_unit
+
 
 def _check(reward: Tensor, **others: Tensor | None) -> None:
     if reward.dim() < 2 or reward.shape[-1] != 1 or reward.shape[-2] == 0:
@@ -17,6 +20,7 @@ def _check(reward: Tensor, **others: Tensor | None) -> None:
             )
 
 
+@checked(gamma=(in_unit, anywhere), lam=in_unit)
 def lambda_returns(
     reward: Tensor,
     next_value: Tensor,
@@ -73,6 +77,7 @@ def _products(carry: Tensor) -> Tensor:
     return torch.where(later, shifted.mT, 1.0).cumprod(-1).triu()
 
 
+@checked(gamma=(in_unit, anywhere))
 def gamma_like(gamma: float | Tensor, reward: Tensor) -> Tensor:
     """Shape a discount, or one per policy `[P]`, to broadcast against reward `[.., H, 1]`."""
     if not isinstance(gamma, Tensor):  # filled where it is used: a copy would wait for the device
@@ -86,6 +91,7 @@ def gamma_like(gamma: float | Tensor, reward: Tensor) -> Tensor:
     return gamma.view(-1, *[1] * (reward.dim() - 1)) if gamma.dim() else gamma
 
 
+@checked(gamma=(in_unit, anywhere))
 def discounted_return(
     reward: Tensor,
     last_value: Tensor,
@@ -122,6 +128,7 @@ def discounted_return(
     return first + (weight[..., :-1, :] * reward[..., 1:, :]).sum(-2)
 
 
+@checked(terminated=shaped(..., None, 1))
 def alive_steps(terminated: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Mark the steps up to and including the first terminated one.
 
@@ -137,6 +144,7 @@ def alive_steps(terminated: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
     return alive
 
 
+@checked(gamma=(in_unit, anywhere))
 def restarted_return(
     reward: Tensor,
     next_value: Tensor,

@@ -7,7 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked, least, may_be_infinite
 
+
+@checked(bounds=may_be_infinite, margin=least(0.0))
 def tolerance(
     x: Tensor,
     bounds: tuple[float, float] = (0.0, 0.0),

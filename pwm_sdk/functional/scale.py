@@ -5,7 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import anywhere, checked, least
+from pwm_sdk.checks import in_unit
 
+
+@checked(low=in_unit, high=in_unit)
 def quantile_range(values: Tensor, low: float = 0.05, high: float = 0.95) -> tuple[Tensor, Tensor]:
     """Return two quantiles `[]` of values `[..]`, linearly interpolated, without gradient."""
     # linspace, since a copy of two numbers to the device would wait for it
@@ -14,6 +18,7 @@ def quantile_range(values: Tensor, low: float = 0.05, high: float = 0.95) -> tup
     return below, above
 
 
+@checked(scale=anywhere, tau=in_unit, low=in_unit, high=in_unit, floor=least(0.0))
 def running_scale(
     scale: Tensor,
     values: Tensor,

@@ -8,17 +8,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked, least, shaped
 
+
+@checked()
 def symlog(x: Tensor) -> Tensor:
     """`sign(x) ln(1 + |x|)`, elementwise."""
     return torch.sign(x) * torch.log1p(torch.abs(x))
 
 
+@checked()
 def symexp(x: Tensor) -> Tensor:
     """`sign(x) (exp|x| - 1)`, the inverse of `symlog`."""
     return torch.sign(x) * torch.expm1(torch.abs(x))
 
 
+@checked(num_bins=least(2))
 def bin_centers(
     num_bins: int, low: float = -10.0, high: float = 10.0, like: Tensor | None = None
 ) -> Tensor:
@@ -27,6 +32,7 @@ def bin_centers(
     return torch.linspace(low, high, num_bins, dtype=dtype, device=device)
 
 
+@checked(num_bins=least(2), x=shaped(..., 1))
 def two_hot(x: Tensor, num_bins: int, low: float = -10.0, high: float = 10.0) -> Tensor:
     """Spread each scalar over the two bins beside its symlog.
 
@@ -52,12 +58,14 @@ def two_hot(x: Tensor, num_bins: int, low: float = -10.0, high: float = 10.0) ->
     return target.scatter_(-1, index + 1, upper_weight)
 
 
+@checked()
 def two_hot_mean(logits: Tensor, low: float = -10.0, high: float = 10.0) -> Tensor:
     """Expected symlog value `[.., 1]` of logits `[.., num_bins]`: "almost inverse", no symexp."""
     centers = bin_centers(logits.shape[-1], low, high, like=logits)
     return (logits.softmax(-1) * centers).sum(-1, keepdim=True)
 
 
+@checked()
 def two_hot_decode(logits: Tensor, low: float = -10.0, high: float = 10.0) -> Tensor:
     """Scalar `[.., 1]` in raw units of logits `[.., num_bins]`: symexp of `two_hot_mean`."""
     return symexp(two_hot_mean(logits, low, high))

@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.calls import checked, least
 from pwm_sdk.checkpoints.pwm import pwm_actor
 from pwm_sdk.checks import positive, whole
 from pwm_sdk.functional.gaussian import gaussian_log_prob
@@ -17,6 +18,7 @@ from pwm_sdk.models.layers import StackedMLP
 from pwm_sdk.models.members import cut_member, keep_members, stack_members
 
 
+@checked(std=positive, min_std=positive, output_gain=least(0.0))
 class FirstOrderActor(Checkpointed):
     """Policy `a = tanh(m(z) + std * eps)`, reparametrised, for gradients through the model.
 
@@ -185,6 +187,8 @@ class FirstOrderActor(Checkpointed):
         Raises:
             ValueError: for no policies, or settings other than `action_dims` and `std` that differ.
         """
+        if not actors:
+            raise ValueError("networks must not be empty, got no actors")
         given = [actor.settings["action_dims"] for actor in actors]
         sizes = [
             dims or [actor.action_dim] * (actor.population or 1)

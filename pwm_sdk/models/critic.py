@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked, least, shaped
 from pwm_sdk.checkpoints.pwm import pwm_critic
 from pwm_sdk.checks import positive, whole
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
@@ -15,6 +16,7 @@ from pwm_sdk.models.layers import StackedMLP
 from pwm_sdk.models.members import cut_member, keep_members, stack_members
 
 
+@checked(scale=positive, output_gain=least(0.0), value=shaped(..., 1))
 class Critic(Checkpointed):
     """E independent values V(z), read as their minimum or mean.
 
@@ -131,5 +133,7 @@ class Critic(Checkpointed):
         Raises:
             ValueError: for no critics, or settings other than `scale` that differ.
         """
+        if not critics:
+            raise ValueError("networks must not be empty, got no critics")
         scales = [unit for critic in critics for unit in critic.value_scale.reshape(-1).tolist()]
         return stack_members(critics, {"scale": scales})

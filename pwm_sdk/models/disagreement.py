@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.calls import checked
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.precision import full
 from pwm_sdk.models.conditioning import TaskContext
@@ -67,6 +68,7 @@ class DisagreementHead(nn.Module):
         return self._shared[0].reward_error(logits, reward)
 
 
+@checked()
 class Disagreement(nn.Module):
     r"""A `LatentModel` that makes uncertain steps expensive.
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.calls import checked
 from pwm_sdk.checkpoints.foreign import is_pickled
 from pwm_sdk.checkpoints.kinds import read_part
 from pwm_sdk.checkpoints.layout import Part, PartReader
@@ -28,6 +29,7 @@ def constructor_arguments(scope: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(plain, default=list))
 
 
+@checked()
 class Checkpointed(nn.Module):
     """A module that can be saved and built again; subclasses set `settings`.
 

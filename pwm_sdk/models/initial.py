@@ -8,11 +8,14 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from pwm_sdk.calls import checked
+from pwm_sdk.checks import positive
 from pwm_sdk.models.layers import StackedLinear
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
+@checked()
 @torch.no_grad()
 def init_uniform(module: Module) -> Module:
     """Redraw the layers of an actor or critic from U(-b, b), b = 1 / sqrt(fan_in), biases included.
@@ -33,6 +36,7 @@ def init_uniform(module: Module) -> Module:
     return module
 
 
+@checked(gain=positive)
 @torch.no_grad()
 def init_orthogonal(module: Module, gain: float = math.sqrt(2.0)) -> Module:
     """Redraw the weights of an actor or critic as orthogonal matrices times `gain`, biases 0.

@@ -30,6 +30,12 @@ def check_heads(latent_dim: int, simnorm_size: int, num_bins: int, spectral_norm
         raise ValueError(f"num_bins must be 0 (scalar reward) or at least 2, got {num_bins}")
 
 
+def check_bins(logits: Tensor, num_bins: int) -> None:
+    """Raise ValueError for outputs of another number of bins; 0 bins: a scalar."""
+    if logits.shape[-1] != max(num_bins, 1):
+        raise ValueError(f"logits must have size {max(num_bins, 1)}, got {list(logits.shape)}")
+
+
 def check_observation(observation: Tensor, task: object, size: int) -> None:
     """Raise ValueError unless observations are `[.., O]`, with tasks that broadcast to them."""
     if observation.shape[-1] != size:
@@ -57,6 +63,8 @@ def check_statistics(table: Tensor, mean: Tensor, std: Tensor, task: int | None)
         known = f"an id in 0..{len(table) - 1}" if table.dim() > 1 else "None without tasks"
         raise ValueError(f"task must be {known}, got {task}")
     for name, value in (("mean", mean), ("std", std)):
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name} must be finite, got {value}")
         if value.shape != table.shape[-1:] and (task is not None or value.shape != table.shape):
             raise ValueError(
                 f"{name} must have shape {list(table.shape[-1:])}, got {list(value.shape)}"

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pwm_sdk.calls import checked
 from pwm_sdk.checks import widths as check_widths
 from pwm_sdk.functional.activations import mish
 from pwm_sdk.functional.precision import exact, full
@@ -140,6 +141,7 @@ def latent_mlp(
     return network
 
 
+@checked()
 def init_fan_in(module: nn.Module) -> nn.Module:
     """Redraw the weight of every Linear in `module` from N(0, 1/fan_in) and return the module.
 

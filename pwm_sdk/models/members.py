@@ -47,8 +47,8 @@ def keep_members(
         ValueError: if there is no population, or if members are missing, unknown or repeated.
     """
     population = _population(module)
-    for index in members:
-        _check_index(index, population)
+    if not all(0 <= index < population for index in members):
+        raise ValueError(f"members must lie in 0..{population - 1}, got {list(members)}")
     if not members or len(set(members)) != len(members):
         raise ValueError(f"members must be named, each once, got {list(members)}")
     weights = {name: value[list(members)] for name, value in state_of(module).items()}

@@ -7,9 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.calls import checked, least, may_be_infinite, shaped
+from pwm_sdk.checks import in_unit, positive
 from pwm_sdk.functional.moments import merge_moments
 
 
+@checked(
+    population=least(1),
+    decay=in_unit,
+    low=in_unit,
+    high=in_unit,
+    floor=positive,
+    returns=shaped(..., None),
+)
 class ReturnScale(nn.Module):
     """Moving range of returns: the distance between two quantiles, one per policy.
 
@@ -56,10 +66,7 @@ class ReturnScale(nn.Module):
     @torch.no_grad()
     def update(self, returns: Tensor) -> Tensor:
         """Take in returns `[P, ..]` (`[..]` for one policy) and return the scale `[P]` (`[1]`)."""
-        if self.policies > 1 and returns.shape[:1] != (self.policies,):
-            raise ValueError(
-                f"returns must have shape [{self.policies}, ..], got {list(returns.shape)}"
-            )
+        _check_policies(returns, len(self.value))
         rows = returns.detach().reshape(len(self.value), -1).to(self.value.dtype)
         # linspace, since a copy of two numbers to the device would wait for it
         shares = torch.linspace(self.low, self.high, 2, dtype=rows.dtype, device=rows.device)
@@ -73,6 +80,9 @@ class ReturnScale(nn.Module):
         return self.value.clamp_min(self.floor)
 
 
+@checked(
+    shape=least(1), limit=(positive, may_be_infinite), eps=least(0.0), values=shaped(..., None)
+)
 class RunningMeanStd(nn.Module):
     """Mean and variance of everything seen so far, to normalise observations or rewards.
 
@@ -108,6 +118,7 @@ class RunningMeanStd(nn.Module):
     @torch.no_grad()
     def update(self, values: Tensor) -> None:
         """Take in values `[.., *shape]`."""
+        self._check(values)
         rows = values.detach().reshape(-1, *self.mean.shape).to(self.mean.dtype)
         moments = merge_moments(self.mean, self.var, self.count, rows)
         for buffer, value in zip((self.mean, self.var, self.count), moments, strict=True):
@@ -115,8 +126,21 @@ class RunningMeanStd(nn.Module):
 
     def normalize(self, values: Tensor) -> Tensor:
         """Return `(x - mean) / std` of values `[.., *shape]`, clipped."""
+        self._check(values)
         return ((values - self.mean) / self.std).clamp(-self.limit, self.limit)
 
     def unnormalize(self, values: Tensor) -> Tensor:
         """Return `x * std + mean` of values `[.., *shape]`."""
+        self._check(values)
         return values * self.std + self.mean
+
+    def _check(self, values: Tensor) -> None:
+        """Raise ValueError for values that do not end in the shape of a row."""
+        shape = self.mean.shape
+        if shape.numel() != 1 and values.shape[values.dim() - len(shape) :] != shape:
+            raise ValueError(f"values must end in shape {list(shape)}, got {list(values.shape)}")
+
+
+def _check_policies(returns: Tensor, policies: int) -> None:
+    if policies > 1 and returns.shape[0] != policies:
+        raise ValueError(f"returns must have shape [{policies}, ..], got {list(returns.shape)}")

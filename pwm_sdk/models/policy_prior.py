@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_policy_prior
 from pwm_sdk.functional.gaussian import bounded_log_std
 from pwm_sdk.functional.precision import full
@@ -16,6 +17,12 @@ from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import world_model_mlp
 
 
+@checked(
+    latent_dim=least(1),
+    action_dim=least(1),
+    task_dim=least(0),
+    model=has("latent_dim", "action_dim", "settings"),
+)
 class PolicyPrior(Checkpointed):
     """Policy `a = tanh(m(z, e) + std(z, e) * eps)` of many tasks, with e the task's embedding.
 

@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pwm_sdk.calls import checked, has, least, shaped
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_q_ensemble
 from pwm_sdk.functional.losses import two_hot_loss
 from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.twohot import two_hot_decode
 from pwm_sdk.models.conditioning import TaskContext, join
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
+from pwm_sdk.models.inputs import check_bins
 from pwm_sdk.models.layers import make_activation
 from pwm_sdk.models.policy_prior import model_widths
 
@@ -38,6 +40,15 @@ class Stacked(nn.Module):
         return (self.weight, self.bias) if heads is None else (self.weight[heads], self.bias[heads])
 
 
+@checked(
+    latent_dim=least(1),
+    action_dim=least(1),
+    task_dim=least(0),
+    hidden=least(1),
+    heads=(shaped(None), least(0)),
+    target=shaped(..., 1),
+    model=has("latent_dim", "action_dim", "settings"),
+)
 class QEnsemble(Checkpointed):
     """E independent Q functions Q(z, e, a) as two-hot distributions over symlog bins.
 
@@ -132,7 +143,10 @@ class QEnsemble(Checkpointed):
         context = TaskContext(None, None) if context is None else context
         embedding, mask = context.embedding, context.action_mask
         joint = join(latent, embedding, action if mask is None else action * mask)
-        weight, bias = self._of(self.layers[0], heads)
+        try:
+            weight, bias = self._of(self.layers[0], heads)
+        except IndexError as error:
+            raise ValueError(f"heads must lie in 0..{self.ensemble - 1}, got {heads}") from error
         # All heads read the same input: one product with their weights side by side.
         x = F.linear(joint.flatten(0, -2), weight.flatten(0, 1), bias.flatten())
         x = x.unflatten(-1, bias.shape).transpose(0, 1)  # [N, rows, hidden]
@@ -148,10 +162,17 @@ class QEnsemble(Checkpointed):
 
     def decode(self, logits: Tensor) -> Tensor:
         """Turn outputs into values `[.., 1]`."""
+        check_bins(logits, self.num_bins)
         return two_hot_decode(logits) if self.num_bins else logits
 
     def error(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of outputs against `[.., 1]`: two-hot cross entropy, or squared error (scalar)."""
+        check_bins(logits, self.num_bins)
+        if target.shape[-2:-1] != logits.shape[-2:-1] or target.dim() > logits.dim():
+            raise ValueError(
+                f"target must have shape [.., 1] of logits {list(logits.shape)}, "
+                f"got {list(target.shape)}"
+            )
         if not self.num_bins:
             return (logits - target).square()
         return two_hot_loss(logits, target.expand(*logits.shape[:-1], 1))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pwm_sdk.calls import checked, has, least
+
 # millions of parameters: widths of the encoder, latent, widths of the other networks, Q functions
 _SIZES: dict[int, tuple[tuple[int, ...], int, int, int]] = {
     1: ((256,), 128, 384, 2),
@@ -15,6 +17,13 @@ _SIZES: dict[int, tuple[tuple[int, ...], int, int, int]] = {
 }
 
 
+@checked(
+    encoder_hidden=least(1),
+    latent_dim=least(1),
+    hidden=least(1),
+    task_dim=least(0),
+    ensemble=least(1),
+)
 @dataclass(frozen=True)
 class ModelSize:
     """Widths of one published size.
@@ -34,6 +43,7 @@ class ModelSize:
     ensemble: int
 
 
+@checked(tasks=has("__iter__"))
 def model_size(size: int, tasks: Any = None) -> ModelSize:
     """Look up a published size.
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.calls import checked, has, least, shaped
 from pwm_sdk.checkpoints.fit import fit_tasks
 from pwm_sdk.checkpoints.pwm import pwm_world_model
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_world_model
@@ -18,6 +19,7 @@ from pwm_sdk.functional.twohot import two_hot_decode
 from pwm_sdk.models.conditioning import TaskContext, action_masks, join, look_up, new_embedding
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.inputs import (
+    check_bins,
     check_heads,
     check_observation,
     check_sizes,
@@ -37,6 +39,14 @@ class WorldModelOptions(TypedDict, total=False):
     spectral_norm: bool
 
 
+@checked(
+    num_tasks=least(0),
+    simnorm_size=least(0),
+    tasks=has("observation_dim"),
+    encoder_hidden=least(1),
+    hidden=least(1),
+    reward=shaped(..., 1),
+)
 class WorldModel(Checkpointed):
     """Encoder, latent dynamics and reward: a `LatentModel` with learned parameters.
 
@@ -256,10 +266,12 @@ class WorldModel(Checkpointed):
 
     def decode_reward(self, logits: Tensor) -> Tensor:
         """Turn outputs of the reward head into rewards `[.., 1]`."""
+        check_bins(logits, self.num_bins)
         return two_hot_decode(logits) if self.num_bins else logits
 
     def reward_error(self, logits: Tensor, reward: Tensor) -> Tensor:
         """Loss of the reward head, `[.., 1]`: two-hot cross entropy, or squared error (scalar)."""
+        check_bins(logits, self.num_bins)
         return two_hot_loss(logits, reward) if self.num_bins else (logits - reward).square()
 
     def termination_logits(

@@ -18,6 +18,17 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.calls import (
+    TRAJECTORY,
+    acts,
+    checked,
+    finite_alone,
+    has,
+    least,
+    numbers_only,
+    shaped,
+)
+from pwm_sdk.checks import in_unit, positive
 from pwm_sdk.functional.losses import saturation_penalty
 from pwm_sdk.functional.returns import (
     alive_steps,
@@ -30,6 +41,7 @@ from pwm_sdk.protocols import ValueFunction
 FUNCTIONS = (FunctionType, BuiltinFunctionType)
 
 
+@checked(trajectory=TRAJECTORY, gamma=in_unit, lam=in_unit)
 def imagined_returns(
     trajectory: TensorDictBase,
     critic: ValueFunction,
@@ -74,6 +86,14 @@ def imagined_returns(
     return (returns * alive).sum(-2) / alive.sum(-2)
 
 
+@checked(
+    trajectory=TRAJECTORY,
+    gamma=in_unit,
+    lam=in_unit,
+    saturation=least(0.0),
+    returns=shaped(..., 1),
+    scale=numbers_only(positive),
+)
 def actor_loss(
     trajectory: TensorDictBase,
     critic: ValueFunction,
@@ -110,15 +130,22 @@ def actor_loss(
     """
     if returns is None:
         returns = imagined_returns(trajectory, critic, gamma, lam)
+    if returns.shape != (*trajectory.shape[:-1], 1):
+        raise ValueError(
+            f"returns must have shape {[*trajectory.shape[:-1], 1]}, got {list(returns.shape)}"
+        )
     population = _population_of(critic, "returns", returns)
     for name, value in (("gamma", gamma), ("scale", scale)):
         _check_numbers(name, value, population)
     loss = -_means(returns, population) / scale
     if saturation:
+        if keys.LOC not in trajectory.keys():  # noqa: SIM118 - it iterates over rows
+            raise ValueError("trajectory must hold loc for a penalty on saturation, got none")
         loss = loss + saturation * _means(saturation_penalty(trajectory[keys.LOC]), population)
     return loss if per_policy else loss.sum()
 
 
+@checked(trajectory=TRAJECTORY, gamma=in_unit, lam=in_unit)
 @torch.no_grad()
 def lambda_targets(
     trajectory: TensorDictBase, critic: ValueFunction, gamma: float | Tensor, lam: float = 0.95
@@ -144,6 +171,12 @@ def lambda_targets(
     ).detach()
 
 
+@checked(
+    critic=has("values"),
+    latents=shaped(..., None),
+    targets=(shaped(..., None), finite_alone),
+    weight=(shaped(..., None), finite_alone),
+)
 def critic_loss(
     critic: Any,
     latents: Tensor,
@@ -170,6 +203,7 @@ def critic_loss(
 
     Source: PWM eq. 6.
     """
+    _fits("latents", latents, critic)
     values = critic.values(latents.detach())
     if values.shape[1:] != targets.shape:
         raise ValueError(
@@ -183,6 +217,12 @@ def critic_loss(
     return loss if per_policy else loss.sum()
 
 
+@checked(
+    policy=acts,
+    latents=shaped(..., None),
+    actions=(shaped(..., None), finite_alone),
+    weight=(shaped(..., None), finite_alone),
+)
 def behaviour_loss(
     policy: Any,
     latents: Tensor,
@@ -211,6 +251,7 @@ def behaviour_loss(
 
     Source: TD3+BC (arXiv 2106.06860), eq. 5.
     """
+    _fits("latents", latents, policy)
     mean = policy(latents.detach())
     if actions.shape != mean.shape:
         raise ValueError(f"actions must have shape {list(mean.shape)}, got {list(actions.shape)}")
@@ -253,3 +294,10 @@ def _weighted(values: Tensor, weight: Tensor | None, population: int | None) -> 
         raise ValueError(f"weight must have shape {list(values.shape)}, got {list(weight.shape)}")
     share = _means(weight, population).clamp_min(torch.finfo(weight.dtype).tiny)
     return _means(values * weight, population) / share
+
+
+def _fits(name: str, latents: Tensor, module: Any) -> None:
+    """Raise ValueError for latents of another size than the module's."""
+    size = getattr(module, "latent_dim", None)
+    if size is not None and latents.shape[-1] != size:
+        raise ValueError(f"{name} must have size {size}, got {list(latents.shape)}")

@@ -10,6 +10,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.calls import checked, has, holds, least, one_of, shaped
+from pwm_sdk.checks import in_unit
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.gaussian import gaussian_log_prob, tanh_log_slope
 from pwm_sdk.functional.losses import step_powers
@@ -55,6 +57,15 @@ class PriorLoss(NamedTuple):
     scale: Tensor
 
 
+@checked(
+    q=has("value"),
+    prior=has("distribution"),
+    batch=holds(keys.REWARD),
+    gamma=in_unit,
+    following=shaped("B", "H", "D"),
+    noise=shaped("B", "H", "A"),
+    heads=(shaped(None), least(0)),
+)
 @torch.no_grad()
 def td_targets(
     q: Any,
@@ -87,6 +98,9 @@ def td_targets(
 
     Source: TD-MPC2 eq. 4.
     """
+    size = getattr(q, "latent_dim", following.shape[-1])
+    if following.shape[-1] != size:
+        raise ValueError(f"following must have size {size}, got {list(following.shape)}")
     wide = with_time(context)
     action = prior(following, wide, noise)
     value = q.value(following, action, wide, heads=heads, reduce="min")
@@ -98,6 +112,16 @@ def td_targets(
     return batch[keys.REWARD] + gamma * value
 
 
+@checked(
+    q=has("logits", "error"),
+    batch=holds(keys.ACTION),
+    rho=in_unit,
+    consistency=least(0.0),
+    reward=least(0.0),
+    value=least(0.0),
+    termination=least(0.0),
+    target=shaped(None, None, 1),
+)
 def joint_loss(
     q: Any,
     batch: TensorDictBase,
@@ -147,6 +171,7 @@ def joint_loss(
     return JointLoss(total, *parts)
 
 
+@checked()
 def scaled_entropy(
     noise: Tensor, log_std: Tensor, action: Tensor, count: float | Tensor, kind: str = "action"
 ) -> Tensor:
@@ -178,6 +203,17 @@ def scaled_entropy(
     raise ValueError(f"kind must be one of {ENTROPIES}, got {kind!r}")
 
 
+@checked(
+    prior=has("distribution"),
+    q=has("value"),
+    rho=in_unit,
+    entropy=least(0.0),
+    kind=one_of(*ENTROPIES),
+    latent=shaped("B", "T", "D"),
+    noise=shaped("B", "T", "A"),
+    heads=(shaped(None), least(0)),
+    scale=shaped(),
+)
 def prior_loss(
     prior: Any,
     q: Any,
@@ -219,6 +255,8 @@ def prior_loss(
         noise = noise * mask
     count = noise.shape[-1] if mask is None else mask.sum(-1, keepdim=True)
     mean, log_std = prior.distribution(latent, wide)
+    if noise.shape != mean.shape:
+        raise ValueError(f"noise must have shape {list(mean.shape)}, got {list(noise.shape)}")
     action = torch.tanh(mean + noise * log_std.exp())
     value = q.value(latent, action, wide, heads=heads, reduce="mean")
     scale = running_scale(scale.to(value.device, non_blocking=True), value[:, 0])

@@ -10,6 +10,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.calls import MODEL, WINDOWS, anywhere, checked, least, shaped
+from pwm_sdk.checks import in_unit
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.losses import step_powers, step_weights
 
@@ -34,6 +36,7 @@ class StepErrors(NamedTuple):
     termination: Tensor | None
 
 
+@checked(model=MODEL, batch=WINDOWS)
 def step_errors(model: Any, batch: TensorDictBase) -> StepErrors:
     r"""Unroll a world model from the first observation of windows and compare with the rest.
 
@@ -108,6 +111,7 @@ def task_ids(model: Any, batch: TensorDictBase) -> Tensor | None:
     return batch.get(keys.TASK, None) if getattr(model, "num_tasks", 0) else None
 
 
+@checked(model=MODEL, batch=WINDOWS, rho=in_unit)
 def world_model_errors(
     model: Any, batch: TensorDictBase, rho: float = 0.5
 ) -> tuple[Tensor, Tensor]:
@@ -133,6 +137,15 @@ def world_model_errors(
     return (errors.consistency * weights).sum(1), (errors.reward * weights).sum(1)
 
 
+@checked(
+    model=MODEL,
+    batch=WINDOWS,
+    rho=in_unit,
+    consistency=least(0.0),
+    reward=least(0.0),
+    termination=least(0.0),
+    reward_weight=(shaped(None), anywhere),
+)
 def world_model_loss(
     model: Any,
     batch: TensorDictBase,
@@ -164,6 +177,8 @@ def world_model_loss(
     errors = step_errors(model, batch)
     reward_error = errors.reward
     if reward_weight is not None:
+        if keys.TASK not in batch.keys():  # noqa: SIM118 - it iterates over rows
+            raise ValueError("batch must hold task for reward_weight, got none")
         reward_error = reward_error * reward_weight[batch[keys.TASK]].view(-1, 1, 1)
     total = consistency * errors.consistency + reward * reward_error
     if errors.termination is not None:
@@ -171,6 +186,7 @@ def world_model_loss(
     return (total * step_weights(total.shape[1], rho, total)).sum(1).mean()
 
 
+@checked(model=MODEL, batch=WINDOWS, gamma=in_unit)
 def pwm_model_loss(
     model: Any, batch: TensorDictBase, *, gamma: float = 0.99
 ) -> tuple[Tensor, Tensor]:

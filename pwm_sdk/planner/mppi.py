@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pwm_sdk.calls import acts, anywhere, checked, least
 from pwm_sdk.checks import whole
 from pwm_sdk.functional.context import given, with_time
 from pwm_sdk.functional.planning import draw_by_weight, elite_weights, weighted_moments
@@ -21,6 +22,7 @@ from pwm_sdk.protocols import LatentModel, features, padded
 CHOICES = ("mean", "elite", "explore")
 
 
+@checked(task=anywhere, policy=acts, value=acts, index=least(0))
 class MPPI:
     """Search for the best next actions in a latent model, again at every step.
 
@@ -245,7 +247,10 @@ class MPPI:
 
 def _ids(task: Any, rows: Tensor) -> Tensor:
     """One task id per row, `[N]`."""
-    ids = torch.as_tensor(task, device=rows.device)
+    try:
+        ids = torch.as_tensor(task, device=rows.device)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"task must be ids, got {task!r}") from error
     if ids.dim() > 1 or ids.numel() not in (1, len(rows)):
         raise ValueError(f"task must be one id or have shape [{len(rows)}], got {list(ids.shape)}")
     return ids.expand(len(rows))

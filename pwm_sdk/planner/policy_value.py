@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import acts, checked, has
 from pwm_sdk.functional.context import given
 from pwm_sdk.planner.draws import Draws, sample_action
 
 
+@checked(q=acts, policy=acts, draws=has("normal", "exponential"))
 class PolicyValue:
     """The value of a policy by a Q function: V(z) = Q(z, a), a drawn from the policy.
 
@@ -28,12 +30,12 @@ class PolicyValue:
         self.q, self.policy = q, policy
         self._draws = None if generator is None else Draws(generator)
 
-    def given(self, context: Any, draws: Draws | None = None) -> PolicyValue:
+    def given(self, context: Any, draws: Any = None) -> PolicyValue:
         """Return the same of looked-up tasks.
 
         Args:
             context: what the model looked up of the tasks, or their ids.
-            draws: of the planner, where this value has no generator of its own.
+            draws: `Draws` of the planner, where this value has no generator of its own.
         """
         draws = draws if self._draws is None and draws is not None else self._drawn()
         q = self.q.given(context, draws.generator) if hasattr(self.q, "given") else self.q

@@ -6,11 +6,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pwm_sdk.checks import whole
+from pwm_sdk.calls import checked, least
+from pwm_sdk.checks import positive, whole
 from pwm_sdk.simulators.own_state import OwnState, check_finite
 from pwm_sdk.simulators.springs import Springs
 
 
+@checked(
+    spacing=positive,
+    mass=positive,
+    stiffness=positive,
+    damping=least(0.0),
+    friction=least(0.0),
+    ground=positive,
+    timestep=positive,
+    substeps=least(1),
+    episode_length=least(1),
+    count=least(1),
+)
 class MassSpring(OwnState):
     r"""A batch of planar lattices whose springs are muscles; a `SimulatorModel`.
 

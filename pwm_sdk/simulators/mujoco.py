@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked, least, shaped
 from pwm_sdk.checks import file_path, whole
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import Bridge, Layout, engine
@@ -20,6 +21,14 @@ Reward = Callable[[BodyState, Tensor, BodyState], Tensor]
 """Maps the state before, the action `[.., A]` and the state after to a reward `[.., 1]`."""
 
 
+@checked(
+    substeps=least(1),
+    action_repeat=least(1),
+    episode_length=least(1),
+    threads=least(1),
+    count=least(1),
+    observation=shaped(..., None),
+)
 class MuJoCoModel:
     r"""A MuJoCo model as a differentiable `SimulatorModel`.
 
@@ -250,10 +259,15 @@ def load_model(model: Any, integrator: str | None = None) -> Any:
         raise ValueError(f"integrator must be one of {sorted(kinds)}, got {integrator!r}")
     if isinstance(model, str | os.PathLike):
         text = str(model)
-        if "<" in text:
-            model = mujoco.MjModel.from_xml_string(text)
-        else:
-            model = mujoco.MjModel.from_xml_path(str(file_path(model=model)))
+        try:
+            if "<" in text:
+                model = mujoco.MjModel.from_xml_string(text)
+            else:
+                model = mujoco.MjModel.from_xml_path(str(file_path(model=model)))
+        except ValueError as error:
+            raise ValueError(f"model must be MJCF, as text or in a file, got: {error}") from error
+    if not hasattr(model, "opt"):
+        raise ValueError(f"model must be a mujoco.MjModel, MJCF or a path, got {type(model)}")
     if integrator is not None:
         model.opt.integrator = kinds[integrator]
     if model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:

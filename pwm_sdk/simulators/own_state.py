@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pwm_sdk.calls import checked
 
+
+@checked()
 class OwnState:
     """A simulator whose state `[.., D]` is its own observation, D = O."""
 

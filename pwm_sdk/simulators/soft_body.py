@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pwm_sdk.checks import whole
+from pwm_sdk.calls import checked, least
+from pwm_sdk.checks import positive, whole
 from pwm_sdk.simulators.own_state import OwnState, check_finite
 from pwm_sdk.simulators.tape import Substeps, engine
 
@@ -17,6 +18,19 @@ GRAVITY = 9.81  # m/s^2, as newton has it
 _KEPT = 8  # batch sizes that stay built
 
 
+@checked(
+    spacing=positive,
+    mass=positive,
+    stiffness=positive,
+    volume_stiffness=positive,
+    damping=least(0.0),
+    friction=least(0.0),
+    ground=positive,
+    timestep=positive,
+    substeps=least(1),
+    episode_length=least(1),
+    count=least(1),
+)
 class SoftBody(OwnState):
     r"""A batch of soft blocks whose every tetrahedron is a muscle; a `SimulatorModel`.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pwm_sdk.calls import checked, least
 from pwm_sdk.simulators.domains import cartpole, dog, hopper, humanoid, quadruped, walker
 from pwm_sdk.simulators.domains import muscles as muscles
 from pwm_sdk.simulators.domains import swimmer as swimmer
@@ -27,6 +28,7 @@ _FLAT = ("cartpole-balance-sparse", "cartpole-swingup-sparse", "reacher-easy", "
 _MOCAP = "Meta-World moves its hand by mocap"
 
 
+@checked(margin=least(0.0), threads=least(1))
 def make_simulator(
     name: str,
     *,

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from pwm_sdk.checks import whole
+from pwm_sdk.calls import array, checked, each, has, least
+from pwm_sdk.checks import in_unit, whole
 from pwm_sdk.envs.member import no_end
 from pwm_sdk.protocols import features
 from pwm_sdk.training.border import acted, check_pool, stacked, task_ids, wide_enough
@@ -17,6 +18,7 @@ from pwm_sdk.training.border import acted, check_pool, stacked, task_ids, wide_e
 _MOST_STEPS = 20_000  # of an episode that nothing limits: twenty times the longest of our tasks
 
 
+@checked()
 @dataclass(frozen=True)
 class Episode:
     """One episode of T agent steps.
@@ -54,6 +56,7 @@ class Behaviour(Protocol):
         ...
 
 
+@checked(count=least(1), action_dim=least(1), hold=least(1), index=least(0), observation=array)
 class RandomBehaviour:
     """Uniform random actions; held for random times, they reach states that white noise does not.
 
@@ -85,6 +88,13 @@ class RandomBehaviour:
         return self.action.copy()
 
 
+@checked(
+    model=has("encode"),
+    correlation=in_unit,
+    index=least(0),
+    observation=array,
+    actors=each(has("__call__", "action_dim")),
+)
 class LatentBehaviour:
     """Policies on the latents of one model, each in its own environment.
 
@@ -159,6 +169,7 @@ def _device(actor: Any) -> torch.device:
     return next((p.device for p in parameters), torch.device("cpu"))
 
 
+@checked(pool=has("reset_many", "step_many"), quota=least(0), lengths=least(1))
 def run_episodes(
     pool: Any,
     behaviour: Behaviour,
@@ -225,9 +236,9 @@ def _check_plan(
     lengths: Sequence[int] | None,
     seeds: Sequence[int] | None,
 ) -> None:
-    for name, least, given in (("quota", 0, quota), ("lengths", 1, lengths)):
+    for name, lowest, given in (("quota", 0, quota), ("lengths", 1, lengths)):
         if given is not None:
-            whole(least, **{name: given})
+            whole(lowest, **{name: given})
     if len(quota) != count or (lengths is not None and len(lengths) != count):
         raise ValueError(
             f"quota and lengths must have one entry per environment ({count}), "

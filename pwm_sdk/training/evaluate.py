@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pwm_sdk.calls import checked, has, least, or_nothing
 from pwm_sdk.checks import whole
 from pwm_sdk.envs.member import is_maker
 from pwm_sdk.envs.pool import EnvPool
@@ -16,6 +17,7 @@ from pwm_sdk.training.planning import PlannerBehaviour
 from pwm_sdk.training.transitions import ObservationBehaviour
 
 
+@checked()
 def summarize(episodes: Sequence[Episode]) -> dict[str, float]:
     """Mean, deviation and minimum of returns, success at any and the last step, episode count."""
     if not episodes:
@@ -31,6 +33,13 @@ def summarize(episodes: Sequence[Episode]) -> dict[str, float]:
     }
 
 
+@checked(
+    model=(has("encode"), or_nothing),
+    actor=has("__call__"),
+    episodes=least(1),
+    workers=least(0),
+    env=or_nothing,
+)
 def evaluate(
     env: Any,
     model: Any,
@@ -79,6 +88,7 @@ def evaluate(
     return summarize([episode for mine in found for episode in mine])
 
 
+@checked(model=has("encode"), actor=has("__call__"), episodes=least(1), workers=least(0))
 def evaluate_members(
     envs: Sequence[Any] | EnvPool,
     model: Any,

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.calls import acts, anywhere, checked, has, least, some
+from pwm_sdk.checks import in_unit, positive
 from pwm_sdk.protocols import features
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.training.collect import Episode
@@ -68,6 +70,16 @@ def _cut(episode: Episode, time: int, horizon: int) -> tuple[np.ndarray, np.ndar
     return episode.observation[time], padded, episode.observation[stop], ended
 
 
+@checked(
+    model=has("encode", "step"),
+    actor=has("loc", "squash", "parameters"),
+    critic=acts,
+    gamma=(in_unit, anywhere),
+    reward_scale=positive,
+    horizon=least(1),
+    count=least(1),
+    episodes=some,
+)
 @torch.no_grad()
 def exploitation_gap(
     model: Any,
@@ -104,14 +116,14 @@ def exploitation_gap(
         the starts), value_real (real discounted rewards plus discounted V where they end). Nothing
         counts behind a termination.
     """
+    _check_numbers(len(episodes), tasks=tasks, reward_scale=reward_scale)
     segments = sample_segments(episodes, horizon, count, rng)
     rewards = segments.reward / np.asarray(reward_scale, np.float32).reshape(-1, 1, 1)
     device = next(actor.parameters()).device
     task = torch.as_tensor(list(tasks), device=device).unsqueeze(1).expand(-1, count)
     latent = model.encode(torch.as_tensor(segments.start, device=device), task)
-    noise = None
-    if deterministic:
-        noise = torch.zeros(horizon, *latent.shape[:-1], actor.action_dim, device=device)
+    shape = (horizon, *latent.shape[:-1], actor.action_dim)
+    noise = torch.zeros(shape, device=device) if deterministic else None
     trajectory = LatentRollout(model, actor, horizon)(latent, task, noise)
     predicted = _alive_rewards(trajectory).sum(-2).mean((1, 2))
     end = model.encode(torch.as_tensor(segments.end, device=device), task)
@@ -129,6 +141,15 @@ def exploitation_gap(
     }
     table["gap"] = predicted - real.sum(-1).mean(1)
     return {name: column.double().cpu().numpy() for name, column in table.items()}
+
+
+def _check_numbers(policies: int, **given: Sequence[Any]) -> None:
+    """Raise ValueError for lists without one entry per policy."""
+    for name, values in given.items():
+        if len(values) != policies:
+            raise ValueError(
+                f"{name} must have one entry per policy of episodes ({policies}), got {len(values)}"
+            )
 
 
 def _alive_rewards(trajectory: Any) -> Tensor:

@@ -9,13 +9,21 @@ from typing import Any
 
 from torch import Tensor
 
+from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checkpoints.reading import load_state
 from pwm_sdk.checkpoints.writing import save_state
-from pwm_sdk.checks import file_path, whole
+from pwm_sdk.checks import file_path, in_unit, whole
 from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.optim import linear_decay
 
 
+@checked(
+    algorithm=has("update", "updates", "set_learning_rates", "state_dict"),
+    replay=has("sample"),
+    steps=least(1),
+    save_every=least(1),
+    floor=in_unit,
+)
 def train_offline(
     algorithm: Any,
     replay: Any,

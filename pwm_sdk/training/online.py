@@ -12,7 +12,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pwm_sdk.checks import positive, whole
+from pwm_sdk.calls import checked, has, least
+from pwm_sdk.checks import in_unit, positive, whole
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.objectives.world_model import world_model_loss
@@ -32,6 +33,15 @@ from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_a
 MODEL = "the world model's loss and gradient"
 
 
+@checked(
+    pool=has("reset_many", "step_many"),
+    model=has("encode", "step"),
+    reward_scale=positive,
+    lengths=least(1),
+    weight=least(0.0),
+    updates=least(0),
+    progress=in_unit,
+)
 class GrowingBatch:
     """The loop {collect with policy and noise, train the model, improve the policies} over N tasks.
 
@@ -114,6 +124,11 @@ class GrowingBatch:
 
     def collect_seed(self, episodes: Sequence[int]) -> list[list[Episode]]:
         """Fill the replay with episodes of held random actions and set all statistics."""
+        if len(episodes) != len(self.tasks):
+            raise ValueError(
+                f"episodes must have one entry per task ({len(self.tasks)}), got {list(episodes)}"
+            )
+        whole(0, episodes=episodes)
         behaviour = RandomBehaviour(
             len(self.pool), self.model.action_dim, int(self.rng.integers(2**31)), self.config.hold
         )
@@ -209,6 +224,10 @@ class GrowingBatch:
 
         Segments have 16 steps, fewer where a task has no episode of so many.
         """
+        if len(episodes) != len(self.tasks):
+            raise ValueError(
+                f"episodes must have one entry per task ({len(self.tasks)}), got {len(episodes)}"
+            )
         columns: list[dict[str, np.ndarray]] = []
         low = 0
         for learner in self.learners:

@@ -8,9 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from pwm_sdk.calls import array, checked, has, least, one_of
 from pwm_sdk.training.border import task_ids, wide_enough
 
 
+@checked(
+    planner=has("plan", "reset"),
+    index=least(0),
+    action_dim=least(1),
+    choice=one_of("mean", "elite", "explore"),
+    observation=array,
+)
 class PlannerBehaviour:
     """A planner that acts in N environments at once and forgets at the start of an episode.
 

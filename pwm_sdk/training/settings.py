@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pwm_sdk.calls import checked, may_be_infinite
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 from pwm_sdk.protocols import (
     EpisodicModel,
@@ -19,6 +20,7 @@ from pwm_sdk.protocols import (
 )
 
 
+@checked()
 @dataclass(frozen=True)
 class Learner:
     """Policies that are improved together, and how much of each update they get.
@@ -45,8 +47,11 @@ class Learner:
             raise ValueError(
                 f"tasks must have one entry per policy ({policies}), got {list(self.tasks)}"
             )
+        if not hasattr(self.pwm, "update"):
+            raise ValueError(f"pwm must have update, got {self.pwm!r}")
 
 
+@checked(model_max_norm=may_be_infinite)
 @dataclass(frozen=True)
 class RoundConfig:
     """Settings of `GrowingBatch`.

@@ -12,11 +12,13 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pwm_sdk import keys
+from pwm_sdk.calls import acts, array, checked, has, least
 from pwm_sdk.checks import whole
 from pwm_sdk.training.border import acted, check_pool, dtype_of, stacked
 from pwm_sdk.training.collect import Behaviour
 
 
+@checked(policy=acts, index=least(0), observation=array)
 class ObservationBehaviour:
     """A policy on observations, the same in all environments.
 
@@ -42,6 +44,7 @@ class ObservationBehaviour:
         return self.policy(seen).float().cpu().numpy()
 
 
+@checked(count=least(1), index=least(0), observation=array)
 class RecurrentBehaviour:
     """A policy with a memory, which it loses where an episode begins.
 
@@ -86,6 +89,7 @@ def _home(policy: Any) -> torch.device:
     return next((p.device for p in parameters), torch.device("cpu"))
 
 
+@checked(pool=has("reset_many", "step_many"), steps=least(1))
 def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorDict]:
     """Step all environments of a pool without end.
 

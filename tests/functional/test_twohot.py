@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from pwm_sdk.functional.losses import two_hot_loss
 from pwm_sdk.functional.twohot import (
     bin_centers,
     symexp,
@@ -67,6 +68,16 @@ def test_decoding_undoes_encoding() -> None:
 def test_gradient_of_the_decoded_value() -> None:
     logits = torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda z: two_hot_decode(z, -2, 2), logits)
+
+
+def test_nan_stays_nan() -> None:
+    x = torch.tensor([[1.0], [math.nan]])
+    code = two_hot(x, 5, -2, 2)
+    assert code[0].isfinite().all()
+    assert code[1].isnan().any()
+    loss = two_hot_loss(torch.zeros(2, 5), x, -2, 2)
+    assert loss[0].isfinite()
+    assert loss[1].isnan()
 
 
 def test_errors_name_the_argument() -> None:

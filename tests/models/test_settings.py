@@ -19,7 +19,7 @@ SMALL = {"latent_dim": 8, "hidden": (8,), "encoder_hidden": (8,)}
     [
         (FirstOrderActor, {"std": 0.0}, r"std must be positive, got 0\.0"),
         (FirstOrderActor, {"min_std": -1.0}, r"min_std must be positive, got -1\.0"),
-        (FirstOrderActor, {"hidden": 64}, "hidden must be a sequence of widths, got 64"),
+        (FirstOrderActor, {"hidden": 64}, "hidden must be a sequence of integers, got 64"),
         (FirstOrderActor, {"hidden": (64, 0)}, r"hidden must be at least 1, got \(64, 0\)"),
         (FirstOrderActor, {"population": 0}, "population must be at least 1, got 0"),
         (FirstOrderActor, {"action_dim": 0}, "action_dim must be at least 1, got 0"),
@@ -30,7 +30,7 @@ SMALL = {"latent_dim": 8, "hidden": (8,), "encoder_hidden": (8,)}
             r"scale must be positive, got \[1\.0, -1",
         ),
         (Critic, {"population": 0}, "population must be at least 1, got 0"),
-        (WorldModel, {"hidden": 64}, "hidden must be a sequence of widths, got 64"),
+        (WorldModel, {"hidden": 64}, "hidden must be a sequence of integers, got 64"),
         (WorldModel, {"num_tasks": -1}, "num_tasks must be at least 0, got -1"),
         (WorldModel, {"observation_dim": 2.0}, r"observation_dim must be an integer, got 2\.0"),
     ],

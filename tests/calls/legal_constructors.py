@@ -1,0 +1,177 @@
+"""A smallest legal call of every public class."""
+
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from legal_parts import (
+    A,
+    B,
+    Call,
+    D,
+    H,
+    O,
+    P,
+    Point,
+    dreamer,
+    parts,
+    planner,
+    population_of_one,
+    pwm,
+)
+from torch import nn
+
+import pwm_sdk as sdk
+from pwm_sdk.optim import FiniteWatch
+
+CART = """
+<mujoco><worldbody><body><joint name="x" type="slide" axis="1 0 0"/><geom size="0.1"/></body>
+</worldbody><actuator><motor joint="x" ctrlrange="-1 1"/></actuator></mujoco>
+"""
+
+
+@functools.cache
+def _objects() -> SimpleNamespace:
+    """What the calls below share."""
+    p = parts()
+    f = dict
+    networks = f(model=p.model, actor=p.actor, critic=p.critic)
+    own = locals()
+    return SimpleNamespace(**own)
+
+
+def _part_1() -> dict[str, Call]:
+    p, f = parts(), dict
+    o = _objects()
+    return {
+        "BehaviourCloning": (sdk.BehaviourCloning, f(actor=p.actor, config=None, model=p.model)),
+        "BehaviourCloningConfig": (sdk.BehaviourCloningConfig, f(lr=1e-3, max_norm=10.0)),
+        "Critic": (sdk.Critic, f(latent_dim=D, hidden=(8,), ensemble=2, population=None,
+            reduce="min", scale=1.0, activation="mish", norm="after", output_gain=1.0)),
+        "Disagreement": (sdk.Disagreement, f(model=p.model, heads=1, coef=1.0)),
+        "DreamerV3": (sdk.DreamerV3, f(observation_dim=O, action_dim=A, config=dreamer().config)),
+        "DreamerV3Config": (sdk.DreamerV3Config, f(hidden=8, layers=1, belief=8, blocks=2,
+            categoricals=2, classes=2, unimix=0.01, bins=11, horizon=2, gamma=0.9, lam=0.9,
+            entropy=0.1, free_nats=1.0, replay_value=0.3, tau=0.1, lr=1e-3, max_norm=1.0)),
+        "EncodedSimulator": (sdk.EncodedSimulator, f(simulator=p.simulator,
+            encoder=sdk.WorldModel(16, 6, latent_dim=D, hidden=(8,), encoder_hidden=(8,)))),
+        "EnvPool": (sdk.EnvPool, f(envs=[Point()], workers=0)),
+        "Episode": (sdk.Episode, vars(p.episode)),
+        "Execution": (sdk.Execution, f(compile=False, precision="fp32", cuda_graphs=False,
+            check_every=1)),
+        "FirstOrderActor": (sdk.FirstOrderActor, f(latent_dim=D, action_dim=A, hidden=(8,),
+            population=None, action_dims=[A], std=0.3, min_std=0.2, learn_std=True,
+            noise="before", activation="mish", norm="after", output_gain=1.0)),
+        "GrowingBatch": (sdk.GrowingBatch, f(pool=p.pool, model=p.model,
+            model_optimizer=torch.optim.Adam(p.model.parameters()),
+            learners=[sdk.Learner(population_of_one(), [0], 4)], replay=p.replay,
+            config=sdk.RoundConfig(updates=1, first_updates=1), reward_scale=[1.0], lengths=[4],
+            episodes=[1], seed=0, weight=1.0)),
+        "LatentBehaviour": (sdk.LatentBehaviour, f(model=p.model, actors=[p.actor], tasks=[0],
+            rng=np.random.default_rng(0), correlation=0.5)),
+        "LatentRollout": (sdk.LatentRollout, f(model=p.model, policy=p.actor, horizon=H,
+            detach=False, generator=torch.Generator(), compile=False)),
+        "Learner": (sdk.Learner, f(pwm=pwm(), tasks=[0], starts=4, every=1)),
+        "MPPI": (sdk.MPPI, f(model=p.model, policy=p.actor, value=p.critic, horizon=2, samples=8,
+            elites=2, policy_samples=2, iterations=1, temperature=0.5, std=(0.05, 2.0),
+            gamma=0.9, generator=torch.Generator())),
+        "MassSpring": (sdk.MassSpring, f(columns=2, rows=2, spacing=0.1, mass=0.1, stiffness=300.0,
+            damping=0.5, stroke=0.3, friction=0.8, ground=2000.0, timestep=0.016, substeps=2,
+            episode_length=5)),
+        "ModelSize": (sdk.ModelSize, f(encoder_hidden=(8,), latent_dim=D, hidden=(8, 8),
+            task_dim=4, ensemble=2)),
+        "MuJoCoModel": (sdk.MuJoCoModel, f(model=CART,
+            reward=lambda before, action, after: after.qpos - 0.1 * action, features=None,
+            terminated=None, start=None, substeps=1, action_repeat=1, episode_length=5,
+            sensors=False, integrator="implicitfast", threads=1, dtype=torch.float64)),
+        "ObservationBehaviour": (sdk.ObservationBehaviour, f(policy=nn.Linear(O, A),
+            device="cpu")),
+        "PPO": (sdk.PPO, f(observation_dim=O, action_dim=A, config=None, actor=nn.Linear(O, A),
+            critic=nn.Linear(O, 1), observations=sdk.RunningMeanStd((O,)),
+            returns=sdk.RunningMeanStd((1,)))),
+        "PPOConfig": (sdk.PPOConfig, f(gamma=0.9, lam=0.9, lr=1e-3, clip=0.2, epochs=1,
+            minibatch=4, entropy=0.1, value=0.5, max_norm=0.5, hidden=(8,), std=1.0)),
+        "PWM": (sdk.PWM, f(**o.networks, config=sdk.PWMConfig(horizon=H),
+            return_scale=sdk.ReturnScale(), generator=torch.Generator(),
+            execution=sdk.Execution())),
+    }  # fmt: skip
+
+
+def _part_2() -> dict[str, Call]:
+    p, f = parts(), dict
+    return {
+        "PWMConfig": (sdk.PWMConfig, f(horizon=H, gamma=0.9, lam=0.9, actor_lam=0.9, actor_lr=1e-3,
+            critic_lr=1e-3, betas=(0.7, 0.9), actor_max_norm=1.0, critic_max_norm=1.0,
+            critic_epochs=1, critic_splits=1, critic_limit=1, saturation=0.1, behaviour=0.1,
+            target_tau=0.1, average_tau=0.1, detach=False, extra_discount=False,
+            symlog_reward=False, mask_actions=True, shuffle=True, normalize_returns=False)),
+        "PlannerBehaviour": (sdk.PlannerBehaviour, f(planner=planner(), tasks=[0], choice="mean",
+            action_dim=A)),
+        "PolicyPrior": (sdk.PolicyPrior, f(latent_dim=D, action_dim=A, task_dim=0, hidden=(8,),
+            log_std=(-10.0, 2.0), activation="mish")),
+        "PolicyValue": (sdk.PolicyValue, f(q=p.q, policy=p.actor, generator=torch.Generator())),
+        "Population": (sdk.Population, f(model=p.model, actor=p.actors, critic=p.critics,
+            config=sdk.PWMConfig(horizon=H), seeds=[1, 2], rates=[1.0, 0.5],
+            return_scale=sdk.ReturnScale(P), generator=torch.Generator())),
+        "Prefetcher": (sdk.Prefetcher, f(source=p.replay, device="cpu", depth=0)),
+        "PublishedModel": (sdk.PublishedModel, f(model=p.model, symlog_reward=True,
+            mask_actions=False)),
+        "QEnsemble": (sdk.QEnsemble, f(latent_dim=D, action_dim=A, task_dim=0, hidden=(8,),
+            ensemble=2, num_bins=11, dropout=0.01, activation="mish")),
+        "RandomBehaviour": (sdk.RandomBehaviour, f(count=1, action_dim=A, seed=0, hold=2)),
+        "RecurrentBehaviour": (sdk.RecurrentBehaviour, f(act=dreamer().act, count=1,
+            device="cpu")),
+        "ReplayBuffer": (sdk.ReplayBuffer, f(capacity=100, slice_len=H + 1, batch_size=B,
+            task_weights={0: 1.0}, recent=0.5, device="cpu", seed=0)),
+        "ReturnDeviation": (sdk.ReturnDeviation, f(population=P, eps=1e-5)),
+        "ReturnScale": (sdk.ReturnScale, f(population=P, decay=0.9, low=0.05, high=0.95,
+            floor=0.1)),
+        "RoundConfig": (sdk.RoundConfig, f(updates=1, first_updates=1, rho=0.7, consistency=1.0,
+            reward=1.0, model_max_norm=1.0, reward_weight_gain=0.1, reward_weight_eps=0.1,
+            reward_weight_cap=1.0, std=(0.6, 0.2), std_share=0.5, correlation=0.8,
+            decay_share=0.2, decay_floor=0.1, statistics_rounds=1, hold=2)),
+        "RunningMeanStd": (sdk.RunningMeanStd, f(shape=(O,), limit=5.0, eps=1e-5)),
+        "SAC": (sdk.SAC, f(observation_dim=O, action_dim=A, config=sdk.SACConfig(hidden=(8,)),
+            actor=nn.Linear(O, 2 * A), critic=None)),
+        "SACConfig": (sdk.SACConfig, f(gamma=0.9, tau=0.1, lr=1e-3, batch_size=4, capacity=10,
+            random_steps=2, updates_per_step=1.0, alpha=1.0, target_entropy=-1.0, hidden=(8,),
+            log_std=(-5.0, 2.0))),
+        "SHAC": (sdk.SHAC, f(model=p.simulator, actor=p.sim_actor, critic=p.sim_critic,
+            config=sdk.SHACConfig(environments=2, horizon=2, critic_epochs=1, critic_splits=1),
+            normalizer=sdk.RunningMeanStd((16,)), generator=torch.Generator())),
+        "SHACConfig": (sdk.SHACConfig, f(environments=2, horizon=2, gamma=0.9, lam=0.9,
+            actor_lam=0.9, actor_lr=1e-3, critic_lr=1e-3, betas=(0.7, 0.9), actor_max_norm=1.0,
+            critic_max_norm=1.0, critic_epochs=1, critic_splits=1, target_tau=0.1,
+            cotangent_clip=1.0, saturation=0.1)),
+        "SimulatorEnv": (sdk.SimulatorEnv, f(model=p.simulator)),
+        "TDMPC2": (sdk.TDMPC2, f(model=p.model, q=p.q, prior=p.prior, config=sdk.TDMPC2Config(),
+            generator=torch.Generator(), synchronize=False)),
+        "TDMPC2Config": (sdk.TDMPC2Config, f(gamma=0.9, rho=0.5, lr=1e-3, encoder_lr=1e-3,
+            max_norm=1.0, tau=0.1, consistency=1.0, reward=0.1, value=0.1, termination=1.0,
+            entropy=0.1, entropy_kind="action", carry_gradient=False, dropout_everywhere=False)),
+    }  # fmt: skip
+
+
+def _part_3() -> dict[str, Call]:
+    f = dict
+    return {
+        "Task": (sdk.Task, f(name="point", index=200, suite="own", observation_dim=O,
+            action_dim=A, episode_length=5, action_repeat=1, reward_scale=1.0, score_scale=5.0,
+            custom=False, terminates=False)),
+        "TaskSet": (sdk.TaskSet, f(tasks=[sdk.MT80["walker-run"]], observation_dim=30,
+            action_dim=6)),
+        "WorldModel": (sdk.WorldModel, f(observation_dim=O, action_dim=A, num_tasks=2, task_dim=4,
+            latent_dim=D, hidden=(8,), encoder_hidden=(8,), num_bins=11, simnorm_size=4,
+            action_dims=[A, 1], activation="mish", standardize=False, task_init=0.1,
+            episodic=False, spectral_norm=False)),
+        "FiniteWatch": (FiniteWatch, f(names=["loss"], every=1, device="cpu", captured=False)),
+    }  # fmt: skip
+
+
+@functools.cache
+def constructors() -> dict[str, Call]:
+    """Public classes."""
+    return {**_part_1(), **_part_2(), **_part_3()}
