@@ -106,7 +106,9 @@ MAX_FUNCTION_LINES = 60
 MAX_CONSTRUCTOR_ARGUMENTS = 12
 HARD_MAX_LINES = 600
 # file -> why it is longer, or has a constructor of more arguments
-WAIVERS: dict[str, str] = {}
+WAIVERS: dict[str, str] = {
+    "benchmarks/diagnose.py": "one study: its models, its measures and its command",
+}
 KEY_NAMES = {getattr(keys, name) for name in keys.__all__}
 KEY_METHODS = {"get", "set", "set_", "pop", "select", "exclude"}
 
