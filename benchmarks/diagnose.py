@@ -112,15 +112,9 @@ def main() -> None:
     settle()
     pairs = [(task, seed) for seed in range(arguments.seeds) for task in arguments.tasks]
     out, count = arguments.out.expanduser(), arguments.jobs or cores()
-    with (
-        command(),
-        in_folder(out, asdict(arguments.settings)),
-        process_pool(count, errors=out) as pool,
-    ):
-        jobs = [
-            pool.submit(run, *pair, arguments.settings, out, name="{} seed {}".format(*pair))
-            for pair in pairs
-        ]
+    settings, name = arguments.settings, "{} seed {}"
+    with command(), in_folder(out, asdict(settings)), process_pool(count, errors=out) as pool:
+        jobs = [pool.submit(run, *pair, settings, out, name=name.format(*pair)) for pair in pairs]
         for job in tqdm(as_completed(jobs), total=len(jobs), unit="job"):
             job.result()
         print(write_report(out, " ".join(sys.argv)))
@@ -130,9 +124,15 @@ def run(task: str, seed: int, settings: Settings, out: Path) -> dict[str, Any]:
     """Do one task with one seed in this process, or read what was found before."""
     path = out / f"{task}-seed{seed}.json"
     identity = run_identity(asdict(settings), task=task, seed=seed)
-    found = read_result(path, identity)
-    if found is not None:
-        return found
+    result = read_result(path, identity)
+    if result is None:
+        result = study(task, seed, settings)
+        write_result(path, result, identity)
+    return result
+
+
+def study(task: str, seed: int, settings: Settings) -> dict[str, Any]:
+    """Do one task with one seed."""
     torch.set_num_threads(1)
     begin = time.process_time()
     result: dict[str, Any] = {"task": task, "seed": seed, "models": {}}
@@ -148,7 +148,6 @@ def run(task: str, seed: int, settings: Settings, out: Path) -> dict[str, Any]:
         measured = measure(simulator, model, actor, recording.state, settings, seed)
         result["models"][name] = errors | measured
     result["minutes"] = (time.process_time() - begin) / 60.0
-    write_result(path, result, identity)
     return result
 
 
