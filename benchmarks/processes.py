@@ -184,7 +184,7 @@ class Pool:
         except BaseException:
             self._end(GRACE)
             raise
-        self._end(GRACE if kind else None)
+        self._end(GRACE if kind is not None else None)
 
     def _end(self, grace: float | None) -> None:
         """End all processes: with None those that have done everything, which end by themselves."""

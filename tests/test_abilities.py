@@ -22,7 +22,8 @@ PARTS = {
     "model", "imagined", "simulator", "actor", "policy", "critic", "part", "q", "value", "planner",
     "prior",
 }  # fmt: skip
-OTHERS = {"parameters", "compile", "shape"}  # of any module or tensor
+# of any module, tensor or mapping, of a `Task`, of a TorchRL environment, of a mujoco.MjModel
+OTHERS = {"parameters", "compile", "shape", "keys", "index", "action_spec", "opt"}
 
 
 def asked_for() -> dict[str, str]:

@@ -106,7 +106,7 @@ PROGRAMS = {
 }
 
 # A signal, not a law: a file or constructor past it stands in WAIVERS with the reason.
-MAX_LINES = {"pwm_sdk": 300, "benchmarks": 300, "examples": 60, "tests": 400}
+MAX_LINES = {"pwm_sdk": 350, "benchmarks": 350, "examples": 60, "tests": 400}
 MAX_FUNCTION_LINES = 60
 MAX_CONSTRUCTOR_ARGUMENTS = 12
 HARD_MAX_LINES = 600
@@ -114,11 +114,7 @@ HARD_MAX_LINES = 600
 WAIVERS: dict[str, str] = {
     "pwm_sdk/training/online.py": "one loop, with its state, its statistics and its processes",
     "pwm_sdk/protocols.py": "every contract and ability of a part is read on one page",
-    "pwm_sdk/optim.py": "what turns a loss into a step, with the schedule and the optimizer of it",
     "pwm_sdk/algorithms/pwm.py": "one update, what it changes and how it is kept belong together",
-    "pwm_sdk/models/world_model.py": "one module, whose every method is documented",
-    "pwm_sdk/tasks.py": "tables of tasks",
-    "benchmarks/diagnose.py": "one study: its models, its measures and its command",
 }
 KEY_NAMES = {getattr(keys, name) for name in keys.__all__}
 KEY_METHODS = {"get", "set", "set_", "pop", "select", "exclude"}

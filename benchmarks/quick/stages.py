@@ -169,7 +169,7 @@ class SeedRun:
             except OtherRunError:
                 raise
             except (ValueError, OSError) as error:
-                damage = damage or error
+                damage = error if damage is None else damage
                 continue
             if damage is not None:
                 what = f"{damage}: it continues from {path.parent.name} instead"

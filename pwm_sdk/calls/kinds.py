@@ -91,7 +91,9 @@ def _task(value: Any) -> Any:
 
 
 def _flag(value: Any) -> Any:
-    return bool(value) if isinstance(value, (bool, np.bool_)) else NO
+    if isinstance(value, np.bool_):
+        return value.item()
+    return value if isinstance(value, bool) else NO
 
 
 REAL = Kind("a finite number", _real, "finite numbers")
@@ -128,7 +130,7 @@ def kind_of(
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return union([kind_of(h, **more) for h in get_args(hint)])
-    base = origin or hint
+    base = hint if origin is None else origin
     if base in (tuple, list, Sequence, Iterable):
         return _sequence(base, get_args(hint), more)
     if base is Callable:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pwm_sdk.checkpoints.atomic import remove_parts
 from pwm_sdk.checks import file_path
@@ -30,6 +31,10 @@ class FolderLock:
 
     def __init__(self, folder: Path, handle: int) -> None:
         self.folder, self._handle = folder, handle
+
+    def __reduce__(self) -> Any:
+        """Refuse a copy: the lock is the kernel's."""
+        raise TypeError(f"lock must stay in the process that took it, got a copy of {self.folder}")
 
     def check(self) -> None:
         """Raise ValueError if the folder was removed or replaced meanwhile."""

@@ -26,7 +26,7 @@ def copied(name: str, value: Any, dtype: torch.dtype, device: torch.device | Non
     found = as_numbers(name, value)
     if dtype == torch.bool and found.dtype != torch.bool and ((found != 0) & (found != 1)).any():
         raise ValueError(f"{name} must be true or false, got {found.unique()[:8].tolist()}")
-    return found.to(device=device or found.device, dtype=dtype, copy=True)
+    return found.to(device=found.device if device is None else device, dtype=dtype, copy=True)
 
 
 def as_numbers(name: str, value: Any) -> Tensor:
@@ -35,7 +35,7 @@ def as_numbers(name: str, value: Any) -> Tensor:
     Raises:
         ValueError: if `value` holds anything but numbers, or rows of different lengths.
     """
-    if isinstance(value, list | tuple) and value and all(isinstance(v, Tensor) for v in value):
+    if isinstance(value, list | tuple) and len(value) and all(isinstance(v, Tensor) for v in value):
         if len(shapes := {tuple(v.shape) for v in value}) > 1:
             raise ValueError(f"{name} must have rows of one shape, got {sorted(shapes)}")
         value = torch.stack(list(value))

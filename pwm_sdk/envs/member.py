@@ -215,7 +215,7 @@ def member_of(env: Any, index: int = 0, limits: Limits | None = None) -> Member:
                 f"environment {index} must be made by its function, "
                 f"got {type(error).__name__}: {error}"
             ) from error
-    limits = limits or Limits()
+    limits = Limits() if limits is None else limits
     if isinstance(env, gymnasium.Env):
         return GymMember(env, f"environment {index} ({name_of(env)})", limits)
     from pwm_sdk.envs.tensordict_member import tensordict_member  # keeps torch out of workers

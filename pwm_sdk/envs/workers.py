@@ -48,7 +48,7 @@ class Workers:
         self, makers: Sequence[Callable[[], Any]], count: int, limits: Limits | None = None
     ) -> None:
         count = min(whole(1, workers=count), len(makers))
-        limits = limits or Limits()
+        limits = Limits() if limits is None else limits
         _check_makers(makers)
         self._timeout = limits.timeout
         bounds = [i * len(makers) // count for i in range(count + 1)]
@@ -182,7 +182,7 @@ def _told(place: int, error: Exception) -> tuple[int, str, bytes | None]:
     """Return what the other process hears of an error: where, its trace, and what caused it."""
     cause: bytes | None = None
     with contextlib.suppress(Exception):  # one that cannot be sent is in the trace
-        sent = pickle.dumps(error.__cause__ or error)
+        sent = pickle.dumps(error if error.__cause__ is None else error.__cause__)
         pickle.loads(sent)
         cause = sent
     return place, "".join(traceback.format_exception(error)), cause

@@ -62,7 +62,6 @@ def train_offline(
     """
     whole(1, steps=steps)
     least: float = getattr(algorithm, "decay_floor", 0.02) if floor is None else floor
-    linear_decay(0.0, least)  # a floor that is refused is refused before anything is read
     check_finite = getattr(algorithm, "check_finite", lambda: None)
     file = None if path is None else file_path(path=path)
     if file is not None and file.exists():
@@ -77,14 +76,13 @@ def train_offline(
             check_finite()
         if file is not None and saving:
             _keep(file, algorithm, replay)
-        if on_step is not None:
-            try:
+        try:
+            if on_step is not None:
                 on_step(algorithm.updates, metrics)
-            except KeyboardInterrupt:
-                if file is not None:
-                    check_finite()
-                    _keep(file, algorithm, replay)
-                raise
+        except KeyboardInterrupt:
+            if file is not None:
+                _keep(file, algorithm, replay)
+            raise
     return {name: float(value.nanmean()) for name, value in metrics.items()}
 
 

@@ -39,7 +39,9 @@ class ObservationBehaviour:
     @torch.no_grad()
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
-        seen = torch.as_tensor(observation, device=self.device or _home(self.policy))
+        seen = torch.as_tensor(
+            observation, device=_home(self.policy) if self.device is None else self.device
+        )
         seen = seen.to(dtype_of(self.policy))
         return self.policy(seen).float().cpu().numpy()
 
@@ -70,7 +72,9 @@ class RecurrentBehaviour:
     @torch.no_grad()
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
-        seen = torch.as_tensor(observation, device=self.device or _home(self.act))
+        seen = torch.as_tensor(
+            observation, device=_home(self.act) if self.device is None else self.device
+        )
         seen = seen.to(dtype_of(self.act))
         action, self.memory = self.act(seen, self.memory, self.first.to(seen.device))
         self.first = torch.zeros_like(self.first)
