@@ -39,6 +39,7 @@ from .data.chunks import to_tdmpc2_chunks as to_tdmpc2_chunks
 from .data.episode import make_episode as make_episode
 from .data.exports import to_minari as to_minari
 from .data.prefetch import Prefetcher as Prefetcher
+from .data.readers import EpisodeCutter as EpisodeCutter
 from .data.replay import ReplayBuffer as ReplayBuffer
 from .diagnostics.encoded import EncodedSimulator as EncodedSimulator
 from .diagnostics.gradients import gradient_statistics as gradient_statistics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -13,6 +13,7 @@ from pwm_sdk.calls import checked, least
 from pwm_sdk.checks import whole
 from pwm_sdk.data.episode import make_episode
 from pwm_sdk.data.kept import KeptEpisodes
+from pwm_sdk.data.readers import EpisodeCutter, array_episodes, minari_data_episodes
 from pwm_sdk.data.ring import Ring
 from pwm_sdk.data.row_checks import (
     check_episode,
@@ -140,6 +141,111 @@ class ReplayBuffer(KeptEpisodes):
             self._ring.evict_all()
         self._ring.write(joined[-int(lengths[kept].sum()) :], lengths[kept])
 
+    @classmethod
+    def from_episodes(
+        cls,
+        episodes: Iterable[TensorDictBase | Mapping[str, Any]],
+        slice_len: int = 17,
+        batch_size: int = 512,
+        **settings: Any,
+    ) -> Self:
+        """Return a replay of some episodes; shorter ones than a window are counted in `left_out`.
+
+        Args:
+            episodes: each as for `add`, for example what an `EpisodeCutter` returns.
+            slice_len: rows of a window.
+            batch_size: windows of a batch.
+            **settings: further arguments of `ReplayBuffer`; `capacity` is the number of rows unless
+                it is given.
+
+        Raises:
+            ValueError: If no episode is as long as a window, or for what `add` refuses.
+        """
+        found = [rows_of_episode(episode) for episode in episodes]
+        long = [rows for rows in found if len(rows) >= slice_len]
+        if not long:
+            longest = max((len(rows) for rows in found), default=0)
+            raise ValueError(
+                f"episodes must have length >= slice_len={slice_len} rows, got {longest} at most"
+            )
+        size = max(slice_len, sum(map(len, long)))
+        replay = cls(**{"capacity": size, **settings}, slice_len=slice_len, batch_size=batch_size)
+        replay.extend(long)
+        replay.left_out = len(found) - len(long)
+        return replay
+
+    @classmethod
+    def from_transitions(
+        cls, transitions: TensorDictBase, *, task: Any = None, bounds: Any = None, **settings: Any
+    ) -> Self:
+        """Return a replay of transitions in TorchRL's layout, as its collectors and datasets have.
+
+        Args:
+            transitions: `[T]` of one stream or `[N, T]` of N, in order of time; see
+                `EpisodeCutter.cut`, which takes a collector's batches one by one.
+            task: index of the task, or a `Task`; None: the entry `task`, or 0.
+            bounds: low and high of the actions, which are scaled to [-1, 1]; None: they lie there.
+            **settings: see `from_episodes`.
+
+        Raises:
+            ValueError: As `EpisodeCutter` and `from_episodes`.
+        """
+        cutter = EpisodeCutter(task, bounds=bounds, absorbing=_ends_of(settings))
+        return cls.from_episodes([*cutter.cut(transitions), *cutter.rest()], **settings)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        observations: Any,
+        actions: Any,
+        rewards: Any,
+        terminals: Any,
+        timeouts: Any = None,
+        *,
+        next_observations: Any = None,
+        task: Any = 0,
+        bounds: Any = None,
+        **settings: Any,
+    ) -> Self:
+        """Return a replay of flat arrays of N steps, as D4RL's; see `array_episodes`.
+
+        Args:
+            observations: `[N, O]`, before each step.
+            actions: `[N, A]`.
+            rewards: `[N]`.
+            terminals: `[N]`, where an episode ended in a state of no further reward.
+            timeouts: `[N]`, where one was cut; None: nowhere.
+            next_observations: `[N, O]`; None: taken from the next step, so that the last step of an
+                episode that was cut is lost.
+            task: index of the task, or a `Task`.
+            bounds: low and high of the actions, which are scaled to [-1, 1]; None: they lie there.
+            **settings: see `from_episodes`.
+
+        Raises:
+            ValueError: For arrays of several lengths, and as `from_episodes`.
+        """
+        flat = observations, actions, rewards, terminals, timeouts
+        more = {"next_observations": next_observations, "task": task, "bounds": bounds}
+        made = array_episodes(*flat, **more, absorbing=_ends_of(settings))
+        return cls.from_episodes(made, **settings)
+
+    @classmethod
+    def from_minari(cls, dataset: Any, *, task: Any = 0, **settings: Any) -> Self:
+        """Return a replay of a Minari dataset.
+
+        Args:
+            dataset: a `minari.MinariDataset`, or the name of one on this machine.
+            task: index of the task, or a `Task`.
+            **settings: see `from_episodes`.
+
+        Raises:
+            ImportError: If a name is given and minari is not installed.
+            ValueError: For observations that are no vectors, actions without bounds, and as
+                `from_episodes`.
+        """
+        made = minari_data_episodes(dataset, task=task, absorbing=_ends_of(settings))
+        return cls.from_episodes(made, **settings)
+
     def sample(self, batch_size: int | None = None) -> TensorDict:
         """Draw a batch of windows, sorted by task.
 
@@ -244,3 +350,8 @@ class ReplayBuffer(KeptEpisodes):
         least = max(1, len(self._sampler.weights))
         if batch_size < least:
             raise ValueError(f"batch_size must be at least {least}, got {batch_size}")
+
+
+def _ends_of(settings: Mapping[str, Any]) -> int:
+    """Return how many absorbing rows windows of these settings need to show ends at every step."""
+    return max(0, whole(2, slice_len=settings.get("slice_len", 17)) - 2)
