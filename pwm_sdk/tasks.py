@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pwm_sdk.checks import at_least, finite, flag, positive, single, text, whole
 
@@ -70,6 +71,54 @@ class Task:
         positive(score_scale=self.score_scale)
         flag(custom=self.custom, terminates=self.terminates)
 
+    @classmethod
+    def from_env(
+        cls, factory: Callable[[], Any], name: str = "", *, suite: str = "own", **details: Any
+    ) -> Task:
+        """Read the sizes of a task from its environment, which is made once and closed.
+
+        Args:
+            factory: Makes a gymnasium environment.
+            name: Of the task; the id of the environment if not given.
+            suite: See above.
+            **details: Other fields, in place of what is found: `episode_length` is the
+                environment's time limit in inner steps over `action_repeat`, which is 1;
+                `reward_scale` and `score_scale` are 1.
+
+        Raises:
+            ValueError: For spaces that are no vectors, or no name or time limit where the
+                environment has none.
+        """
+        if not callable(factory) or (hasattr(factory, "step") and not isinstance(factory, type)):
+            raise ValueError(
+                f"factory must be a function that makes an environment, got {factory!r}"
+            )
+        env: Any = factory()
+        try:
+            spec = getattr(env, "spec", None)
+            sizes = [_vector_size(space, env) for space in ("observation_space", "action_space")]
+        finally:
+            env.close()
+        name = name or getattr(spec, "id", "")
+        if not name:
+            raise ValueError("name must be given for an environment without an id, got none")
+        known = {
+            "index": -1,
+            "action_repeat": 1,
+            "reward_scale": 1.0,
+            "score_scale": 1.0,
+            **details,
+        }
+        if "episode_length" not in known:
+            limit = getattr(spec, "max_episode_steps", None)
+            if limit is None:
+                raise ValueError(
+                    f"episode_length must be given for {name}, which has no time limit"
+                )
+            known["episode_length"] = -(-limit // whole(1, action_repeat=known["action_repeat"]))
+        found = {"name": name, "suite": suite, "observation_dim": sizes[0], "action_dim": sizes[1]}
+        return cls(**{**found, **known})
+
     @property
     def discount(self) -> float:
         """`clip((f - 1) / f, 0.95, 0.995)` with `f = episode_length / 5`.
@@ -92,6 +141,14 @@ class Task:
         single(episode_return=episode_return, success=success)
         finite(episode_return=episode_return, success=success)
         return float(success) if self.score_scale is None else episode_return / self.score_scale
+
+
+def _vector_size(name: str, env: Any) -> int:
+    """Return the size of a space of an environment that holds vectors."""
+    shape = getattr(getattr(env, name, None), "shape", None)
+    if shape is None or len(shape) != 1:
+        raise ValueError(f"{name} must be a Box of shape (n,), got {getattr(env, name, None)}")
+    return int(shape[0])
 
 
 class TaskSet:

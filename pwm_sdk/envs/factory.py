@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import gymnasium
 
 from pwm_sdk.checks import file_name, flag
 from pwm_sdk.envs.dmcontrol import DMControlEnv
+from pwm_sdk.envs.engines import MissingSimulatorError
 from pwm_sdk.envs.metaworld import MetaWorldEnv
 from pwm_sdk.envs.task_env import TaskEnv
 from pwm_sdk.tasks import BUILT_IN, FIRST_OWN_INDEX, MT80, Task, TaskSet
@@ -32,7 +36,9 @@ _SUITES: dict[str, Callable[[str], gymnasium.Env]] = {
     "dmcontrol": DMControlEnv,
     "metaworld": lambda name: MetaWorldEnv(name.removeprefix("mw-")),
     "simulator": _simulator,
+    "gymnasium": lambda name: gymnasium.make(name),
 }
+_VERSION = re.compile(r"-v\d+$")  # how the ids of gymnasium's environments end
 _REGISTERED: dict[str, tuple[Task, Callable[[], gymnasium.Env]]] = {}
 
 
@@ -47,8 +53,8 @@ def make_env(
     """The environment of a task for TorchRL.
 
     Args:
-        task: Name of a task of `tasks` (with MT80 also of `SINGLE_TASKS`) or of a registered one,
-            or a task itself.
+        task: Name of a task of `tasks` (with MT80 also of `SINGLE_TASKS`), of a registered one or
+            of an environment of gymnasium, such as `"Pendulum-v1"`; or a task itself.
         seed: Seed of the episode sequence, in [0, 2**32); `reset(seed=)` and `set_seed` renew it.
         padded: Whether observations and actions have the padded sizes of `tasks`.
         tasks: The task set of the data and the model.
@@ -132,6 +138,22 @@ def register_task(task: Task, factory: Callable[[], gymnasium.Env]) -> Task:
     return task
 
 
+def _of_gymnasium(name: str) -> tuple[Task, Callable[[], gymnasium.Env]]:
+    """Register an environment of gymnasium's registry as a task with the sizes that it has."""
+    if name not in gymnasium.registry:
+        near = difflib.get_close_matches(name, gymnasium.registry, n=3)
+        raise ValueError(
+            f"task must be a known name, got {name!r}; nearest of gymnasium's: "
+            f"{', '.join(near) or 'none'}"
+        )
+    factory = partial(gymnasium.make, name)
+    try:
+        task = Task.from_env(factory, name, suite="gymnasium")
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise MissingSimulatorError(f"{name} needs more than gymnasium: {error}") from error
+    return register_task(task, factory), factory
+
+
 def _find(task: str | Task, tasks: TaskSet) -> tuple[Task, Callable[[], gymnasium.Env]]:
     if not isinstance(task, str | Task):
         raise ValueError(f"task must be a name or a Task, got {task!r}")
@@ -142,6 +164,8 @@ def _find(task: str | Task, tasks: TaskSet) -> tuple[Task, Callable[[], gymnasiu
         registered, factory = _REGISTERED[name]
         return (task if isinstance(task, Task) else registered), factory
     known = BUILT_IN if tasks is MT80 else tasks
+    if isinstance(task, str) and task not in known.names and _VERSION.search(task):
+        return _of_gymnasium(task)
     found = task if isinstance(task, Task) else known[task]
     if found.suite not in _SUITES:
         raise ValueError(f"task must be registered with register_task, got {found.name!r}")

@@ -1,0 +1,81 @@
+"""Tasks of gymnasium's own environments, with the sizes that these have."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from pwm_sdk import Task, make_env, make_gym, register_task
+
+
+def test_a_name_of_gymnasium_is_enough() -> None:
+    """Pendulum's torque lies in [-2, 2]; its episodes have 200 steps."""
+    env, plain = make_gym("Pendulum-v1", seed=3), gymnasium.make("Pendulum-v1")
+    assert (env.task.observation_dim, env.task.action_dim) == (3, 1)
+    assert (env.task.episode_length, env.task.action_repeat) == (200, 1)
+    seen, _ = env.reset()
+    expected, _ = plain.reset(seed=3)
+    np.testing.assert_array_equal(seen, expected)
+    for action in (-1.0, 0.5, 1.0):
+        seen, reward, *_ = env.step(np.array([action], np.float32))
+        expected, paid, *_ = plain.step(np.array([2 * action], np.float32))
+        np.testing.assert_array_equal(seen, expected)
+        assert reward == pytest.approx(paid, rel=1e-6)
+
+
+def test_the_same_task_comes_back_and_a_torchrl_environment() -> None:
+    first, second = make_gym("Pendulum-v1"), make_env("Pendulum-v1")
+    assert first.task.index == int(second.reset()["task"])
+    assert first.task.index >= 200
+
+
+def test_names_that_gymnasium_does_not_know() -> None:
+    with pytest.raises(ValueError, match="got 'Pendulum-v9'; nearest of gymnasium's: Pendulum-v1"):
+        make_gym("Pendulum-v9")
+    with pytest.raises(ValueError, match="nearest: cheetah-run"):
+        make_gym("cheetah-rn")
+    with pytest.raises(
+        ValueError, match=r"action_space must be a Box of shape \(n,\), got Discrete"
+    ):
+        make_gym("CartPole-v1")
+
+
+class Endless(gymnasium.Env):
+    """An environment without a time limit or an id."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (4,))
+    action_space = gymnasium.spaces.Box(-1, 1, (2,))
+    closed = False
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(4, np.float32), 0.0, False, False, {}
+
+
+def test_sizes_of_an_own_environment() -> None:
+    task = Task.from_env(Endless, "endless", episode_length=50, reward_scale=3.0)
+    assert task == Task("endless", -1, "own", 4, 2, 50, 1, 3.0, 1.0)
+    env = make_gym(register_task(task, Endless))
+    assert env.reset()[0].shape == (4,)
+    held = partial(gymnasium.make, "Pendulum-v1")
+    assert Task.from_env(held, action_repeat=3).episode_length == 67  # 200 / 3, the rest too
+
+
+@pytest.mark.parametrize(
+    ("factory", "details", "message"),
+    [
+        (Endless, {"name": "endless"}, "episode_length must be given for endless"),
+        (Endless, {"episode_length": 5}, "name must be given for an environment without an id"),
+        (Endless(), {}, "factory must be a function that makes an environment"),
+        (partial(gymnasium.make, "CartPole-v1"), {}, "action_space must be a Box of shape"),
+    ],
+)
+def test_what_cannot_be_read_is_named(factory: Any, details: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Task.from_env(factory, **details)
