@@ -23,11 +23,15 @@ __all__ = [
     "pair",
     "positive",
     "seed",
+    "seeds",
     "single",
     "text",
     "whole",
     "widths",
 ]
+
+
+SEED = "be an integer in 0..2**32 - 1"
 
 
 def positive(**settings: Any) -> None:
@@ -92,16 +96,20 @@ def whole(least: int, /, **settings: Any) -> Any:
 
 
 def seed(**settings: Any) -> Any:
-    """Return seeds as Python integers, as `whole` does: one rule for torch, numpy and environments.
+    """Return single seeds as Python integers: one rule for torch, numpy and environments.
 
     Raises:
         ValueError: for what is no integer, or outside 0 to 2**32 - 1.
     """
-    _check(
-        settings,
-        "be an integer in 0..2**32 - 1",
-        lambda value: _is_integer(value) and 0 <= value < 2**32,
-    )
+    for name, given in settings.items():
+        if isinstance(given, Iterable):
+            raise ValueError(f"{name} must {SEED}, got {given!r}")
+    return seeds(**settings)
+
+
+def seeds(**settings: Any) -> Any:
+    """Return seeds, or sequences of them, as `whole` returns counts, by the rule of `seed`."""
+    _check(settings, SEED, lambda value: _is_integer(value) and 0 <= value < 2**32)
     return _python_integers(settings)
 
 

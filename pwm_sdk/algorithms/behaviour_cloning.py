@@ -44,6 +44,7 @@ class BehaviourCloningConfig:
 
 
 @checked(
+    factor=least(0.0),
     model=has("encode"),
     batch=holds(keys.OBSERVATION, keys.ACTION),
     replay=has("sample"),

@@ -27,7 +27,7 @@ from pwm_sdk.calls.rules import (
     task_ids,
 )
 from pwm_sdk.calls.shapes import LEGEND, measure, own_place, place, shaped
-from pwm_sdk.checks import seed
+from pwm_sdk.checks import seed, seeds
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -36,7 +36,7 @@ MARKS = (anywhere, may_be_infinite, or_nothing)  # rules that say something to t
 # rules that arguments of these names have everywhere
 BY_NAME: dict[str, Rule] = {
     "seed": seed,
-    "seeds": seed,
+    "seeds": seeds,
     "tasks": task_ids,
     "context": looked_up,
     "device": device,
@@ -179,7 +179,7 @@ class _Plan:
                 self.rest = name
             elif parameter.kind != parameter.KEYWORD_ONLY:
                 self.order.append(name)
-            if owner is not None and name in ("self", "cls"):
+            if name in ("self", "cls"):
                 self.own = name == "self" and not made
                 continue
             hint = hints.get(name, Any)

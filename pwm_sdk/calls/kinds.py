@@ -8,11 +8,13 @@ import os
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, ForwardRef, Protocol, Self, TypeVar, Union, get_args, get_origin
+from typing import Any, ForwardRef, Self, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 from tensordict import TensorDictBase
 from torch import Tensor, nn
+
+from pwm_sdk.protocols import members
 
 __all__ = ["NONE", "Kind", "kind_of", "shown", "union"]
 
@@ -205,11 +207,11 @@ def _class(base: type) -> Kind:
     if base is os.PathLike:
         return Kind("a path", lambda value: value if hasattr(value, "__fspath__") else NO)
     if getattr(base, "_is_protocol", False):
-        members = _members(base)
-        if members == ["__call__"]:
+        names = members(base)
+        if names == ["__call__"]:
             return Kind("callable, or have given", _acting, placed=True)
-        words = f"an object with {', '.join(members)}"
-        return Kind(words, lambda value: _with(value, members), placed=True)
+        words = f"an object with {', '.join(names)}"
+        return Kind(words, lambda value: _with(value, names), placed=True)
     article = "an" if base.__name__[0] in "AEIOU" else "a"
     words = {str: "a string", Tensor: "a tensor", np.ndarray: "a numpy array"}.get(
         base, f"{article} {base.__name__}"
@@ -223,18 +225,6 @@ def _class(base: type) -> Kind:
     )
 
 
-def _with(value: Any, members: Sequence[str]) -> Any:
-    fits = not inspect.isclass(value) and all(hasattr(value, member) for member in members)
+def _with(value: Any, names: Sequence[str]) -> Any:
+    fits = not inspect.isclass(value) and all(hasattr(value, name) for name in names)
     return value if fits else NO
-
-
-def _members(base: type) -> list[str]:
-    """Names that a protocol asks for."""
-    found: dict[str, None] = {}
-    for part in reversed(base.__mro__):
-        if part in (object, Protocol) or not getattr(part, "_is_protocol", False):
-            continue
-        own = [n for n in vars(part) if n == "__call__" or (not n.startswith("_") and n != "abc")]
-        found |= dict.fromkeys([*getattr(part, "__annotations__", {}), *own])
-    named = [n for n in found if not n.startswith("_")]
-    return named or list(found)

@@ -13,6 +13,7 @@ from torch import Tensor
 from pwm_sdk import keys
 from pwm_sdk.calls.kinds import shown
 from pwm_sdk.checks import at_least
+from pwm_sdk.protocols import TrainableModel, members
 
 Rule = Callable[..., Any]
 
@@ -65,8 +66,13 @@ def dtype_rule(name: str) -> Rule:
     return check
 
 
-def has(*attributes: str) -> Rule:
-    """Return a rule for objects that take part by what they have, whatever their class."""
+def has(*needed: str | type) -> Rule:
+    """Return a rule for objects that take part by what they have, whatever their class.
+
+    Args:
+        needed: names, and protocols of `pwm_sdk.protocols` that ask for several.
+    """
+    attributes = [n for one in needed for n in ([one] if isinstance(one, str) else members(one))]
 
     @of_tensors
     def check(**settings: Any) -> None:
@@ -230,6 +236,6 @@ def numbers_only(rule: Rule) -> Rule:
 
 
 of_tensors(finite)
-MODEL = has("encode", "next", "reward_logits", "reward_error")
+MODEL = has(TrainableModel)
 WINDOWS = holds(keys.OBSERVATION, keys.ACTION, keys.REWARD)
 TRAJECTORY = holds(keys.LATENT, keys.NEXT)

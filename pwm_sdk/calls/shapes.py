@@ -19,7 +19,7 @@ LEGEND: dict[str, tuple[Any, ...]] = {
     "logits": (..., None),
 }
 LETTERS = {"D": "latent_dim", "A": "action_dim", "O": "observation_dim"}  # sizes of an object
-OWN = ("actor", "encoder", "model")  # parts by which an object that is no module has a device
+OWN = ("actor", "encoder", "model", "policy")  # parts that tell where an object lies
 
 
 def shaped(*sizes: Any) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ import re
 
 ELEMENTWISE = (
     r"functional\.(gaussian|losses|moments|planning|scale|twohot|gradients|rewards)\..*|tolerance"
-    r"|clip_cotangent|functional\.returns\.(gamma_like|alive_steps)"
+    r"|clip_cotangent|functional\.activations\.mish|functional\.returns\.(gamma_like|alive_steps)"
 )
 SIMULATORS = r"(MassSpring|MuJoCoModel|EncodedSimulator)\..*"
 
@@ -44,6 +44,9 @@ LEGITIMATE = [
     (".*", "context", "None", "a model without tasks"),
     # objects
     ("frozen", "modules", ".*", "plain objects are left alone"),
+    ("LatentBehaviour|PlannerBehaviour", "tasks", "of None", "not known, of a model without"),
+    ("run_identity", "settings|part", ".*", "whatever JSON says, or str"),
+    ("write_json|save_state", "value|state", ".*", "whatever JSON, or torch, saves"),
     ("PWM|Population|LatentRollout", "model", "None", "set before the first update"),
     ("EnvPool", "workers", "None", "none"),
     ("Episode", ".*", "objects|last axis", "a record: rows are checked where they are kept"),
@@ -51,6 +54,8 @@ LEGITIMATE = [
     ("evaluate", "model", "None", "the policy sees observations"),
     ("FiniteWatch", "names", "of str", "names"),
     ("optimize|FiniteWatch.note", "name", "unknown", "a name"),
+    (".*", "remedy", "unknown", "a text"),
+    ("linear_decay|decay_factor", "progress", "negative", "before the start, as at it"),
     ("Task", "name|suite", "unknown", "a name"),
     ("train_offline", "path", "str", "a new file"),
     # data
@@ -76,6 +81,7 @@ NAMED_OTHERWISE = [
     (r"ReplayBuffer\.add", "episode", ".*", "its entries by their names"),
     (r"SHAC\.encode", "observation", "last axis", "values of the normalizer"),
     ("EnvPool", "envs", ".*", "env, one of them"),
+    ("evaluate", "env", ".*", "environment 0, one of them"),
     ("to_tdmpc2_chunks", "tasks", "empty", "source, which then holds nothing"),
     ("to_tdmpc2_chunks", "tasks", "of .*", "task, one of them"),
     ("evaluate", "task", "negative", "tasks, of all environments"),
