@@ -29,17 +29,6 @@ def of_tensors(rule: Rule) -> Rule:
     return rule
 
 
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-
-def dtypes_of(name: str) -> frozenset[torch.dtype]:
-    """Return common dtypes that tensors of a name may have."""
-    if name in INTEGERS:
-        return frozenset(WHOLE)
-    return frozenset((torch.bool,) if name in BOOLEANS else FLOATS)
-
-
 @functools.cache
 def dtype_rule(name: str) -> Rule:
     """Tensors are floating point, but for those whose name says ids or marks."""

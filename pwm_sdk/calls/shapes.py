@@ -148,6 +148,7 @@ def _first(module: nn.Module) -> Tensor | None:
 
 def own_place(owner: Any) -> torch.device | None:
     """Return where an object lies, by its own parameters or those of a part."""
-    parts = [owner] if isinstance(owner, nn.Module) else [getattr(owner, n, None) for n in OWN]
-    modules = [part for part in parts if isinstance(part, nn.Module)]
+    if isinstance(owner, nn.Module):
+        return place(owner)
+    modules = [p for name in OWN if isinstance(p := getattr(owner, name, None), nn.Module)]
     return next((found for m in modules if (found := place(m)) is not None), None)
