@@ -26,6 +26,7 @@ __all__ = [
     "seeds",
     "single",
     "text",
+    "told",
     "whole",
     "widths",
 ]
@@ -185,11 +186,19 @@ def _check(settings: Mapping[str, Any], expected: str, good: Callable[[Any], boo
     for name, given in settings.items():
         many = isinstance(given, Iterable) and not isinstance(given, str)
         if given is not None and not all(_fits(v, good) for v in (given if many else (given,))):
-            raise ValueError(f"{name} must {expected}, got {given!r}")
+            raise ValueError(f"{name} must {expected}, got {told(given)}")
+
+
+def told(value: Any) -> str:
+    """Return `repr(value)`, also of what has more digits than Python writes."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a huge {type(value).__name__}"
 
 
 def _fits(value: Any, good: Callable[[Any], bool]) -> bool:
     try:
         return isinstance(value, Real) and bool(good(value))
-    except TypeError:  # no integer
+    except (TypeError, OverflowError):  # no integer, or beyond all floats
         return False

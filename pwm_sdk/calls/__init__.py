@@ -6,7 +6,7 @@ shapes, dtypes, devices, numbers of Python. A function that is being compiled, o
 a checked call, is not checked, as its caller has been.
 """
 
-from pwm_sdk.calls.checked import checked
+from pwm_sdk.calls.checked import checked, outside
 from pwm_sdk.calls.rules import (
     MODEL,
     TRAJECTORY,
@@ -50,6 +50,7 @@ __all__ = [
     "numbers_only",
     "one_of",
     "or_nothing",
+    "outside",
     "shaped",
     "some",
 ]

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, TypeVar, get_type_hints
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pwm_sdk import keys
 from pwm_sdk.calls.kinds import NONE, Kind, kind_of, union
@@ -25,7 +25,7 @@ from pwm_sdk.calls.rules import (
     or_nothing,
     task_ids,
 )
-from pwm_sdk.calls.shapes import LEGEND, LETTERS, measure, own_place, place, shaped
+from pwm_sdk.calls.shapes import LEGEND, LETTERS, check_dtypes, measure, own_tensor, place, shaped
 from pwm_sdk.checks import seed, seeds
 
 Target = TypeVar("Target", bound=Callable[..., Any])
@@ -41,8 +41,12 @@ BY_NAME: dict[str, Rule] = {
     "device": device,
 }
 SIMPLE = frozenset((float, int, str, bool, type(None)))
-PLAIN = frozenset((Tensor, torch.nn.Parameter))  # no subclasses, which may hide their type
+PLAIN = frozenset((Tensor, nn.Parameter))  # no subclasses, which may hide their type
 FEW = 1024  # numbers of a tensor on the CPU that are read; calls of a function that are remembered
+
+
+_C: Any = torch._C
+_transformed = _C._functorch.is_functorch_wrapped_tensor  # under vmap no number can be read
 
 
 class _Door(threading.local):
@@ -109,6 +113,19 @@ def _checked_function(function: Any, rules: Mapping[str, Any], owner: type | Non
             _DOOR.passed = before
 
     setattr(call, "__checked__", True)  # noqa: B010 - functions take any attribute
+    return call
+
+
+def outside(callback: Any) -> Any:
+    """Return a user's callback such that its own calls are checked, as at the door."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        before, _DOOR.passed = _DOOR.passed, False
+        try:
+            return callback(*args, **kwargs)
+        finally:
+            _DOOR.passed = before
+
     return call
 
 
@@ -203,11 +220,13 @@ class _Plan:
 
     def _seen(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
         """All that is looked at in a call of tensors and plain numbers; None for any other call."""
-        if len(args) > len(self.order):
+        if len(args) > len(self.order) or _C._is_any_autocast_enabled():
             return None
         known, found = self.known, []
         if self.own:
-            found = [own_place(args[0]), *[getattr(args[0], name, None) for name in self.sizes]]
+            found = [getattr(args[0], name, None) for name in self.sizes]
+            if (own := own_tensor(args[0])) is not None:
+                found += (own.device, own.dtype)
         for name, value in chain(zip(self.order, args, strict=False), kwargs.items()):
             kind = value.__class__
             if kind in PLAIN and name in known and not known[name].reads:
@@ -225,7 +244,9 @@ class _Plan:
         order, known, later = self.order, self.known, None
         given: dict[str, Any] = {}
         more: list[Any] = []
-        expected = own_place(args[0]) if self.own and self.placed else None
+        owner = args[0] if self.own else None
+        own = own_tensor(owner) if self.placed else None
+        expected = None if own is None else own.device
         first = "self"
         for i, (name, value) in enumerate(chain(zip(order, args, strict=False), kwargs.items())):
             parameter = known.get(name)
@@ -249,7 +270,9 @@ class _Plan:
             raise later
         if self.dims:
             ids = given.get(keys.TASK) if self.tasked else None
-            measure(args[0] if self.own else None, given, self.dims, ids)
+            measure(owner, given, self.dims, ids)
+        if not _C._is_any_autocast_enabled():
+            check_dtypes(owner, given)
         more.extend(known[self.rest].take(self.rest, v) for v in args[len(more) :] if self.rest)
         if len(more) < len(args):  # Python's own error follows
             return args, kwargs
@@ -283,7 +306,10 @@ def _parameter(
 def _apply(rule: Rule, name: str, value: Any) -> Any:
     """Apply a rule; numbers of a tensor are read where that costs nothing."""
     if isinstance(value, Tensor) and not getattr(rule, "of_tensors", False):
-        if value.device.type == "cpu" and value.numel() <= FEW:
+        if value.layout != torch.strided:
+            raise ValueError(f"{name} must be dense, got {value.layout}")
+        readable = value.__class__ in PLAIN and not _transformed(value)
+        if readable and value.device.type == "cpu" and value.numel() <= FEW:
             rule(**{name: value.detach().reshape(-1).tolist()})
         return value
     result = rule(**{name: value})

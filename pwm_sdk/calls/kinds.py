@@ -14,6 +14,7 @@ import numpy as np
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
+from pwm_sdk.checks import told
 from pwm_sdk.protocols import members
 
 __all__ = ["NONE", "Kind", "kind_of", "shown", "union"]
@@ -27,7 +28,7 @@ def shown(value: Any) -> str:
     if isinstance(value, (Tensor, np.ndarray)):
         return f"{type(value).__name__} of shape {list(value.shape)} and {value.dtype}"
     plain = value is None or isinstance(value, (bool, int, float, str, list, tuple, dict))
-    text = repr(value) if plain else type(value).__name__
+    text = told(value) if plain else type(value).__name__
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
@@ -70,7 +71,10 @@ class Kind:
 
 
 def _real(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    try:
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            return NO
+    except OverflowError:  # an integer beyond all floats
         return NO
     return value.item() if isinstance(value, np.generic) else value
 

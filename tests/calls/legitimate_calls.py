@@ -29,6 +29,7 @@ LEGITIMATE = [
     # tensors
     (".*", ".*", "nan|inf", "goes through to the result, which is NaN too: reading every tensor "
         "would wait for the device, and the losses' watch names what was not finite"),
+    (".*", ".*", "double", "cast to the type of the weights, or the result is double too"),
     (".*", ".*", "more axes", "leading axes are free"),
     (ELEMENTWISE, ".*", "rank|last axis|meta|dtype", "elementwise, over whatever axes there are"),
     (SIMULATORS, ".*", "meta|dtype", "computed on the CPU, or where the state lies, in its dtype"),
@@ -68,6 +69,7 @@ NAMED_OTHERWISE = [
     (".*", ".*", "more axes", "two arguments that do not fit, of which the other is named"),
     (".*", "path|paths|source|contents", "str|unknown|of str|.*", "the file is named, or its key"),
     (r"MPPI\..*|PlannerBehaviour.*", ".*", "nan|inf", "values of candidates, which it becomes"),
+    (r"EncodedSimulator\.features", "latent", "double", "observation, which it becomes"),
     (SIMULATORS, "action", "nan", "the state that it led to"),
     (SIMULATORS, ".*", "meta", "there are no numbers to simulate"),
     (r"functional\.scale\.running_scale", "values", "meta", "there are no numbers to sort"),
