@@ -23,11 +23,16 @@ __all__ = [
     "pair",
     "positive",
     "seed",
+    "seeds",
     "single",
     "text",
+    "told",
     "whole",
     "widths",
 ]
+
+
+SEED = "be an integer in 0..2**32 - 1"
 
 
 def positive(**settings: Any) -> None:
@@ -92,16 +97,20 @@ def whole(least: int, /, **settings: Any) -> Any:
 
 
 def seed(**settings: Any) -> Any:
-    """Return seeds as Python integers, as `whole` does: one rule for torch, numpy and environments.
+    """Return single seeds as Python integers: one rule for torch, numpy and environments.
 
     Raises:
         ValueError: for what is no integer, or outside 0 to 2**32 - 1.
     """
-    _check(
-        settings,
-        "be an integer in 0..2**32 - 1",
-        lambda value: _is_integer(value) and 0 <= value < 2**32,
-    )
+    for name, given in settings.items():
+        if isinstance(given, Iterable):
+            raise ValueError(f"{name} must {SEED}, got {given!r}")
+    return seeds(**settings)
+
+
+def seeds(**settings: Any) -> Any:
+    """Return seeds, or sequences of them, as `whole` returns counts, by the rule of `seed`."""
+    _check(settings, SEED, lambda value: _is_integer(value) and 0 <= value < 2**32)
     return _python_integers(settings)
 
 
@@ -177,11 +186,19 @@ def _check(settings: Mapping[str, Any], expected: str, good: Callable[[Any], boo
     for name, given in settings.items():
         many = isinstance(given, Iterable) and not isinstance(given, str)
         if given is not None and not all(_fits(v, good) for v in (given if many else (given,))):
-            raise ValueError(f"{name} must {expected}, got {given!r}")
+            raise ValueError(f"{name} must {expected}, got {told(given)}")
+
+
+def told(value: Any) -> str:
+    """Return `repr(value)`, also of what has more digits than Python writes."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a huge {type(value).__name__}"
 
 
 def _fits(value: Any, good: Callable[[Any], bool]) -> bool:
     try:
         return isinstance(value, Real) and bool(good(value))
-    except TypeError:  # no integer
+    except (TypeError, OverflowError):  # no integer, or beyond all floats
         return False

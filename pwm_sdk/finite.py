@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pwm_sdk.checks import whole
+from pwm_sdk.calls import checked, least
 
 WEIGHTS = "weights"  # what a watch looks at by itself: a step may overflow
 
 
+@checked(every=least(1), population=least(1))
 class FiniteWatch:
     """Notes where numbers were not finite, on the device, and tells when it is asked.
 
@@ -46,7 +47,6 @@ class FiniteWatch:
         captured: bool = False,
         population: int | None = None,
     ) -> None:
-        whole(1, every=every, population=population)
         self.names, self.every, self.population = [*names, WEIGHTS], every, population
         self.device = torch.empty(0, device=device).device
         self._at_once = every == 1 and not captured and population is None
@@ -66,8 +66,11 @@ class FiniteWatch:
             1 where they are not finite and 0 elsewhere, `[]` or `[P]`, or None if it reads.
 
         Raises:
-            ValueError: where it reads at once, if a number is NaN or infinite.
+            ValueError: for a name that is not watched; where it reads at once, if a number is NaN
+                or infinite.
         """
+        if name not in self.names:
+            raise ValueError(f"name must be one of {self.names}, got {name!r}")
         bad = _not_finite(values, self.population)
         if self._at_once:
             if bool(bad):

@@ -52,7 +52,6 @@ def optimize(
             finite (without a watch, nothing is stepped then), a watch is of another population, or
             `max_norm` is not positive.
     """
-    positive(max_norm=max_norm)
     _check_loss(loss, population)
     if watch is not None and watch.population != population:
         raise ValueError(f"watch must be of population {population}, got {watch.population}")
@@ -196,7 +195,7 @@ def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> Non
             group["lr"] = start * factor
 
 
-@checked(progress=least(0.0), floor=in_unit)
+@checked(floor=in_unit)
 def linear_decay(progress: float, floor: float = 0.02) -> float:
     """Return `1 - (1 - floor) * progress`, the straight line from 1 to `floor`.
 
@@ -212,20 +211,16 @@ def linear_decay(progress: float, floor: float = 0.02) -> float:
 
     Source: PWM (arXiv 2407.02466), its program: from the start to 2% of it.
     """
-    if not 0.0 <= floor <= 1.0:
-        raise ValueError(f"floor must lie in [0, 1], got {floor}")
     return 1.0 - (1.0 - floor) * min(max(progress, 0.0), 1.0)
 
 
-@checked(progress=least(0.0), share=in_unit, floor=in_unit)
+@checked(share=in_unit, floor=in_unit)
 def decay_factor(progress: float, share: float, floor: float = 0.0) -> float:
     """Return 1, then what is left of the last `share` of the budget, but not less than `floor`.
 
     Of `GrowingBatch`, whose budget may be time: it is a line to 0 that is cut off at `floor`, where
     `linear_decay` reaches `floor` with the last update.
     """
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"share must lie in [0, 1], got {share}")
     left = 1.0 - min(max(progress, 0.0), 1.0)
     return 1.0 if share == 0.0 else max(floor, min(1.0, left / share))
 
@@ -234,8 +229,6 @@ def decay_factor(progress: float, share: float, floor: float = 0.0) -> float:
 @torch.no_grad()
 def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
     """Move the parameters of `target` a share `tau` towards those of `source`, in place."""
-    if not 0.0 <= tau <= 1.0:
-        raise ValueError(f"tau must lie in [0, 1], got {tau}")
     torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
 
 

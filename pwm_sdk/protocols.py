@@ -298,9 +298,16 @@ class TaskPart(Protocol):
 
 def lacks(part: Any, *protocols: type) -> list[str]:
     """Return the names of protocols that a part does not have, also those set in its instance."""
-    own = (vars(kind) for protocol in protocols for kind in protocol.__mro__)
-    names = {name for scope in own for name in (*scope, *scope.get("__annotations__", {}))}
-    return sorted(n for n in names if not n.startswith("_") and not hasattr(part, n))
+    names = {name for protocol in protocols for name in members(protocol)}
+    return sorted(name for name in names if not hasattr(part, name))
+
+
+def members(protocol: type) -> list[str]:
+    """Return the names that a protocol asks for, `__call__` where it asks for no other."""
+    kinds = [k for k in reversed(protocol.__mro__) if getattr(k, "_is_protocol", False)]
+    scopes = [(*vars(k).get("__annotations__", {}), *vars(k)) for k in kinds]
+    named = dict.fromkeys(name for scope in scopes for name in scope if not name.startswith("_"))
+    return list(named) or ["__call__"]
 
 
 def step_is_parts(model: Any) -> bool:

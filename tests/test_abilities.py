@@ -22,8 +22,8 @@ PARTS = {
     "model", "imagined", "simulator", "actor", "policy", "critic", "part", "q", "value", "planner",
     "prior",
 }  # fmt: skip
-# of any module, tensor or mapping, of a `Task`, of a TorchRL environment, of a mujoco.MjModel
-OTHERS = {"parameters", "compile", "shape", "keys", "index", "action_spec", "opt"}
+# of any module, tensor, array or mapping, of a `Task`, a TorchRL environment, an MjModel
+OTHERS = {"parameters", "compile", "shape", "keys", "index", "action_spec", "opt", "tolist"}
 
 
 def asked_for() -> dict[str, str]:

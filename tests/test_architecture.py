@@ -20,7 +20,7 @@ PACKAGE = ROOT / "pwm_sdk"
 # part of the package -> the other parts it may import
 ANYONE = {"calls", "checks", "states"}  # what every part may import
 INTERNAL = {
-    "calls": {"keys"},
+    "calls": {"keys", "protocols"},
     "checks": set(),
     "states": set(),
     "keys": set(),

@@ -23,6 +23,7 @@ from pwm_sdk.checks import (
     pair,
     positive,
     seed,
+    seeds,
     single,
     text,
     whole,
@@ -70,7 +71,7 @@ def test_integers_of_numpy_come_back_as_those_of_python() -> None:
     assert whole(0, x=None) is None
     assert whole(0, x=1, y=[2]) == (1, (2,))
     assert type(seed(seed=np.uint32(2**32 - 1))) is int
-    assert seed(seeds=[0, np.int64(7)]) == (0, 7)
+    assert seeds(seeds=[0, np.int64(7)]) == (0, 7)
 
 
 @pytest.mark.parametrize("value", [1.0, True, np.True_, "3", math.nan, -1, 2**32, 2**64, object()])

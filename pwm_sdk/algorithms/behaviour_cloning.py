@@ -44,6 +44,7 @@ class BehaviourCloningConfig:
 
 
 @checked(
+    factor=least(0.0),
     model=has("encode"),
     batch=holds(keys.OBSERVATION, keys.ACTION),
     replay=has("sample"),
@@ -87,7 +88,7 @@ class BehaviourCloning(Watched):
         size = getattr(self.actor, "latent_dim", observation.shape[-1])
         if observation.shape[-1] != size:
             raise ValueError(f"observation must have size {size}, got {list(observation.shape)}")
-        return self.actor(observation)
+        return self.actor(observation.to(next(self.actor.parameters()).dtype))
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Move the actor once towards the actions of a batch.

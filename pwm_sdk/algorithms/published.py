@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from pwm_sdk.algorithms.pwm_config import PWMConfig
-from pwm_sdk.calls import checked, has, least, shaped
+from pwm_sdk.calls import checked, has, least, looked_up, shaped
 from pwm_sdk.functional.moments import merge_moments
 from pwm_sdk.functional.twohot import two_hot_mean
 from pwm_sdk.protocols import origin
 
+Task = Tensor | tuple[Any, ...] | None  # ids, or what was looked up of them
 MADE_OF = {"step": ("next", "reward"), "reward": ("reward_logits", "decode_reward")}
 
 
-@checked(model=has("encode", "next", "reward_logits"))
+@checked(model=has("encode", "next", "reward_logits"), task=looked_up)
 class PublishedModel:
     """A view of a world model as the published PWM imagines with it; a `LatentModel`.
 
@@ -56,23 +57,23 @@ class PublishedModel:
         """Encode with the model: `[.., O]` to `[.., D]`."""
         return self.model.encode(observation, task)
 
-    def context(self, task: Any) -> Any:
+    def context(self, task: Task) -> Any:
         """Look up what the networks need of task ids `[..]`, without the mask if it is off."""
         context = self.model.context(task)
         return context if self.mask_actions else context._replace(action_mask=None)
 
-    def next(self, latent: Tensor, action: Tensor, task: Any = None) -> Tensor:
+    def next(self, latent: Tensor, action: Tensor, task: Task = None) -> Tensor:
         """Predict the next latent `[.., D]`."""
         return self.model.next(latent, action, self.context(task))
 
-    def reward(self, latent: Tensor, action: Tensor, task: Any = None) -> Tensor:
+    def reward(self, latent: Tensor, action: Tensor, task: Task = None) -> Tensor:
         """Predict the reward `[.., 1]`, in symlog units if they are on."""
         logits = self.model.reward_logits(latent, action, self.context(task))
         if self.symlog_reward and logits.shape[-1] > 1:
             return two_hot_mean(logits)
         return self.model.decode_reward(logits)
 
-    def step(self, latent: Tensor, action: Tensor, task: Any = None) -> tuple[Tensor, Tensor]:
+    def step(self, latent: Tensor, action: Tensor, task: Task = None) -> tuple[Tensor, Tensor]:
         """Predict next latent `[.., D]` and reward `[.., 1]`."""
         context = self.context(task)
         return self.next(latent, action, context), self.reward(latent, action, context)

@@ -47,7 +47,7 @@ from pwm_sdk.optim import (
     soft_update,
     unless,
 )
-from pwm_sdk.protocols import features
+from pwm_sdk.protocols import LatentModel, StochasticPolicy, features
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.states import load_state, state_of
 
@@ -59,14 +59,12 @@ WATCHED = RETURNS, ACTOR, VALUE = (
 
 
 @checked(
-    model=(has("encode", "latent_dim", "action_dim"), or_nothing),
-    actor=has("loc", "squash", "parameters"),
+    model=(has(LatentModel), or_nothing),
+    actor=has(StochasticPolicy, "parameters"),
     critic=has("values", "parameters"),
     return_scale=has("update"),
-    replay=has("sample"),
     steps=least(1),
     batch_size=least(1),
-    factor=least(0.0),
 )
 class PWM(Watched):
     """One or P policies, improved by gradients through a frozen latent model.
@@ -242,6 +240,7 @@ class PWM(Watched):
             raise ValueError(
                 f"tasks must have one entry per policy ({self.population}), got {list(tasks)}"
             )
+        has("sample" if tasks is None else "sample_starts")(replay=replay)
         metrics: dict[str, Tensor] = {}
         for step in range(steps):
             self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
@@ -250,6 +249,7 @@ class PWM(Watched):
         self.check_finite()
         return metrics
 
+    @checked(factor=least(0.0), critic=least(0.0))
     def set_learning_rates(self, factor: float, critic: float | None = None) -> None:
         """Set both learning rates to a share of those that they were made with.
 

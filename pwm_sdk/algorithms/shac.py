@@ -28,17 +28,16 @@ from pwm_sdk.optim import (
     scale_learning_rates,
     soft_update,
 )
-from pwm_sdk.protocols import features
+from pwm_sdk.protocols import StochasticPolicy, features
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.states import load_state, state_of
 
 
 @checked(
-    actor=has("loc", "squash", "parameters"),
+    actor=has(StochasticPolicy, "parameters"),
     critic=has("values", "parameters"),
     normalizer=has("normalize", "update"),
     steps=least(1),
-    factor=least(0.0),
     observation=(shaped(..., "O"), floating),
     model=has("step"),
 )
@@ -194,6 +193,7 @@ class SHAC:
     def check_finite(self) -> None:
         """Do nothing: every update has read all its losses and gradients, and raised."""
 
+    @checked(factor=least(0.0), critic=least(0.0))
     def set_learning_rates(self, factor: float, critic: float | None = None) -> None:
         """Set both learning rates to a share of those that they were made with.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from pwm_sdk import keys
 from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import WINDOWS, checked, has, least
 from pwm_sdk.checks import whole
 from pwm_sdk.generators import drawing_from, own_generator, restore_generator
 from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targets
@@ -27,16 +27,18 @@ from pwm_sdk.optim import (
     scale_learning_rates,
     soft_update,
 )
+from pwm_sdk.protocols import TrainableModel
 from pwm_sdk.states import load_state, state_of
 
 WATCHED = JOINT, PRIOR = "the joint loss and its gradient", "the prior's loss and gradient"
 
 
 @checked(
-    model=has("encode", "next", "latent_dim", "action_dim"),
+    model=has(TrainableModel, "latent_dim", "action_dim"),
     q=has("logits", "latent_dim", "action_dim"),
     prior=has("distribution", "latent_dim", "action_dim"),
     replay=has("sample"),
+    batch=WINDOWS,
     steps=least(1),
     factor=least(0.0),
 )

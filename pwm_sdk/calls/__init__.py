@@ -6,7 +6,7 @@ shapes, dtypes, devices, numbers of Python. A function that is being compiled, o
 a checked call, is not checked, as its caller has been.
 """
 
-from pwm_sdk.calls.checked import checked
+from pwm_sdk.calls.checked import checked, outside
 from pwm_sdk.calls.rules import (
     MODEL,
     TRAJECTORY,
@@ -21,6 +21,7 @@ from pwm_sdk.calls.rules import (
     has,
     holds,
     least,
+    looked_up,
     may_be_infinite,
     numbers_only,
     one_of,
@@ -44,10 +45,12 @@ __all__ = [
     "has",
     "holds",
     "least",
+    "looked_up",
     "may_be_infinite",
     "numbers_only",
     "one_of",
     "or_nothing",
+    "outside",
     "shaped",
     "some",
 ]

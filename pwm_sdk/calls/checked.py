@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, TypeVar, get_type_hints
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pwm_sdk import keys
 from pwm_sdk.calls.kinds import NONE, Kind, kind_of, union
@@ -20,14 +20,13 @@ from pwm_sdk.calls.rules import (
     anywhere,
     device,
     dtype_rule,
-    dtypes_of,
     looked_up,
     may_be_infinite,
     or_nothing,
     task_ids,
 )
-from pwm_sdk.calls.shapes import LEGEND, measure, own_place, place, shaped
-from pwm_sdk.checks import seed
+from pwm_sdk.calls.shapes import LEGEND, LETTERS, check_dtypes, measure, own_tensor, place, shaped
+from pwm_sdk.checks import seed, seeds
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -36,13 +35,18 @@ MARKS = (anywhere, may_be_infinite, or_nothing)  # rules that say something to t
 # rules that arguments of these names have everywhere
 BY_NAME: dict[str, Rule] = {
     "seed": seed,
-    "seeds": seed,
+    "seeds": seeds,
     "tasks": task_ids,
     "context": looked_up,
     "device": device,
 }
 SIMPLE = frozenset((float, int, str, bool, type(None)))
-FEW = 1024  # numbers of a tensor on the CPU that are read
+PLAIN = frozenset((Tensor, nn.Parameter))  # no subclasses, which may hide their type
+FEW = 1024  # numbers of a tensor on the CPU that are read; calls of a function that are remembered
+
+
+_C: Any = torch._C
+_transformed = _C._functorch.is_functorch_wrapped_tensor  # under vmap no number can be read
 
 
 class _Door(threading.local):
@@ -112,50 +116,53 @@ def _checked_function(function: Any, rules: Mapping[str, Any], owner: type | Non
     return call
 
 
+def outside(callback: Any) -> Any:
+    """Return a user's callback such that its own calls are checked, as at the door."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        before, _DOOR.passed = _DOOR.passed, False
+        try:
+            return callback(*args, **kwargs)
+        finally:
+            _DOOR.passed = before
+
+    return call
+
+
 class _Parameter:
     """How one argument is checked.
 
     Args:
+        name: of the argument.
         kind: what its annotation promises; None: nothing.
         rules: what else holds for it.
         placed: whether it lies on a device.
         optional: whether None is left alone.
         dims: its sizes, as in `shaped`.
-        tensor: dtype and axes that alone decide about a tensor; None: there are further rules.
+        reads: whether its rules read the numbers of a tensor.
     """
 
     def __init__(
         self,
+        name: str,
         kind: Kind | None,
         rules: tuple[Rule, ...],
         *,
         placed: bool,
         optional: bool,
         dims: tuple[Any, ...] = (),
-        tensor: tuple[frozenset[torch.dtype], int] | None = None,
     ) -> None:
         self.kind, self.rules, self.placed, self.optional = kind, rules, placed, optional
-        self.dims, self.tensor = dims, tensor
-        self.seen: set[tuple[type, Any]] = set()
+        self.dims = dims
+        self.reads = not all(rule is dtype_rule(name) or hasattr(rule, "dims") for rule in rules)
 
     def take(self, name: str, value: Any) -> Any:
         """Return the value, a number as Python's, or raise ValueError."""
-        kind = value.__class__
-        if kind in SIMPLE:
-            if (kind, value) in self.seen:
-                return value
-        elif self.tensor is not None and isinstance(value, Tensor):
-            dtypes, axes = self.tensor
-            if value.dtype in dtypes and value.dim() >= axes:
-                return value
-        given = value
         if self.kind is not None:
             value = self.kind.take(name, value)
         if value is not None or not self.optional:
             for rule in self.rules:
                 value = _apply(rule, name, value)
-        if kind in SIMPLE and value is given and len(self.seen) < FEW:
-            self.seen.add((kind, value))
         return value
 
 
@@ -179,7 +186,7 @@ class _Plan:
                 self.rest = name
             elif parameter.kind != parameter.KEYWORD_ONLY:
                 self.order.append(name)
-            if owner is not None and name in ("self", "cls"):
+            if name in ("self", "cls"):
                 self.own = name == "self" and not made
                 continue
             hint = hints.get(name, Any)
@@ -193,15 +200,53 @@ class _Plan:
         task = self.known.get(keys.TASK)
         self.tasked = task is not None and task.placed
         self.placed = any(p.placed for p in self.known.values())
+        letters = {letter for _, own in self.dims.values() for letter in own}
+        self.sizes = [LETTERS[letter] for letter in sorted(letters & LETTERS.keys())]
+        self.passed: set[Any] = set()
 
     def check(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments, numbers as Python's, or raise ValueError."""
+        seen = self._seen(args, kwargs)
+        if seen is None:
+            return self._look(args, kwargs)
+        if seen not in self.passed:
+            self._look(args, kwargs)  # which leaves tensors and plain numbers as they are
+            if len(self.passed) >= FEW:
+                self.passed.clear()
+            self.passed.add(seen)
+        return args, kwargs
+
+    def _seen(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
+        """All that is looked at in a call of tensors and plain numbers; None for any other call."""
+        if len(args) > len(self.order) or _C._is_any_autocast_enabled():
+            return None
+        known, found = self.known, []
+        if self.own:
+            found = [getattr(args[0], name, None) for name in self.sizes]
+            if (own := own_tensor(args[0])) is not None:
+                found += (own.device, own.dtype)
+        for name, value in chain(zip(self.order, args, strict=False), kwargs.items()):
+            kind = value.__class__
+            if kind in PLAIN and name in known and not known[name].reads:
+                found += (name, value.dtype, value.shape, value.device)
+            elif kind in SIMPLE:
+                found += (name, kind, value)
+            elif name != "self":
+                return None
+        return tuple(found)
+
+    def _look(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Look at each argument, and at all of them together."""
         order, known, later = self.order, self.known, None
         given: dict[str, Any] = {}
         more: list[Any] = []
-        expected = own_place(args[0]) if self.own and self.placed else None
+        owner = args[0] if self.own else None
+        own = own_tensor(owner) if self.placed else None
+        expected = None if own is None else own.device
         first = "self"
         for i, (name, value) in enumerate(chain(zip(order, args, strict=False), kwargs.items())):
             parameter = known.get(name)
@@ -225,7 +270,9 @@ class _Plan:
             raise later
         if self.dims:
             ids = given.get(keys.TASK) if self.tasked else None
-            measure(args[0] if self.own else None, given, self.dims, ids)
+            measure(owner, given, self.dims, ids)
+        if not _C._is_any_autocast_enabled():
+            check_dtypes(owner, given)
         more.extend(known[self.rest].take(self.rest, v) for v in args[len(more) :] if self.rest)
         if len(more) < len(args):  # Python's own error follows
             return args, kwargs
@@ -253,26 +300,16 @@ def _parameter(
     if kind is not None and or_nothing in own:
         kind = union([kind, NONE])
     kept = tuple(rule for rule in own if rule not in MARKS)
-    return _Parameter(
-        kind, kept, placed=placed, optional=optional, dims=dims, tensor=_decided(name, kept, dims)
-    )
-
-
-def _decided(
-    name: str, rules: tuple[Rule, ...], dims: tuple[Any, ...]
-) -> tuple[frozenset[torch.dtype], int] | None:
-    """Return the dtypes and the number of axes by which a tensor is right, if nothing else is."""
-    if not rules or any(r is not dtype_rule(name) and not hasattr(r, "dims") for r in rules):
-        return None
-    if dims and (dims[0] is not ... or any(isinstance(size, int) for size in dims)):
-        return None
-    return dtypes_of(name), max(len(dims) - 1, 0)
+    return _Parameter(name, kind, kept, placed=placed, optional=optional, dims=dims)
 
 
 def _apply(rule: Rule, name: str, value: Any) -> Any:
     """Apply a rule; numbers of a tensor are read where that costs nothing."""
     if isinstance(value, Tensor) and not getattr(rule, "of_tensors", False):
-        if value.device.type == "cpu" and value.numel() <= FEW:
+        if value.layout != torch.strided:
+            raise ValueError(f"{name} must be dense, got {value.layout}")
+        readable = value.__class__ in PLAIN and not _transformed(value)
+        if readable and value.device.type == "cpu" and value.numel() <= FEW:
             rule(**{name: value.detach().reshape(-1).tolist()})
         return value
     result = rule(**{name: value})

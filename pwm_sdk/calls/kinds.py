@@ -8,11 +8,14 @@ import os
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, ForwardRef, Protocol, Self, TypeVar, Union, get_args, get_origin
+from typing import Any, ForwardRef, Self, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 from tensordict import TensorDictBase
 from torch import Tensor, nn
+
+from pwm_sdk.checks import told
+from pwm_sdk.protocols import members
 
 __all__ = ["NONE", "Kind", "kind_of", "shown", "union"]
 
@@ -25,7 +28,7 @@ def shown(value: Any) -> str:
     if isinstance(value, (Tensor, np.ndarray)):
         return f"{type(value).__name__} of shape {list(value.shape)} and {value.dtype}"
     plain = value is None or isinstance(value, (bool, int, float, str, list, tuple, dict))
-    text = repr(value) if plain else type(value).__name__
+    text = told(value) if plain else type(value).__name__
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
@@ -68,7 +71,10 @@ class Kind:
 
 
 def _real(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    try:
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            return NO
+    except OverflowError:  # an integer beyond all floats
         return NO
     return value.item() if isinstance(value, np.generic) else value
 
@@ -205,11 +211,11 @@ def _class(base: type) -> Kind:
     if base is os.PathLike:
         return Kind("a path", lambda value: value if hasattr(value, "__fspath__") else NO)
     if getattr(base, "_is_protocol", False):
-        members = _members(base)
-        if members == ["__call__"]:
+        names = members(base)
+        if names == ["__call__"]:
             return Kind("callable, or have given", _acting, placed=True)
-        words = f"an object with {', '.join(members)}"
-        return Kind(words, lambda value: _with(value, members), placed=True)
+        words = f"an object with {', '.join(names)}"
+        return Kind(words, lambda value: _with(value, names), placed=True)
     article = "an" if base.__name__[0] in "AEIOU" else "a"
     words = {str: "a string", Tensor: "a tensor", np.ndarray: "a numpy array"}.get(
         base, f"{article} {base.__name__}"
@@ -223,18 +229,6 @@ def _class(base: type) -> Kind:
     )
 
 
-def _with(value: Any, members: Sequence[str]) -> Any:
-    fits = not inspect.isclass(value) and all(hasattr(value, member) for member in members)
+def _with(value: Any, names: Sequence[str]) -> Any:
+    fits = not inspect.isclass(value) and all(hasattr(value, name) for name in names)
     return value if fits else NO
-
-
-def _members(base: type) -> list[str]:
-    """Names that a protocol asks for."""
-    found: dict[str, None] = {}
-    for part in reversed(base.__mro__):
-        if part in (object, Protocol) or not getattr(part, "_is_protocol", False):
-            continue
-        own = [n for n in vars(part) if n == "__call__" or (not n.startswith("_") and n != "abc")]
-        found |= dict.fromkeys([*getattr(part, "__annotations__", {}), *own])
-    named = [n for n in found if not n.startswith("_")]
-    return named or list(found)

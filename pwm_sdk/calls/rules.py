@@ -13,6 +13,7 @@ from torch import Tensor
 from pwm_sdk import keys
 from pwm_sdk.calls.kinds import shown
 from pwm_sdk.checks import at_least
+from pwm_sdk.protocols import TrainableModel, members
 
 Rule = Callable[..., Any]
 
@@ -26,17 +27,6 @@ def of_tensors(rule: Rule) -> Rule:
     """Mark a rule that is for tensors and objects too, not for numbers alone."""
     rule.of_tensors = True  # pyright: ignore[reportFunctionMemberAccess]
     return rule
-
-
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-
-def dtypes_of(name: str) -> frozenset[torch.dtype]:
-    """Return common dtypes that tensors of a name may have."""
-    if name in INTEGERS:
-        return frozenset(WHOLE)
-    return frozenset((torch.bool,) if name in BOOLEANS else FLOATS)
 
 
 @functools.cache
@@ -65,8 +55,13 @@ def dtype_rule(name: str) -> Rule:
     return check
 
 
-def has(*attributes: str) -> Rule:
-    """Return a rule for objects that take part by what they have, whatever their class."""
+def has(*needed: str | type) -> Rule:
+    """Return a rule for objects that take part by what they have, whatever their class.
+
+    Args:
+        needed: names, and protocols of `pwm_sdk.protocols` that ask for several.
+    """
+    attributes = [n for one in needed for n in ([one] if isinstance(one, str) else members(one))]
 
     @of_tensors
     def check(**settings: Any) -> None:
@@ -230,6 +225,6 @@ def numbers_only(rule: Rule) -> Rule:
 
 
 of_tensors(finite)
-MODEL = has("encode", "next", "reward_logits", "reward_error")
+MODEL = has(TrainableModel)
 WINDOWS = holds(keys.OBSERVATION, keys.ACTION, keys.REWARD)
 TRAJECTORY = holds(keys.LATENT, keys.NEXT)

@@ -19,7 +19,8 @@ LEGEND: dict[str, tuple[Any, ...]] = {
     "logits": (..., None),
 }
 LETTERS = {"D": "latent_dim", "A": "action_dim", "O": "observation_dim"}  # sizes of an object
-OWN = ("actor", "encoder", "model")  # parts by which an object that is no module has a device
+MEETING = ("latent", "latents", "following", "action", "noise", "direction")  # weights, as it is
+OWN = ("actor", "encoder", "model", "policy")  # parts that tell where an object lies
 
 
 def shaped(*sizes: Any) -> Callable[..., Any]:
@@ -119,6 +120,28 @@ def check_ids(task: Tensor, lead: tuple[int, ...], other: str) -> None:
         )
 
 
+def check_dtypes(owner: Any, given: Mapping[str, Any]) -> None:
+    """Raise ValueError for latents, actions or noise of another type than the weights they meet.
+
+    Args:
+        owner: the object that is called, or None.
+        given: arguments by name.
+    """
+    meeting = {name: v for name in MEETING if isinstance(v := given.get(name), Tensor)}
+    if not meeting:
+        return
+    parts = [owner] if isinstance(owner, nn.Module) else []
+    parts += [getattr(owner, "model", None), given.get("model"), getattr(owner, "policy", None)]
+    parts += [value for value in given.values() if isinstance(value, nn.Module)]
+    part = next((part for part in parts if part is not None), None)
+    weight = _first(part) if isinstance(part, nn.Module) else None
+    if weight is None or not weight.is_floating_point():
+        return
+    for name, value in meeting.items():
+        if value.dtype != weight.dtype:
+            raise ValueError(f"{name} must be {weight.dtype} as the weights, got {value.dtype}")
+
+
 def place(value: Any) -> torch.device | None:
     """Return where a tensor, a batch or a module lies; None for what can be used anywhere."""
     if isinstance(value, Tensor):
@@ -146,8 +169,9 @@ def _first(module: nn.Module) -> Tensor | None:
     return buffer
 
 
-def own_place(owner: Any) -> torch.device | None:
-    """Return where an object lies, by its own parameters or those of a part."""
-    parts = [owner] if isinstance(owner, nn.Module) else [getattr(owner, n, None) for n in OWN]
-    modules = [part for part in parts if isinstance(part, nn.Module)]
-    return next((found for m in modules if (found := place(m)) is not None), None)
+def own_tensor(owner: Any) -> Tensor | None:
+    """Return a tensor that tells where an object lies: one of its own or of a part."""
+    if isinstance(owner, nn.Module):
+        return _first(owner)
+    modules = [p for name in OWN if isinstance(p := getattr(owner, name, None), nn.Module)]
+    return next((found for m in modules if (found := _first(m)) is not None), None)

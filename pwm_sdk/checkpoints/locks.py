@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pwm_sdk.calls import checked, least, may_be_infinite
 from pwm_sdk.checkpoints.atomic import remove_parts
 from pwm_sdk.checks import file_path
 
@@ -22,6 +23,7 @@ __all__ = ["LOCK", "FolderLock", "lock_folder", "one_writer"]
 LOCK = ".lock"
 
 
+@checked(handle=least(0))
 class FolderLock:
     """A folder that this process holds.
 
@@ -42,6 +44,7 @@ class FolderLock:
             raise ValueError(f"folder must stay while it is in use, got {self.folder} removed")
 
 
+@checked(wait=(least(0.0), may_be_infinite))
 @contextlib.contextmanager
 def lock_folder(path: str | os.PathLike[str], *, wait: float = 0.0) -> Iterator[FolderLock]:
     """Hold a folder for this process alone, as long as the `with` block lasts.

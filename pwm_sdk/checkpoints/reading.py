@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pwm_sdk.calls import checked
 from pwm_sdk.checks import file_path
 
 __all__ = [
@@ -66,6 +67,7 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
     return path
 
 
+@checked()
 def read_json(
     path: str | os.PathLike[str], kind: type = object, *, remedy: str = "restore it"
 ) -> Any:
@@ -133,6 +135,7 @@ def digest_of(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
     return found.hexdigest()
 
 
+@checked()
 def load_state(
     path: str | os.PathLike[str],
     about: Mapping[str, Any] | None = None,

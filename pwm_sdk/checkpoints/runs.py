@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from pwm_sdk.calls import checked
 from pwm_sdk.checkpoints.reading import OtherRunError, read_json
 from pwm_sdk.checkpoints.writing import write_json
 from pwm_sdk.checks import file_path
@@ -17,6 +18,7 @@ __all__ = ["read_result", "run_identity", "write_result"]
 _VERSION, _RUN = 1, "run"
 
 
+@checked()
 def run_identity(settings: Any, **more: Any) -> dict[str, Any]:
     """Return what tells a run from others, to be kept in each of its files.
 
@@ -26,12 +28,30 @@ def run_identity(settings: Any, **more: Any) -> dict[str, Any]:
 
     Returns:
         The version of this layout, a hash of the settings, and `more`.
+
+    Raises:
+        ValueError: For an object that only its address tells from others.
     """
-    text = json.dumps(settings, sort_keys=True, default=str)
+    text = _told("settings", settings)
     digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    return {"version": _VERSION, "settings": digest, **json.loads(json.dumps(more))}
+    parts = {name: json.loads(_told(name, value)) for name, value in more.items()}
+    return {"version": _VERSION, "settings": digest, **parts}
 
 
+def _told(name: str, value: Any) -> str:
+    """Write a value as JSON, the same in every process; what is none as a number or text."""
+
+    def other(part: Any) -> Any:
+        if hasattr(part, "tolist"):  # of numpy or torch: equal to Python's
+            return part.tolist()
+        if " at 0x" in (text := str(part)):
+            raise ValueError(f"{name} must be of JSON values, got {text}")
+        return text
+
+    return json.dumps(value, sort_keys=True, default=other)
+
+
+@checked()
 def write_result(
     path: str | os.PathLike[str], result: Mapping[str, Any], run: Mapping[str, Any]
 ) -> None:
@@ -47,6 +67,7 @@ def write_result(
     write_json(path, {_RUN: dict(run), **result})
 
 
+@checked()
 def read_result(
     path: str | os.PathLike[str],
     run: Mapping[str, Any],

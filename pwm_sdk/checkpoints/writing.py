@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pwm_sdk.calls import checked
 from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checkpoints.reading import DIGEST, STATE, STATE_VERSION, digest_of
 
 __all__ = ["save_state", "write_json", "write_tensors"]
 
 
+@checked()
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write JSON atomically.
 
@@ -25,7 +27,10 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         path: the file.
         value: of dictionaries, lists, numbers and text.
     """
-    text = json.dumps(value, indent=1) + "\n"
+    try:
+        text = json.dumps(value, indent=1) + "\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"value must be JSON for {path}, got {error}") from error
     write_atomic(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
@@ -63,6 +68,7 @@ def _order_metadata(path: Path) -> None:
             file.write(text.ljust(length))
 
 
+@checked()
 def save_state(
     path: str | os.PathLike[str], state: Any, about: Mapping[str, Any] | None = None
 ) -> None:

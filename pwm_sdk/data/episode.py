@@ -72,7 +72,7 @@ def make_episode(
     """
     absorbing = whole(0, absorbing=absorbing)
     rows = _laid_out(observations, actions, rewards, task, terminated)
-    check_rows(rows, torch.tensor([len(rows)], device="cpu"))
+    check_rows(rows, torch.tensor([len(rows)], device="cpu"), plural="s")
     return _staying(rows, absorbing)
 
 

@@ -90,7 +90,10 @@ def rows_of_episode(
 
 
 def check_rows(
-    rows: Mapping[str, Tensor] | TensorDictBase, length: Tensor, first: int | None = None
+    rows: Mapping[str, Tensor] | TensorDictBase,
+    length: Tensor,
+    first: int | None = None,
+    plural: str = "",
 ) -> None:
     """Check the values of the rows of whole episodes.
 
@@ -98,6 +101,7 @@ def check_rows(
         rows: TensorDict [N] of `ROW_KEYS` and real, of the right types.
         length: rows of each episode, [episodes] int64, N in all.
         first: number of the first episode, for messages; None: messages name no episode.
+        plural: "s" where observation, action and reward are called by their plurals.
 
     Raises:
         ValueError: As `check_episode`.
@@ -121,7 +125,8 @@ def check_rows(
             wrong &= led
         if wrong.any():
             row = wrong.nonzero()[0, 0]
-            raise ValueError(f"{name} must be finite, got {data[name][row].tolist()} in {at(row)}")
+            given = data[name][row].tolist()
+            raise ValueError(f"{name}{plural} must be finite, got {given} in {at(row)}")
     wrong = (data[ACTION].abs() > 1.0 + ROUNDING).any(1) & led
     if wrong.any():
         row = wrong.nonzero()[0, 0]

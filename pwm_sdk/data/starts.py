@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDict
 
 from pwm_sdk.calls import checked
-from pwm_sdk.checks import seed as checked_seed
+from pwm_sdk.checks import seeds as checked_seeds
 from pwm_sdk.checks import whole
 from pwm_sdk.data.ring import Ring
 from pwm_sdk.data.row_checks import task_index
@@ -61,7 +61,7 @@ class Starts:
         if len(many) != len(self.tasks) or isinstance(seeds, Sequence) is self._alone:
             raise ValueError(f"seeds must be given as tasks are ({tasks}), got {seeds}")
         self._sampler, self._ring, self.count, self.device = sampler, ring, count, device
-        self._stream = OwnStream(Generators(checked_seed(seeds=list(many)), "cpu"))
+        self._stream = OwnStream(Generators(checked_seeds(seeds=list(many)), "cpu"))
 
     @property
     def generator(self) -> Generators:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pwm_sdk.calls import checked, shaped
+from pwm_sdk.calls import checked
 from pwm_sdk.protocols import LatentModel, SimulatorModel, features
 
 
-@checked(observation=shaped(..., None))
 class EncodedSimulator:
     """A simulator seen through a world model's encoder, as a `LatentModel`.
 
@@ -20,6 +19,7 @@ class EncodedSimulator:
         encoder: a `LatentModel` of one task, whose `encode` maps the simulator's observations.
     """
 
+    @checked()
     def __init__(self, simulator: SimulatorModel, encoder: LatentModel) -> None:
         self.simulator, self.encoder = simulator, encoder
         self.latent_dim, self.action_dim = simulator.latent_dim, simulator.action_dim

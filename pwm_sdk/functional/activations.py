@@ -8,10 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pwm_sdk.calls import checked
+
 CHUNK = 131072  # longer, and the buffers fall out of the cache; shorter, and calls cost more
 SMALL = 8192  # up to here, one slow kernel is faster than many fast ones
 
 
+@checked()
 def mish(x: Tensor) -> Tensor:
     r"""Return Mish, elementwise.
 

@@ -98,9 +98,10 @@ def td_targets(
 
     Source: TD-MPC2 eq. 4.
     """
-    size = getattr(q, "latent_dim", following.shape[-1])
-    if following.shape[-1] != size:
-        raise ValueError(f"following must have size {size}, got {list(following.shape)}")
+    sizes = {"following": (following, q, "latent_dim"), "noise": (noise, prior, "action_dim")}
+    for name, (value, part, own) in sizes.items():
+        if value.shape[-1] != (size := getattr(part, own, value.shape[-1])):
+            raise ValueError(f"{name} must have size {size}, got {list(value.shape)}")
     wide = with_time(context)
     action = prior(following, wide, noise)
     value = q.value(following, action, wide, heads=heads, reduce="min")

@@ -251,6 +251,8 @@ def _ids(task: Any, rows: Tensor) -> Tensor:
         ids = torch.as_tensor(task, device=rows.device)
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"task must be ids, got {task!r}") from error
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise ValueError(f"task must be integer ids, got {ids.dtype}")
     if ids.dim() > 1 or ids.numel() not in (1, len(rows)):
         raise ValueError(f"task must be one id or have shape [{len(rows)}], got {list(ids.shape)}")
     return ids.expand(len(rows))

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from pwm_sdk.calls import array, checked, each, has, least
+from pwm_sdk.calls import array, checked, each, has, least, outside
 from pwm_sdk.checks import in_unit, whole
 from pwm_sdk.envs.member import no_end
 from pwm_sdk.protocols import features
@@ -226,7 +226,7 @@ def run_episodes(
         live = [i for i in live if len(done[i]) < quota[i]]
         begin([i for i in ended if len(done[i]) < quota[i]])
         if on_step is not None:
-            on_step()
+            outside(on_step)()
     return done
 
 

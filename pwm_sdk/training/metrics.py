@@ -12,7 +12,7 @@ from torch import Tensor
 from pwm_sdk import keys
 from pwm_sdk.calls import acts, anywhere, checked, has, least, some
 from pwm_sdk.checks import in_unit, positive
-from pwm_sdk.protocols import features
+from pwm_sdk.protocols import StochasticPolicy, features
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.training.collect import Episode
 
@@ -72,7 +72,7 @@ def _cut(episode: Episode, time: int, horizon: int) -> tuple[np.ndarray, np.ndar
 
 @checked(
     model=has("encode", "step"),
-    actor=has("loc", "squash", "parameters"),
+    actor=has(StochasticPolicy, "parameters"),
     critic=acts,
     gamma=(in_unit, anywhere),
     reward_scale=positive,

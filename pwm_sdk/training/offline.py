@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import checked, has, least, outside
 from pwm_sdk.checkpoints.reading import load_state
 from pwm_sdk.checkpoints.writing import save_state
 from pwm_sdk.checks import file_path, in_unit, whole
@@ -78,7 +78,7 @@ def train_offline(
             _keep(file, algorithm, replay)
         try:
             if on_step is not None:
-                on_step(algorithm.updates, metrics)
+                outside(on_step)(algorithm.updates, metrics)
         except KeyboardInterrupt:
             if file is not None:
                 _keep(file, algorithm, replay)

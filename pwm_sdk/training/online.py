@@ -24,6 +24,7 @@ from pwm_sdk.optim import (
     remember_learning_rates,
     scale_learning_rates,
 )
+from pwm_sdk.protocols import TrainableModel
 from pwm_sdk.states import load_state, state_of
 from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
 from pwm_sdk.training.keeping import keep_episodes
@@ -35,7 +36,7 @@ MODEL = "the world model's loss and gradient"
 
 @checked(
     pool=has("reset_many", "step_many"),
-    model=has("encode", "step"),
+    model=has(TrainableModel),
     reward_scale=positive,
     lengths=least(1),
     weight=least(0.0),

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from pwm_sdk.calls import array, checked, has, least, one_of
+from pwm_sdk.protocols import Planner
 from pwm_sdk.training.border import task_ids, wide_enough
 
 
 @checked(
-    planner=has("plan", "reset"),
+    planner=has(Planner),
     index=least(0),
     action_dim=least(1),
     choice=one_of("mean", "elite", "explore"),

@@ -15,7 +15,6 @@ from pwm_sdk.protocols import (
     ExploringPolicy,
     SharedStatistics,
     StandardizedModel,
-    TrainableModel,
     lacks,
 )
 
@@ -145,13 +144,12 @@ def check_abilities(
     """Raise ValueError, which names what is missing, for parts that a growing batch cannot use.
 
     Args:
-        model: see `TrainableModel`, and `EpisodicModel` where it is episodic.
+        model: a `TrainableModel`; see `EpisodicModel` where it is episodic.
         learners: their actors are `ExploringPolicy`s.
         statistics: the loop sets observation statistics, see `StandardizedModel`.
         shared: several processes share them, see `SharedStatistics`.
     """
-    needed: list[type] = [TrainableModel]
-    needed += [EpisodicModel] * bool(getattr(model, "episodic", False))
+    needed: list[type] = [EpisodicModel] * bool(getattr(model, "episodic", False))
     needed += [SharedStatistics if shared else StandardizedModel] * statistics
     if missing := lacks(model, *needed):
         raise ValueError(

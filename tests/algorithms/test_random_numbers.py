@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +21,14 @@ from pwm_sdk.generators import (
     set_random_state,
 )
 
-ELSEWHERE: Any = SimpleNamespace(device=torch.device("cuda:0"))  # a generator on another device
+
+class Elsewhere(torch.Generator):
+    """A generator on another device."""
+
+    device: Any = torch.device("cuda:0")
+
+
+ELSEWHERE = Elsewhere()
 
 
 def global_state() -> Tensor:

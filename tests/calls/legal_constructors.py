@@ -25,7 +25,7 @@ from legal_parts import (
 from torch import nn
 
 import pwm_sdk as sdk
-from pwm_sdk.optim import FiniteWatch
+from pwm_sdk.finite import FiniteWatch
 
 CART = """
 <mujoco><worldbody><body><joint name="x" type="slide" axis="1 0 0"/><geom size="0.1"/></body>
@@ -167,7 +167,9 @@ def _part_3() -> dict[str, Call]:
             latent_dim=D, hidden=(8,), encoder_hidden=(8,), num_bins=11, simnorm_size=4,
             action_dims=[A, 1], activation="mish", standardize=False, task_init=0.1,
             episodic=False, spectral_norm=False)),
-        "FiniteWatch": (FiniteWatch, f(names=["loss"], every=1, device="cpu", captured=False)),
+        "FiniteWatch": (FiniteWatch, f(names=["loss"], every=1, device="cpu", captured=False,
+            population=None)),
+        "FolderLock": (sdk.FolderLock, f(folder=parts().folder, handle=0)),
     }  # fmt: skip
 
 

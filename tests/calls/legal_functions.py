@@ -47,6 +47,9 @@ def _objects() -> SimpleNamespace:
     loss = lambda: p.actor.loc(p.latent).square().mean()  # noqa: E731
     coefficients = f(rho=0.5, consistency=1.0, reward=1.0, termination=1.0)
     flat = torch.cat([x.flatten() for x in p.actor.parameters()]).detach()
+    run, result, saved = sdk.run_identity({}), p.folder / "result.json", p.folder / "state.pt"
+    sdk.write_result(result, {"score": 1.0}, run)
+    sdk.save_state(saved, {"step": 1}, {"seed": 1})
     own = locals()
     return SimpleNamespace(**own)
 
@@ -148,12 +151,12 @@ def _part_2() -> dict[str, Call]:
         "world_model_errors": (sdk.world_model_errors, f(model=p.model, batch=p.batch, rho=0.5)),
         "world_model_loss": (sdk.world_model_loss, f(model=p.model, batch=p.batch,
             reward_weight=torch.ones(2), **o.coefficients)),
-        "write_atomic": (sdk.write_atomic, f(path=p.folder / "text",
-            write=lambda part: part.write_text("x"))),
+        "linear_decay": (sdk.linear_decay, f(progress=0.5, floor=0.1)),
         "decay_factor": (decay_factor, f(progress=0.5, share=0.5, floor=0.1)),
         "scale_learning_rates": (scale_learning_rates, f(
             optimizer=torch.optim.SGD(p.actor.parameters(), lr=0.0), factor=0.5)),
         "discount_of": (discount_of, f(gamma=0.9, population=None, device=torch.device("cpu"))),
+        "functional.activations.mish": (sdk.functional.mish, f(x=p.latent)),
         "functional.gaussian.bounded_log_std": (gaussian.bounded_log_std, f(raw=p.noise, low=-1.0,
             high=1.0)),
         "functional.gaussian.gaussian_log_prob": (gaussian.gaussian_log_prob, f(noise=p.noise,
@@ -217,7 +220,25 @@ def _part_3() -> dict[str, Call]:
     }  # fmt: skip
 
 
+def _files() -> dict[str, Call]:
+    p, f = parts(), dict
+    o = _objects()
+    return {
+        "load_state": (sdk.load_state, f(path=o.saved, about={"seed": 1}, remedy="delete it")),
+        "lock_folder": (lambda **more: sdk.lock_folder(**more).__enter__(), f(path=p.folder,
+            wait=0.0)),
+        "read_json": (sdk.read_json, f(path=o.result, kind=dict, remedy="delete it")),
+        "read_result": (sdk.read_result, f(path=o.result, run=o.run, remedy="delete it")),
+        "run_identity": (sdk.run_identity, f(settings={"lr": 0.1}, part="a")),
+        "save_state": (sdk.save_state, f(path=o.saved, state={"step": 1}, about={"seed": 1})),
+        "write_json": (sdk.write_json, f(path=p.folder / "value.json", value={"a": [1, 2.0]})),
+        "write_result": (sdk.write_result, f(path=o.result, result={"score": 1.0}, run=o.run)),
+        "write_atomic": (sdk.write_atomic, f(path=p.folder / "text",
+            write=lambda part: part.write_text("x"))),
+    }  # fmt: skip
+
+
 @functools.cache
 def functions() -> dict[str, Call]:
     """Public functions, and those of `pwm_sdk.functional`."""
-    return {**_part_1(), **_part_2(), **_part_3()}
+    return {**_part_1(), **_part_2(), **_part_3(), **_files()}

@@ -28,7 +28,7 @@ from legal_parts import (
 from torch import nn
 
 import pwm_sdk as sdk
-from pwm_sdk.optim import FiniteWatch
+from pwm_sdk.finite import FiniteWatch
 
 
 def growing() -> Any:
@@ -79,6 +79,7 @@ def _part_1() -> dict[str, Call]:
     o = _objects()
     return {
         "BehaviourCloning.__call__": (o.plain.__call__, f(observation=p.observation)),
+        "BehaviourCloning.set_learning_rates": (o.cloning.set_learning_rates, f(factor=0.5)),
         "BehaviourCloning.update": (o.cloning.update, f(batch=p.batch)),
         "BehaviourCloning.fit": (o.cloning.fit, f(replay=p.replay, steps=1)),
         "Critic.forward": (p.critic.forward, f(latent=p.latent)),
@@ -95,6 +96,7 @@ def _part_1() -> dict[str, Call]:
         "Disagreement.step": (o.guard.step, o.step),
         "DreamerV3.act": (o.dream.act, f(observation=p.observation, memory=None, first=None,
             explore=False)),
+        "DreamerV3.set_learning_rates": (o.dream.set_learning_rates, f(factor=0.5)),
         "DreamerV3.update": (o.dream.update, f(batch=p.batch)),
         "DreamerV3.fit": (o.dream.fit, f(replay=p.replay, steps=1)),
         "EncodedSimulator.encode": (o.encoded.encode, f(observation=p.state, task=None)),
@@ -155,7 +157,7 @@ def _part_2() -> dict[str, Call]:
         "PPO.set_learning_rates": (o.ppo.set_learning_rates, f(factor=0.5)),
         "PWM.update": (o.policy.update, f(batch=p.batch)),
         "PWM.fit": (o.policy.fit, f(replay=p.replay, steps=1, tasks=None, batch_size=2)),
-        "PWM.set_learning_rates": (o.policy.set_learning_rates, f(factor=0.5)),
+        "PWM.set_learning_rates": (o.policy.set_learning_rates, f(factor=0.5, critic=1.0)),
         "PWMConfig.published": (sdk.PWMConfig.published, f()),
         "PlannerBehaviour.__call__": (sdk.PlannerBehaviour(planner(), [0]).__call__, f(
             observation=p.seen)),
@@ -178,7 +180,7 @@ def _part_2() -> dict[str, Call]:
             states=[o.members.member_state(0), o.members.member_state(1)])),
         "Population.update": (o.members.update, f(batch=p.replay.sample_starts([0, 0], B))),
         "Population.fit": (o.members.fit, f(replay=p.replay, steps=1, tasks=[0, 0], batch_size=2)),
-        "Population.set_learning_rates": (o.members.set_learning_rates, f(factor=0.5)),
+        "Population.set_learning_rates": (o.members.set_learning_rates, f(factor=0.5, critic=1.0)),
         "Prefetcher.keep": (sdk.Prefetcher(p.replay.starts([0, 0], 2, [1, 2])).keep, f(
             members=[1, 0])),
         "QEnsemble.logits": (p.q.logits, f(latent=p.latent, action=p.action, context=p.context,
@@ -207,6 +209,7 @@ def _part_3() -> dict[str, Call]:
             observation=p.seen)),
         "RecurrentBehaviour.start": (sdk.RecurrentBehaviour(o.dream.act).start, f(index=0)),
         "ReplayBuffer.add": (p.replay.add, f(episode=episode())),
+        "ReplayBuffer.extend": (p.replay.extend, f(episodes=[episode()])),
         "ReplayBuffer.sample": (p.replay.sample, f(batch_size=2)),
         "ReplayBuffer.sample_starts": (p.replay.sample_starts, f(tasks=[0], count=2)),
         "ReplayBuffer.starts": (p.replay.starts, f(tasks=[0, 0], count=2, seeds=[1, 2])),
@@ -221,11 +224,12 @@ def _part_3() -> dict[str, Call]:
         "RunningMeanStd.unnormalize": (o.moments_.unnormalize, f(values=p.observation)),
         "SAC.__call__": (o.sac.__call__, f(observation=p.observation)),
         "SAC.explore": (o.sac.explore, f(observation=p.observation)),
+        "SAC.set_learning_rates": (o.sac.set_learning_rates, f(factor=0.5)),
         "SAC.update": (o.sac.update, f(batch=transitions_of((4,)))),
         "SAC.fit": (o.sac.fit, f(data=[transitions_of((1, 4))], replay=None)),
         "SHAC.encode": (o.sh.encode, f(observation=p.state, task=None)),
         "SHAC.fit": (o.sh.fit, f(steps=1)),
-        "SHAC.set_learning_rates": (o.sh.set_learning_rates, f(factor=0.5)),
+        "SHAC.set_learning_rates": (o.sh.set_learning_rates, f(factor=0.5, critic=1.0)),
         "TDMPC2.losses": (o.td.losses, f(batch=p.batch, task=None)),
         "TDMPC2.update": (o.td.update, f(batch=p.batch)),
         "TDMPC2.fit": (o.td.fit, f(replay=p.replay, steps=1)),

@@ -9,7 +9,7 @@ import re
 
 ELEMENTWISE = (
     r"functional\.(gaussian|losses|moments|planning|scale|twohot|gradients|rewards)\..*|tolerance"
-    r"|clip_cotangent|functional\.returns\.(gamma_like|alive_steps)"
+    r"|clip_cotangent|functional\.activations\.mish|functional\.returns\.(gamma_like|alive_steps)"
 )
 SIMULATORS = r"(MassSpring|MuJoCoModel|EncodedSimulator)\..*"
 
@@ -29,6 +29,7 @@ LEGITIMATE = [
     # tensors
     (".*", ".*", "nan|inf", "goes through to the result, which is NaN too: reading every tensor "
         "would wait for the device, and the losses' watch names what was not finite"),
+    (".*", ".*", "double", "cast to the type of the weights, or the result is double too"),
     (".*", ".*", "more axes", "leading axes are free"),
     (ELEMENTWISE, ".*", "rank|last axis|meta|dtype", "elementwise, over whatever axes there are"),
     (SIMULATORS, ".*", "meta|dtype", "computed on the CPU, or where the state lies, in its dtype"),
@@ -44,6 +45,9 @@ LEGITIMATE = [
     (".*", "context", "None", "a model without tasks"),
     # objects
     ("frozen", "modules", ".*", "plain objects are left alone"),
+    ("LatentBehaviour|PlannerBehaviour", "tasks", "of None", "not known, of a model without"),
+    ("run_identity", "settings|part", ".*", "whatever JSON says, or str"),
+    ("write_json|save_state", "value|state", ".*", "whatever JSON, or torch, saves"),
     ("PWM|Population|LatentRollout", "model", "None", "set before the first update"),
     ("EnvPool", "workers", "None", "none"),
     ("Episode", ".*", "objects|last axis", "a record: rows are checked where they are kept"),
@@ -51,6 +55,8 @@ LEGITIMATE = [
     ("evaluate", "model", "None", "the policy sees observations"),
     ("FiniteWatch", "names", "of str", "names"),
     ("optimize|FiniteWatch.note", "name", "unknown", "a name"),
+    (".*", "remedy", "unknown", "a text"),
+    ("linear_decay|decay_factor", "progress", "negative", "before the start, as at it"),
     ("Task", "name|suite", "unknown", "a name"),
     ("train_offline", "path", "str", "a new file"),
     # data
@@ -63,6 +69,7 @@ NAMED_OTHERWISE = [
     (".*", ".*", "more axes", "two arguments that do not fit, of which the other is named"),
     (".*", "path|paths|source|contents", "str|unknown|of str|.*", "the file is named, or its key"),
     (r"MPPI\..*|PlannerBehaviour.*", ".*", "nan|inf", "values of candidates, which it becomes"),
+    (r"EncodedSimulator\.features", "latent", "double", "observation, which it becomes"),
     (SIMULATORS, "action", "nan", "the state that it led to"),
     (SIMULATORS, ".*", "meta", "there are no numbers to simulate"),
     (r"functional\.scale\.running_scale", "values", "meta", "there are no numbers to sort"),
@@ -76,6 +83,7 @@ NAMED_OTHERWISE = [
     (r"ReplayBuffer\.add", "episode", ".*", "its entries by their names"),
     (r"SHAC\.encode", "observation", "last axis", "values of the normalizer"),
     ("EnvPool", "envs", ".*", "env, one of them"),
+    ("evaluate", "env", ".*", "environment 0, one of them"),
     ("to_tdmpc2_chunks", "tasks", "empty", "source, which then holds nothing"),
     ("to_tdmpc2_chunks", "tasks", "of .*", "task, one of them"),
     ("evaluate", "task", "negative", "tasks, of all environments"),

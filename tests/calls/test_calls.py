@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from typing import Any
 
 import pytest
@@ -31,9 +29,6 @@ ANSWERED_ELSEWHERE = {
     *("PWMConfig.published",),
     # TorchRL's storage
     *("SAC.make_replay",),
-}
-PLUMBING = {  # of pwm_sdk.functional: called in every layer, by the library
-    *("mish", "compiled", "with_time", "given", "full", "exact", "slopes", "OneBackward"),
 }
 
 
@@ -72,17 +67,15 @@ def public_callables() -> set[str]:
     found = set()
     for name in set(pwm_sdk.__all__) - DATA:
         value = getattr(pwm_sdk, name)
-        if getattr(value, "_is_protocol", False):
+        if getattr(value, "_is_protocol", False) or inspect.ismodule(value):
+            continue
+        if inspect.isclass(value) and issubclass(value, Exception):
             continue
         found.add(name)
         if inspect.isclass(value):
             found |= {f"{name}.{method}" for method in _methods(value)}
-    for module in pkgutil.iter_modules(pwm_sdk.functional.__path__):
-        part = importlib.import_module(f"pwm_sdk.functional.{module.name}")
-        own = [n for n, v in vars(part).items() if getattr(v, "__module__", "") == part.__name__]
-        public = [n for n in own if callable(getattr(part, n)) and not n.startswith("_")]
-        found |= {f"functional.{module.name}.{n}" for n in public if n not in PLUMBING}
-    return found
+    equations = [getattr(pwm_sdk.functional, name) for name in pwm_sdk.functional.__all__]
+    return found | {f"{e.__module__.removeprefix('pwm_sdk.')}.{e.__name__}" for e in equations}
 
 
 def _methods(owner: type) -> list[str]:

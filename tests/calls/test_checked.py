@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from legal_parts import parts, pwm
 from torch import Tensor, nn
 
-from pwm_sdk.calls import anywhere, checked, has, least, may_be_infinite, or_nothing, shaped
+from pwm_sdk import run_episodes, train_offline
+from pwm_sdk.calls import (
+    anywhere,
+    checked,
+    has,
+    least,
+    may_be_infinite,
+    or_nothing,
+    outside,
+    shaped,
+)
 from pwm_sdk.checks import in_unit
 
 
@@ -133,3 +146,108 @@ def test_what_is_compiled_is_not_checked() -> None:
 def test_classes_are_copied_and_pickled() -> None:
     assert pickle.loads(pickle.dumps(Settings(2))) == copy.deepcopy(Settings(2)) == Settings(2)
     assert pickle.loads(pickle.dumps(mix)) is mix
+
+
+class Wider(Thing):
+    """Overrides a method with another signature, and calls the checked one."""
+
+    def forward(self, latent: Tensor, extra: int = 0) -> Tensor:  # pyright: ignore
+        return super().forward(latent)
+
+
+def test_a_subclass_may_have_another_signature() -> None:
+    assert Wider(3)(LATENT, extra=2).shape == LATENT.shape
+    with pytest.raises(ValueError, match="latent must be a tensor, got 'x'"):
+        Wider(3)("x", extra=2)
+
+
+def test_replaced_settings_are_checked() -> None:
+    assert type(dataclasses.replace(Settings(), width=np.int64(3)).width) is int
+    with pytest.raises(ValueError, match=r"width must be an integer, got 1.5"):
+        dataclasses.replace(Settings(), width=1.5)
+
+
+def test_what_passed_once_passes_for_the_same_sizes_types_and_places_alone() -> None:
+    thing = Thing(3)
+    thing(LATENT)
+    for wrong in (LATENT.T, LATENT.double(), LATENT.long(), LATENT.to("meta"), LATENT[:0, :0]):
+        with pytest.raises(ValueError, match="latent must"):
+            thing(wrong)
+    thing.latent_dim = 4
+    with pytest.raises(ValueError, match="latent must have size 4"):
+        thing(LATENT)
+    thing.latent_dim = 3
+    with pytest.raises(ValueError, match="latent must be on meta as self, got cpu"):
+        thing.to("meta")(LATENT)
+
+
+def test_numbers_of_another_type_than_the_weights_are_refused_unless_they_are_cast() -> None:
+    thing = Thing(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        thing(LATENT.bfloat16())
+    with pytest.raises(ValueError, match=r"latent must be torch.float32 as the weights, got"):
+        thing(LATENT.bfloat16())
+    thing.double()(LATENT.double())
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_the_door_open(error: type[BaseException]) -> None:
+    def fail() -> None:
+        raise error
+
+    @checked()
+    def run(step: Callable[[], None]) -> None:
+        step()
+
+    with pytest.raises(error):
+        run(fail)
+    with pytest.raises(ValueError, match="latent must be"):
+        mix("x", 0.5)
+
+
+def test_threads_and_callbacks_of_a_checked_call_are_checked() -> None:
+    found: list[Any] = []
+
+    def wrong() -> None:
+        with pytest.raises(ValueError, match="latent must be a tensor"):
+            mix("x", 0.5)
+        found.append(mix(LATENT, 0.5))
+
+    @checked()
+    def run(step: Callable[[], None]) -> None:
+        worker = threading.Thread(target=wrong)
+        worker.start()
+        worker.join()
+        outside(step)()
+        mix("x", 0.5)  # the caller's own: not checked again
+
+    run(wrong)
+    assert len(found) == 2
+
+
+def test_steps_of_loops_call_back_with_the_door_open() -> None:
+    p, learner = parts(), pwm()
+    with pytest.raises(ValueError, match=r"factor must be at least 0.0, got -1.0"):
+        train_offline(
+            learner, p.replay, 1, on_step=lambda step, metrics: learner.set_learning_rates(-1.0)
+        )
+    with pytest.raises(ValueError, match="std must be positive"):
+        run_episodes(p.pool, p.policy, [1], on_step=lambda: p.actor.set_std(-1.0))
+
+
+def test_transformed_calls_are_checked_without_reading_numbers() -> None:
+    gammas = torch.tensor([0.5, 0.9])
+    found = torch.vmap(lambda gamma: mix(LATENT, gamma)[0] * LATENT)(gammas)
+    assert found.shape == (2, *LATENT.shape)
+    slope = torch.func.grad(lambda latent: Thing(3)(latent).sum())(LATENT)
+    torch.testing.assert_close(slope, torch.ones_like(LATENT))
+
+
+def test_numbers_beyond_floats_and_sparse_ones_are_refused_by_name() -> None:
+    for huge in (10**400, 10**5000):
+        with pytest.raises(ValueError, match="limit must be a number, got"):
+            mix(LATENT, 0.5, limit=huge)
+        with pytest.raises(ValueError, match="seed must be an integer in"):
+            mix(LATENT, 0.5, seed=huge)
+    with pytest.raises(ValueError, match=r"gamma must be dense, got torch.sparse_coo"):
+        mix(LATENT, torch.full((4,), 0.5).to_sparse())

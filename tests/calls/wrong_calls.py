@@ -25,6 +25,8 @@ def _tensor(value: Tensor) -> Iterator[Wrong]:
     floats = value.is_floating_point()
     yield "dtype", value.to(torch.int64 if floats else torch.float32)
     yield "complex", value.to(torch.complex64)
+    if value.dtype == torch.float32:
+        yield "double", value.double()
     if value.dtype != torch.bool and not floats:
         yield "bool", value.bool()
         yield "negative", -value - 1
@@ -52,6 +54,7 @@ def _number(value: float) -> Iterator[Wrong]:
     yield from (("str", "3"), ("bool", True), ("object", STRANGER), ("list", [value, value]))
     yield from (("None", None), ("nan", math.nan), ("inf", math.inf), ("-inf", -math.inf))
     yield from (("negative", -abs(value) - 1.0), ("complex", 1j), ("large", abs(value) + 1.5))
+    yield "huge", 10**400
 
 
 def _count(value: int) -> Iterator[Wrong]:
