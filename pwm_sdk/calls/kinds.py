@@ -14,6 +14,8 @@ import numpy as np
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
+from pwm_sdk.states import uncompiled
+
 __all__ = ["NONE", "Kind", "kind_of", "shown", "union"]
 
 NO: Any = object()  # does not fit
@@ -217,7 +219,7 @@ def _class(base: type) -> Kind:
     placed = issubclass(base, (Tensor, TensorDictBase, nn.Module))
     return Kind(
         words,
-        lambda value: value if isinstance(value, base) else NO,
+        lambda value: value if isinstance(uncompiled(value), base) else NO,
         tensors=issubclass(base, Tensor),
         placed=placed,
     )

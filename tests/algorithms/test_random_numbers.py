@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +21,11 @@ from pwm_sdk.generators import (
     set_random_state,
 )
 
-ELSEWHERE: Any = SimpleNamespace(device=torch.device("cuda:0"))  # a generator on another device
+
+class Elsewhere(torch.Generator):
+    """A generator that says that it is on another device."""
+
+    device: Any = torch.device("cuda:0")
 
 
 def global_state() -> Tensor:
@@ -63,7 +66,7 @@ def test_the_same_generator_draws_the_same_and_another_something_else(name: str)
 @pytest.mark.parametrize("name", [name for name in DRAWING if name != "Population"])
 def test_a_generator_on_another_device_is_refused_by_name(name: str) -> None:
     with pytest.raises(ValueError, match="generator must be on the networks' device cpu, got one"):
-        make(name, generator=ELSEWHERE)
+        make(name, generator=Elsewhere())
 
 
 def test_torchs_seed_decides_on_a_generator_of_ones_own() -> None:
