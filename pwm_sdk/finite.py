@@ -57,6 +57,11 @@ class FiniteWatch:
             None if population is None else torch.zeros_like(self._seen[0])
         )
         self._keeping = False
+        self._before: list[Tensor] = []  # memory for what `keeping` keeps
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the memory behind: a copy has its own."""
+        return {**vars(self), "_keeping": False, "_before": []}
 
     @torch.no_grad()
     def note(self, name: str, *values: Tensor) -> Tensor | None:
@@ -135,15 +140,23 @@ class FiniteWatch:
             yield
             return
         rows = _rows_of(parts, self.population)
-        before = [torch.empty_like(row) for row in rows]
-        with torch.no_grad():
-            torch._foreach_copy_(before, rows)
+        before = self._copied(rows)
         self._keeping = True
         try:
             yield
         finally:
             self._keeping = False
             self._give_back(parts, dict(zip(map(id, rows), before, strict=True)))
+
+    @torch.no_grad()
+    def _copied(self, rows: list[Tensor]) -> list[Tensor]:
+        """Copy rows, after the first steps always into the same memory."""
+        kinds = [[(x.shape, x.dtype, x.device) for x in xs] for xs in (rows, self._before)]
+        if kinds[0] != kinds[1]:
+            with torch.inference_mode(False):
+                self._before = [torch.empty_like(row) for row in rows]
+        torch._foreach_copy_(self._before, rows)
+        return self._before
 
     @torch.no_grad()
     def _give_back(self, parts: Sequence[object], before: dict[int, Tensor]) -> None:
@@ -155,8 +168,11 @@ class FiniteWatch:
             return
         for row in _rows_of(parts, len(stopped)):
             mask = stopped.view(-1, *[1] * (row.dim() - 1))
-            old = before.get(id(row))  # None: moments that the first step made, from zero
-            row.copy_(row.masked_fill(mask, 0.0) if old is None else torch.where(mask, old, row))
+            old = before.get(id(row))
+            if old is None:  # moments that the first step made, from zero
+                row.masked_fill_(mask, 0.0)
+            else:
+                torch.where(mask, old, row, out=row)
 
     def _tell_of_members(self, seen: list[list[bool]]) -> None:
         news = {

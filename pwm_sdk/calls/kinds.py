@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pwm_sdk.checks import told
 from pwm_sdk.protocols import members
+from pwm_sdk.states import uncompiled
 
 __all__ = ["NONE", "Kind", "kind_of", "shown", "union"]
 
@@ -223,7 +224,7 @@ def _class(base: type) -> Kind:
     placed = issubclass(base, (Tensor, TensorDictBase, nn.Module))
     return Kind(
         words,
-        lambda value: value if isinstance(value, base) else NO,
+        lambda value: value if isinstance(uncompiled(value), base) else NO,
         tensors=issubclass(base, Tensor),
         placed=placed,
     )

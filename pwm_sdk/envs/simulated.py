@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from pwm_sdk.calls import checked
-from pwm_sdk.envs.engines import NO_COPY
 from pwm_sdk.keys import SUCCESS
 from pwm_sdk.protocols import SimulatorModel
 
@@ -72,11 +71,3 @@ class SimulatorEnv(gymnasium.Env):
             "set in a mujoco.MjData of env.unwrapped.model.mj and shown by mujoco.Renderer, with "
             "MUJOCO_GL=egl (or glfw, osmesa) set before the first environment is made"
         )
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Refuse copies: simulators hold handles of their engine.
-
-        Raises:
-            TypeError: Always.
-        """
-        raise TypeError(NO_COPY.format(type(self).__name__))

@@ -91,10 +91,22 @@ class Bridge:
     """
 
     def __init__(self, model: Any, layout: Layout, substeps: int, threads: int) -> None:
-        self.model, self.layout = model, layout
+        self.model, self.layout, self.threads = model, layout, threads
         self.substeps, self.eps, self.centred = substeps, 1e-6, True
-        self._workers = [_Worker(model, layout) for _ in range(threads)]
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._start_workers()
+
+    def _start_workers(self) -> None:
+        self._workers = [_Worker(self.model, self.layout) for _ in range(self.threads)]
+        self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the workers behind, which hold nothing from one call to the next."""
+        return {k: v for k, v in vars(self).items() if k not in ("_workers", "_pool")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Give a copy workers of its own."""
+        vars(self).update(state)
+        self._start_workers()
 
     def roll(
         self, states: np.ndarray, controls: np.ndarray, need: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Spec:
             self.reward,
             features=self.features,
             terminated=self.terminated,
-            start=lambda rng: self.start(model, rng),
+            start=partial(self.start, model),
             substeps=self.substeps,
             action_repeat=self.action_repeat,
             episode_length=self.episode_length,

@@ -23,12 +23,9 @@ from pwm_sdk.generators import (
 
 
 class Elsewhere(torch.Generator):
-    """A generator on another device."""
+    """A generator that says that it is on another device."""
 
     device: Any = torch.device("cuda:0")
-
-
-ELSEWHERE = Elsewhere()
 
 
 def global_state() -> Tensor:
@@ -69,7 +66,7 @@ def test_the_same_generator_draws_the_same_and_another_something_else(name: str)
 @pytest.mark.parametrize("name", [name for name in DRAWING if name != "Population"])
 def test_a_generator_on_another_device_is_refused_by_name(name: str) -> None:
     with pytest.raises(ValueError, match="generator must be on the networks' device cpu, got one"):
-        make(name, generator=ELSEWHERE)
+        make(name, generator=Elsewhere())
 
 
 def test_torchs_seed_decides_on_a_generator_of_ones_own() -> None:

@@ -111,7 +111,7 @@ def test_render_says_how_to_film(name: str) -> None:
         make_gym(name).render()
 
 
-@pytest.mark.parametrize("name", ["mw-reach", "hopper-forward", "mass-spring"])
+@pytest.mark.parametrize("name", ["mw-reach"])
 def test_copies_that_would_be_wrong_are_refused(name: str) -> None:
     env = make_gym(name, seed=0)
     for copied in (copy.deepcopy, pickle.dumps):
@@ -119,8 +119,10 @@ def test_copies_that_would_be_wrong_are_refused(name: str) -> None:
             copied(env)
 
 
-@pytest.mark.parametrize("name", ["walker-walk", "cup-spin", "reacher-three-easy"])
-def test_copies_of_dm_control_go_on_alike(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["walker-walk", "cup-spin", "reacher-three-easy", "hopper-forward", "mass-spring"]
+)
+def test_copies_go_on_alike(name: str) -> None:
     env = make_gym(name, seed=0)
     env.reset()
     zero = np.zeros(env.action_space.shape[0])

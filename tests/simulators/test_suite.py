@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from functools import cache
 from pathlib import Path
@@ -118,6 +119,20 @@ def test_starts_are_the_environments(name: str) -> None:
 def test_tasks_keep_the_contract(name: str) -> None:
     model = make_simulator(name, threads=1)
     check_latent_model(model, model.reset(2)[:, : model.layout.moving])
+
+
+@pytest.mark.parametrize("name", [*STOCK[::3], *STARTS[:2], "hopper-forward", "swimmer-3"])
+def test_simulators_are_sent_to_other_processes(name: str) -> None:
+    model = make_simulator(name, threads=2)
+    received = pickle.loads(pickle.dumps(model))
+    state = model.reset(2, torch.Generator().manual_seed(0))
+    assert torch.equal(received.reset(2, torch.Generator().manual_seed(0)), state)
+    given = torch.full((2, model.action_dim), 0.5, requires_grad=True)
+    found = [one.step(state, given) for one in (model, received)]
+    slopes = [torch.autograd.grad(step[1].sum(), given)[0] for step in found]
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert torch.equal(*slopes)
+    assert received.mj is received.bridge.model
 
 
 def test_a_margin_gives_the_hoppers_height_a_gradient() -> None:

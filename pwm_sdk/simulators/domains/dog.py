@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from torch import Tensor
 from pwm_sdk.functional.rewards import tolerance
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import engine
-from pwm_sdk.simulators.mujoco import Reward
 from pwm_sdk.simulators.spec import Spec, suite_body
 
 GOALS = ("stand", "walk", "trot", "run")
@@ -24,7 +24,7 @@ _PAWS = ("palm_L", "palm_R", "sole_L", "sole_R")
 def task(goal: str, margin: float) -> Spec:
     """Return a task."""
     model = _body().compile()
-    reward = _reward(model, _SPEED[goal])
+    reward = partial(_reward, *_posture(model), _SPEED[goal])
     return Spec(model, reward, _features, _pushed, substeps=3, sensors=True)
 
 
@@ -39,29 +39,37 @@ def _body() -> Any:
     return spec
 
 
-def _reward(model: Any, speed: float) -> Reward:
+def _posture(model: Any) -> tuple[dict[str, float], float]:
+    """Return the least heights of torso and pelvis, m, and the weight, N."""
     mujoco = engine()
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     heights = {name: 0.9 * float(data.body(name).xpos[2]) for name in ("torso", "pelvis")}
     weight = -float(model.opt.gravity[2] * model.body("torso").subtreemass[0])
+    return heights, weight
 
-    def reward(before: BodyState, action: Tensor, after: BodyState) -> Tensor:
-        result = torch.ones_like(after.qpos[..., :1])
-        for name, height in heights.items():
-            result = result * tolerance(after.position(name)[..., 2:], (height, math.inf), height)
-        for name in ("skull", "torso", "pelvis"):
-            tilt = after.axis(name, "z")[..., 2:]
-            result = result * tolerance(tilt, (_UPRIGHT, math.inf), _UPRIGHT + 1, "linear", 0.0)
-        load = torch.cat([after.sensor(paw) for paw in _PAWS], -1).sum(-1, keepdim=True)
-        result = result * tolerance(load, (weight, math.inf), weight, "linear", 0.9)
-        if speed == 0.0:
-            return result
-        forward = after.frame("torso").local(after.velocity())[..., :1]
-        move = tolerance(forward, (speed, 2 * speed), max(1.0, speed), "linear", 0.0)
-        return result * (4 * move + 1) / 5
 
-    return reward
+def _reward(
+    heights: dict[str, float],
+    weight: float,
+    speed: float,
+    before: BodyState,
+    action: Tensor,
+    after: BodyState,
+) -> Tensor:
+    result = torch.ones_like(after.qpos[..., :1])
+    for name, height in heights.items():
+        result = result * tolerance(after.position(name)[..., 2:], (height, math.inf), height)
+    for name in ("skull", "torso", "pelvis"):
+        tilt = after.axis(name, "z")[..., 2:]
+        result = result * tolerance(tilt, (_UPRIGHT, math.inf), _UPRIGHT + 1, "linear", 0.0)
+    load = torch.cat([after.sensor(paw) for paw in _PAWS], -1).sum(-1, keepdim=True)
+    result = result * tolerance(load, (weight, math.inf), weight, "linear", 0.9)
+    if speed == 0.0:
+        return result
+    forward = after.frame("torso").local(after.velocity())[..., :1]
+    move = tolerance(forward, (speed, 2 * speed), max(1.0, speed), "linear", 0.0)
+    return result * (4 * move + 1) / 5
 
 
 def _features(state: BodyState) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from pwm_sdk.functional.rewards import tolerance
 from pwm_sdk.simulators.bodies import BodyState
-from pwm_sdk.simulators.mujoco import Reward
 from pwm_sdk.simulators.spec import Spec, forward_reward, random_start, suite_body
 
 GOALS = ("stand", "hop", "forward")
@@ -25,19 +25,18 @@ def task(goal: str, margin: float) -> Spec:
         return Spec(
             body, forward_reward, _features, _on_foot, 4, 1, 250, sensors=True, terminated=_fallen
         )
-    return Spec(body, _reward(goal, margin), _features, random_start, 4, sensors=True)
+    return Spec(body, partial(_reward, goal, margin), _features, random_start, 4, sensors=True)
 
 
-def _reward(goal: str, margin: float) -> Reward:
-    def reward(before: BodyState, action: Tensor, after: BodyState) -> Tensor:
-        standing = tolerance(_height(after), (_STAND, 2.0), margin)
-        if goal == "hop":
-            speed = after.velocity()[..., :1]
-            return standing * tolerance(speed, (2.0, math.inf), 1.0, "linear", 0.5)
-        effort = tolerance(action, margin=1, value_at_margin=0, sigmoid="quadratic")
-        return standing * (effort.mean(-1, keepdim=True) + 4) / 5
-
-    return reward
+def _reward(
+    goal: str, margin: float, before: BodyState, action: Tensor, after: BodyState
+) -> Tensor:
+    standing = tolerance(_height(after), (_STAND, 2.0), margin)
+    if goal == "hop":
+        speed = after.velocity()[..., :1]
+        return standing * tolerance(speed, (2.0, math.inf), 1.0, "linear", 0.5)
+    effort = tolerance(action, margin=1, value_at_margin=0, sigmoid="quadratic")
+    return standing * (effort.mean(-1, keepdim=True) + 4) / 5
 
 
 def _features(state: BodyState) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from pwm_sdk.functional.rewards import tolerance
 from pwm_sdk.simulators.bodies import BodyState
-from pwm_sdk.simulators.mujoco import Reward
 from pwm_sdk.simulators.spec import Spec, contacts, forward_reward, random_joints, suite_body
 
 GOALS = ("stand", "walk", "run", "forward")
@@ -24,25 +24,22 @@ def task(goal: str, margin: float) -> Spec:
     body = suite_body("humanoid")
     if goal == "forward":
         return Spec(body, forward_reward, upright_features, standing, 4, 1, 250, terminated=fallen)
-    return Spec(body, _reward(_SPEED[goal]), _features, _anyhow, substeps=5)
+    return Spec(body, partial(_reward, _SPEED[goal]), _features, _anyhow, substeps=5)
 
 
-def _reward(speed: float) -> Reward:
-    def reward(before: BodyState, action: Tensor, after: BodyState) -> Tensor:
-        head, torso = after.position("head")[..., 2:], after.axis("torso", "z")[..., 2:]
-        standing = tolerance(head, (_STAND, math.inf), _STAND / 4)
-        upright = tolerance(torso, (0.9, math.inf), 1.9, "linear", 0.0)
-        effort = tolerance(action, margin=1, value_at_margin=0, sigmoid="quadratic")
-        effort = (4 + effort.mean(-1, keepdim=True)) / 5
-        plane = after.velocity()[..., :2]
-        if speed == 0.0:
-            move = tolerance(plane, margin=2).mean(-1, keepdim=True)
-        else:
-            along = plane.norm(dim=-1, keepdim=True)
-            move = (5 * tolerance(along, (speed, math.inf), speed, "linear", 0.0) + 1) / 6
-        return effort * standing * upright * move
-
-    return reward
+def _reward(speed: float, before: BodyState, action: Tensor, after: BodyState) -> Tensor:
+    head, torso = after.position("head")[..., 2:], after.axis("torso", "z")[..., 2:]
+    standing = tolerance(head, (_STAND, math.inf), _STAND / 4)
+    upright = tolerance(torso, (0.9, math.inf), 1.9, "linear", 0.0)
+    effort = tolerance(action, margin=1, value_at_margin=0, sigmoid="quadratic")
+    effort = (4 + effort.mean(-1, keepdim=True)) / 5
+    plane = after.velocity()[..., :2]
+    if speed == 0.0:
+        move = tolerance(plane, margin=2).mean(-1, keepdim=True)
+    else:
+        along = plane.norm(dim=-1, keepdim=True)
+        move = (5 * tolerance(along, (speed, math.inf), speed, "linear", 0.0) + 1) / 6
+    return effort * standing * upright * move
 
 
 def _features(state: BodyState) -> Tensor:

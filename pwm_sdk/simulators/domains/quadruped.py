@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from pwm_sdk.functional.rewards import tolerance
 from pwm_sdk.simulators.bodies import BodyState
-from pwm_sdk.simulators.mujoco import Reward
 from pwm_sdk.simulators.spec import Spec, contacts, suite_body
 
 GOALS = ("walk", "run")
@@ -21,7 +21,7 @@ _TOES = ("front_left", "front_right", "back_right", "back_left")
 
 def task(goal: str, margin: float) -> Spec:
     """Return a task."""
-    reward = _reward(_SPEED[goal])
+    reward = partial(_reward, _SPEED[goal])
     return Spec(_body(), reward, _features, _dropped, substeps=4, sensors=True)
 
 
@@ -37,14 +37,11 @@ def _body() -> Any:
     return spec
 
 
-def _reward(speed: float) -> Reward:
-    def reward(before: BodyState, action: Tensor, after: BodyState) -> Tensor:
-        upright = tolerance(after.axis("torso", "z")[..., 2:], (1.0, math.inf), 2.0, "linear", 0.0)
-        torso = after.site("torso")
-        forward = torso.local(torso.velocity)[..., :1]
-        return upright * tolerance(forward, (speed, math.inf), speed, "linear", 0.5)
-
-    return reward
+def _reward(speed: float, before: BodyState, action: Tensor, after: BodyState) -> Tensor:
+    upright = tolerance(after.axis("torso", "z")[..., 2:], (1.0, math.inf), 2.0, "linear", 0.0)
+    torso = after.site("torso")
+    forward = torso.local(torso.velocity)[..., :1]
+    return upright * tolerance(forward, (speed, math.inf), speed, "linear", 0.5)
 
 
 def _features(state: BodyState) -> Tensor:
