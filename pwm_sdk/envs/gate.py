@@ -54,18 +54,20 @@ class Gate:
 
     Attributes:
         hint: remedy for actions that are too wide.
-        when: end of messages, such as `" in step 3"`.
+        at: step of the episode that is under way; None: a reset.
     """
 
     def __init__(
         self, size: int, actions: gymnasium.spaces.Box, where: str = "", width: int | None = None
     ) -> None:
-        self.size, self.actions = size, actions
+        self.actions, self._shape = actions, (size,)
         self.width = actions.shape[0] if width is None else width
         self.name(where)
         self.hint = ""
-        self.unit = bool(np.all(actions.low == -1.0) and np.all(actions.high == 1.0))
-        self.when = ""
+        self.at: int | None = None
+        self._low, self._high, self._dtype = actions.low, actions.high, actions.dtype
+        unit = bool(np.all(actions.low == -1.0) and np.all(actions.high == 1.0))
+        self._half = None if unit else (actions.high - actions.low) / 2.0
 
     def name(self, where: str) -> None:
         """Say what messages call the environment from now on."""
@@ -79,7 +81,7 @@ class Gate:
             GateError: for anything but an observation and an info, and for an observation of
                 another shape or with entries that are not finite.
         """
-        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
+        if not (isinstance(result, tuple) and len(result) == 2 and _is_info(result[1])):
             raise self._fault("reset", "return (observation, info)", _told(result))
         return self.observation(result[0]), result[1]
 
@@ -94,7 +96,7 @@ class Gate:
             expected = "return (observation, reward, terminated, truncated, info)"
             raise self._fault("step", expected, _told(result))
         observation, reward, terminated, truncated, info = result
-        if not isinstance(info, Mapping):
+        if not _is_info(info):
             raise self._fault("info", "be a dict", _told(info))
         terminated = self.flag(TERMINATED, terminated)
         truncated = self.flag(TRUNCATED, truncated)
@@ -121,15 +123,14 @@ class Gate:
             GateError: for another shape, and for entries that are no numbers, not finite, or
                 not finite as float32.
         """
+        if type(value) is np.ndarray and value.shape == self._shape and _fits(value):
+            return value.astype(_FLOAT32)
         seen = _numbers(value)
-        if seen is None or seen.shape != (self.size,):
+        if seen is None or seen.shape != self._shape:
             got = _told(value) if seen is None else f"{seen.shape}"
-            raise self._fault(OBSERVATION, f"have shape ({self.size},)", got)
-        if seen.dtype == np.float32:
-            copy = seen.copy()
-        else:
-            with np.errstate(over="ignore"):
-                copy = seen.astype(np.float32)
+            raise self._fault(OBSERVATION, f"have shape {self._shape}", got)
+        with np.errstate(over="ignore"):
+            copy = seen.astype(np.float32)
         if not np.isfinite(copy).all():
             entry = int(np.flatnonzero(~np.isfinite(copy))[0])
             raise self._fault(OBSERVATION, "be finite", f"{seen[entry]} in entry {entry}")
@@ -141,6 +142,8 @@ class Gate:
         Raises:
             GateError: for anything but one number that is finite as float32.
         """
+        if isinstance(value, float) and -_LARGEST <= value <= _LARGEST:
+            return float(value)
         paid = _numbers(value)
         if paid is None or paid.size != 1:
             got = _told(value) if paid is None else f"shape {paid.shape}"
@@ -156,8 +159,8 @@ class Gate:
         Raises:
             GateError: for anything but one bool, or a 0 or 1.
         """
-        if value is True or value is False:
-            return value
+        if isinstance(value, _BOOLS):
+            return bool(value)
         found = _numbers(value)
         if found is None or found.size != 1 or found.reshape(()) not in (0, 1):
             raise self._fault(name, "be True or False", _told(value))
@@ -173,28 +176,44 @@ class Gate:
         Raises:
             GateError: for another shape and for entries that are not finite.
         """
+        given = action if type(action) is np.ndarray else _numbers(action)
+        if given is None or given.shape != (self.width,) or not _fits(given):
+            given = self._looked_at(action)
+        moved = given.astype(_FLOAT32)[: self._low.size]
+        np.maximum(moved, _MINUS_ONE, out=moved)
+        np.minimum(moved, _ONE, out=moved)
+        if self._half is not None:
+            moved = (moved + _ONE) * self._half + self._low
+            np.maximum(moved, self._low, out=moved)
+            np.minimum(moved, self._high, out=moved)
+        return moved.astype(self._dtype, copy=False)
+
+    def _looked_at(self, action: Any) -> np.ndarray:
+        """Return an action `[width]` float32, or raise GateError."""
         expected, given = (self.width,), _numbers(action)
         if given is None or given.shape != expected:
             shape = _told(action) if given is None else f"{given.shape}"
             wide = given is not None and given.ndim == 1 and given.size > expected[0]
             raise self._fault(None, f"have shape {expected}", shape + (self.hint if wide else ""))
-        given = given.astype(np.float32)
+        with np.errstate(over="ignore"):
+            given = given.astype(np.float32)
         if not np.isfinite(given).all():
             raise self._fault(None, "be finite", f"{given}")
-        given = np.minimum(np.maximum(given[: self.actions.shape[0]], -1.0), 1.0)
-        if not self.unit:
-            low, high = self.actions.low, self.actions.high
-            given = np.clip(low + (given + 1.0) / 2.0 * (high - low), low, high)
-        return given.astype(self.actions.dtype)
+        return given
 
     def failure(self, error: Exception) -> GateError:
         """Return the fault that names the environment in which an exception was raised."""
         hint = ""
         if isinstance(error, TypeError) and ("'seed'" in str(error) or "'options'" in str(error)):
             hint = "; reset must take seed and options"
-        what = "be reset" if not self.when or "reset" in self.when else f"run{self.when}"
+        what = "be reset" if self.at is None else f"run{self.when}"
         message = f"{self.where} must {what}, got {type(error).__name__}: {error}{hint}"
         return GateError(message)
+
+    @property
+    def when(self) -> str:
+        """End of messages, such as `" in step 3"`."""
+        return " at reset" if self.at is None else f" in step {self.at}"
 
     def _fault(self, name: str | None, expected: str, got: str) -> GateError:
         subject = self.action_name if name is None else f"{name} of {self.where}"
@@ -202,6 +221,9 @@ class Gate:
 
 
 _LARGEST = float(np.finfo(np.float32).max)
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_BOOLS = (bool, np.bool_)
+_ONE, _MINUS_ONE = np.array(1.0, np.float32), np.array(-1.0, np.float32)
 
 
 def action_box(name: str, space: Any, size: int | None = None) -> gymnasium.spaces.Box:
@@ -260,6 +282,20 @@ def vector_size(name: str, space: Any, size: int | None = None) -> int:
         )
     shape = "(n,)" if size is None else f"({size},)"
     raise GateError(f"{name} must be a Box of shape {shape}, got {space}{remedy}")
+
+
+def _fits(array: np.ndarray) -> bool:
+    """Tell without a warning whether floats are finite as float32; False for other dtypes.
+
+    Bytes are searched because `all()` would take more time than all the rest.
+    """
+    if array.dtype == _FLOAT32:
+        return b"\0" not in np.isfinite(array).tobytes()
+    return array.dtype == _FLOAT64 and b"\0" not in (np.abs(array) <= _LARGEST).tobytes()
+
+
+def _is_info(value: Any) -> bool:
+    return type(value) is dict or isinstance(value, Mapping)
 
 
 def _numbers(value: Any) -> np.ndarray | None:

@@ -69,7 +69,7 @@ class Member(ABC):
 
     def reset(self, seed: int | None) -> np.ndarray:
         """Start an episode; returns the observation `[O]` float32."""
-        self._steps, self.gate.when = None, " at reset"
+        self._steps = self.gate.at = None
         given = checked_seed(seed=seed)
         result = self._call(self._reset, given)
         observation, _ = result if self._passed else self.gate.start(result)
@@ -91,7 +91,7 @@ class Member(ABC):
             )
         if self.limits.max_steps is not None and self._steps >= self.limits.max_steps:
             raise no_end(self.gate.where, self.limits.max_steps)
-        self.gate.when = f" in step {self._steps}"
+        self.gate.at = self._steps
         if self._passed:
             result = self._call(self._step, action)
             observation, reward, terminated, truncated, info = result

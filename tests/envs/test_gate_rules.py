@@ -143,7 +143,7 @@ def test_what_makes_no_environment_is_named() -> None:
         lambda: run_episodes([Faulty()], ACTING, [1]),
         lambda: next(transitions([Faulty()], ACTING, 1)),
     ):
-        with pytest.raises(ValueError, match="pool must be an EnvPool, got list"):
+        with pytest.raises(ValueError, match="pool must have reset_many and step_many, got"):
             run()
 
 
