@@ -82,7 +82,7 @@ class Gate:
                 another shape or with entries that are not finite.
         """
         if not (isinstance(result, tuple) and len(result) == 2 and _is_info(result[1])):
-            raise self._fault("reset", "return (observation, info)", _told(result))
+            raise self._fault("reset", "return (observation, info)", _returned(result))
         return self.observation(result[0]), result[1]
 
     def step(self, result: Any) -> tuple[Any, float, bool, bool, Mapping[str, Any]]:
@@ -94,7 +94,7 @@ class Gate:
         """
         if not isinstance(result, tuple) or len(result) != 5:
             expected = "return (observation, reward, terminated, truncated, info)"
-            raise self._fault("step", expected, _told(result))
+            raise self._fault("step", expected, _returned(result))
         observation, reward, terminated, truncated, info = result
         if not _is_info(info):
             raise self._fault("info", "be a dict", _told(info))
@@ -106,15 +106,10 @@ class Gate:
         """Return whether an info reports success.
 
         Raises:
-            GateError: for what is no flag.
+            GateError: for what is no flag, and not None.
         """
-        value = info.get(SUCCESS, False)
-        if value is None or isinstance(value, bool):
-            return bool(value)
-        found = _numbers(value)
-        if found is None or np.isnan(found).any():
-            raise self._fault(SUCCESS, "be True or False", _told(value))
-        return bool(found.any())
+        value = info.get(SUCCESS)
+        return False if value is None else self.flag(SUCCESS, value)
 
     def observation(self, value: Any) -> np.ndarray:
         """Return a copy `[O]` float32 of an observation.
@@ -126,9 +121,10 @@ class Gate:
         if type(value) is np.ndarray and value.shape == self._shape and _fits(value):
             return value.astype(_FLOAT32)
         seen = _numbers(value)
-        if seen is None or seen.shape != self._shape:
-            got = _told(value) if seen is None else f"{seen.shape}"
-            raise self._fault(OBSERVATION, f"have shape {self._shape}", got)
+        if seen is None:
+            raise self._fault(OBSERVATION, f"be {self._shape[0]} real numbers", _told(value))
+        if seen.shape != self._shape:
+            raise self._fault(OBSERVATION, f"have shape {self._shape}", f"{seen.shape}")
         with np.errstate(over="ignore"):
             copy = seen.astype(np.float32)
         if not np.isfinite(copy).all():
@@ -191,10 +187,12 @@ class Gate:
     def _looked_at(self, action: Any) -> np.ndarray:
         """Return an action `[width]` float32, or raise GateError."""
         expected, given = (self.width,), _numbers(action)
-        if given is None or given.shape != expected:
-            shape = _told(action) if given is None else f"{given.shape}"
-            wide = given is not None and given.ndim == 1 and given.size > expected[0]
-            raise self._fault(None, f"have shape {expected}", shape + (self.hint if wide else ""))
+        if given is None:
+            raise self._fault(None, f"be {self.width} real numbers", _told(action))
+        if given.shape != expected:
+            wide = given.ndim == 1 and given.size > self.width
+            got = f"{given.shape}{self.hint if wide else ''}"
+            raise self._fault(None, f"have shape {expected}", got)
         with np.errstate(over="ignore"):
             given = given.astype(np.float32)
         if not np.isfinite(given).all():
@@ -249,12 +247,12 @@ def action_box(name: str, space: Any, size: int | None = None) -> gymnasium.spac
             f"{name} must be bounded, got {space}; gymnasium.wrappers.TransformAction can state "
             "the range of the actuators (ClipAction removes it, and actions are clipped here)"
         )
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         span = space.high - space.low
-    if not np.isfinite(span).all():
+    if not (np.isfinite(span) & (span >= 0.0)).all():
         raise GateError(
-            f"{name} must be bounded by numbers whose difference is finite, got {space}; "
-            "gymnasium.wrappers.RescaleAction narrows it"
+            f"{name} must be bounded by numbers whose difference, high - low, is finite and not "
+            f"negative, got {space}; gymnasium.wrappers.RescaleAction narrows it"
         )
     return space
 
@@ -299,20 +297,30 @@ def _is_info(value: Any) -> bool:
 
 
 def _numbers(value: Any) -> np.ndarray | None:
-    """Return a value as an array of real numbers, or None where it is not one."""
+    """Return a value as an array of real numbers, or None where it is not one.
+
+    Tensors of torch, which is not imported here, may ask for gradients, lie on another device and
+    have a dtype that numpy has not.
+    """
     try:
-        array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError):
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            value = value.double() if value.is_floating_point() else value
+        array = np.asarray(float(value) if isinstance(value, int) else value)
+    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError):
         return None
     return array if array.dtype.kind in "biuf" else None
 
 
+def _returned(value: Any) -> str:
+    """Say in a few words what a call returned."""
+    return f"{len(value)} values ({_OLD_API})" if isinstance(value, tuple) else _told(value)
+
+
 def _told(value: Any) -> str:
     """Say in a few words what a value is."""
-    if isinstance(value, tuple):
-        return f"{len(value)} values ({_OLD_API})"
     if value is None or isinstance(value, bool | int | float | str):
-        return repr(value)
+        return repr(value)[:60]
     shape = getattr(value, "shape", None)
     kind = type(value).__name__
     if shape is None:
