@@ -54,18 +54,20 @@ class Gate:
 
     Attributes:
         hint: remedy for actions that are too wide.
-        when: end of messages, such as `" in step 3"`.
+        at: step of the episode that is under way; None: a reset.
     """
 
     def __init__(
         self, size: int, actions: gymnasium.spaces.Box, where: str = "", width: int | None = None
     ) -> None:
-        self.size, self.actions = size, actions
+        self.actions, self._shape = actions, (size,)
         self.width = actions.shape[0] if width is None else width
         self.name(where)
         self.hint = ""
-        self.unit = bool(np.all(actions.low == -1.0) and np.all(actions.high == 1.0))
-        self.when = ""
+        self.at: int | None = None
+        self._low, self._high, self._dtype = actions.low, actions.high, actions.dtype
+        unit = bool(np.all(actions.low == -1.0) and np.all(actions.high == 1.0))
+        self._half = None if unit else (actions.high - actions.low) / 2.0
 
     def name(self, where: str) -> None:
         """Say what messages call the environment from now on."""
@@ -79,8 +81,8 @@ class Gate:
             GateError: for anything but an observation and an info, and for an observation of
                 another shape or with entries that are not finite.
         """
-        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
-            raise self._fault("reset", "return (observation, info)", _told(result))
+        if not (isinstance(result, tuple) and len(result) == 2 and _is_info(result[1])):
+            raise self._fault("reset", "return (observation, info)", _returned(result))
         return self.observation(result[0]), result[1]
 
     def step(self, result: Any) -> tuple[Any, float, bool, bool, Mapping[str, Any]]:
@@ -92,9 +94,9 @@ class Gate:
         """
         if not isinstance(result, tuple) or len(result) != 5:
             expected = "return (observation, reward, terminated, truncated, info)"
-            raise self._fault("step", expected, _told(result))
+            raise self._fault("step", expected, _returned(result))
         observation, reward, terminated, truncated, info = result
-        if not isinstance(info, Mapping):
+        if not _is_info(info):
             raise self._fault("info", "be a dict", _told(info))
         terminated = self.flag(TERMINATED, terminated)
         truncated = self.flag(TRUNCATED, truncated)
@@ -104,15 +106,10 @@ class Gate:
         """Return whether an info reports success.
 
         Raises:
-            GateError: for what is no flag.
+            GateError: for what is no flag, and not None.
         """
-        value = info.get(SUCCESS, False)
-        if value is None or isinstance(value, bool):
-            return bool(value)
-        found = _numbers(value)
-        if found is None or np.isnan(found).any():
-            raise self._fault(SUCCESS, "be True or False", _told(value))
-        return bool(found.any())
+        value = info.get(SUCCESS)
+        return False if value is None else self.flag(SUCCESS, value)
 
     def observation(self, value: Any) -> np.ndarray:
         """Return a copy `[O]` float32 of an observation.
@@ -121,15 +118,15 @@ class Gate:
             GateError: for another shape, and for entries that are no numbers, not finite, or
                 not finite as float32.
         """
+        if type(value) is np.ndarray and value.shape == self._shape and _fits(value):
+            return value.astype(_FLOAT32)
         seen = _numbers(value)
-        if seen is None or seen.shape != (self.size,):
-            got = _told(value) if seen is None else f"{seen.shape}"
-            raise self._fault(OBSERVATION, f"have shape ({self.size},)", got)
-        if seen.dtype == np.float32:
-            copy = seen.copy()
-        else:
-            with np.errstate(over="ignore"):
-                copy = seen.astype(np.float32)
+        if seen is None:
+            raise self._fault(OBSERVATION, f"be {self._shape[0]} real numbers", _told(value))
+        if seen.shape != self._shape:
+            raise self._fault(OBSERVATION, f"have shape {self._shape}", f"{seen.shape}")
+        with np.errstate(over="ignore"):
+            copy = seen.astype(np.float32)
         if not np.isfinite(copy).all():
             entry = int(np.flatnonzero(~np.isfinite(copy))[0])
             raise self._fault(OBSERVATION, "be finite", f"{seen[entry]} in entry {entry}")
@@ -141,6 +138,8 @@ class Gate:
         Raises:
             GateError: for anything but one number that is finite as float32.
         """
+        if isinstance(value, float) and -_LARGEST <= value <= _LARGEST:
+            return float(value)
         paid = _numbers(value)
         if paid is None or paid.size != 1:
             got = _told(value) if paid is None else f"shape {paid.shape}"
@@ -156,8 +155,8 @@ class Gate:
         Raises:
             GateError: for anything but one bool, or a 0 or 1.
         """
-        if value is True or value is False:
-            return value
+        if isinstance(value, _BOOLS):
+            return bool(value)
         found = _numbers(value)
         if found is None or found.size != 1 or found.reshape(()) not in (0, 1):
             raise self._fault(name, "be True or False", _told(value))
@@ -173,28 +172,46 @@ class Gate:
         Raises:
             GateError: for another shape and for entries that are not finite.
         """
+        given = action if type(action) is np.ndarray else _numbers(action)
+        if given is None or given.shape != (self.width,) or not _fits(given):
+            given = self._looked_at(action)
+        moved = given.astype(_FLOAT32)[: self._low.size]
+        np.maximum(moved, _MINUS_ONE, out=moved)
+        np.minimum(moved, _ONE, out=moved)
+        if self._half is not None:
+            moved = (moved + _ONE) * self._half + self._low
+            np.maximum(moved, self._low, out=moved)
+            np.minimum(moved, self._high, out=moved)
+        return moved.astype(self._dtype, copy=False)
+
+    def _looked_at(self, action: Any) -> np.ndarray:
+        """Return an action `[width]` float32, or raise GateError."""
         expected, given = (self.width,), _numbers(action)
-        if given is None or given.shape != expected:
-            shape = _told(action) if given is None else f"{given.shape}"
-            wide = given is not None and given.ndim == 1 and given.size > expected[0]
-            raise self._fault(None, f"have shape {expected}", shape + (self.hint if wide else ""))
-        given = given.astype(np.float32)
+        if given is None:
+            raise self._fault(None, f"be {self.width} real numbers", _told(action))
+        if given.shape != expected:
+            wide = given.ndim == 1 and given.size > self.width
+            got = f"{given.shape}{self.hint if wide else ''}"
+            raise self._fault(None, f"have shape {expected}", got)
+        with np.errstate(over="ignore"):
+            given = given.astype(np.float32)
         if not np.isfinite(given).all():
             raise self._fault(None, "be finite", f"{given}")
-        given = np.minimum(np.maximum(given[: self.actions.shape[0]], -1.0), 1.0)
-        if not self.unit:
-            low, high = self.actions.low, self.actions.high
-            given = np.clip(low + (given + 1.0) / 2.0 * (high - low), low, high)
-        return given.astype(self.actions.dtype)
+        return given
 
     def failure(self, error: Exception) -> GateError:
         """Return the fault that names the environment in which an exception was raised."""
         hint = ""
         if isinstance(error, TypeError) and ("'seed'" in str(error) or "'options'" in str(error)):
             hint = "; reset must take seed and options"
-        what = "be reset" if not self.when or "reset" in self.when else f"run{self.when}"
+        what = "be reset" if self.at is None else f"run{self.when}"
         message = f"{self.where} must {what}, got {type(error).__name__}: {error}{hint}"
         return GateError(message)
+
+    @property
+    def when(self) -> str:
+        """End of messages, such as `" in step 3"`."""
+        return " at reset" if self.at is None else f" in step {self.at}"
 
     def _fault(self, name: str | None, expected: str, got: str) -> GateError:
         subject = self.action_name if name is None else f"{name} of {self.where}"
@@ -202,6 +219,9 @@ class Gate:
 
 
 _LARGEST = float(np.finfo(np.float32).max)
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_BOOLS = (bool, np.bool_)
+_ONE, _MINUS_ONE = np.array(1.0, np.float32), np.array(-1.0, np.float32)
 
 
 def action_box(name: str, space: Any, size: int | None = None) -> gymnasium.spaces.Box:
@@ -227,12 +247,12 @@ def action_box(name: str, space: Any, size: int | None = None) -> gymnasium.spac
             f"{name} must be bounded, got {space}; gymnasium.wrappers.TransformAction can state "
             "the range of the actuators (ClipAction removes it, and actions are clipped here)"
         )
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         span = space.high - space.low
-    if not np.isfinite(span).all():
+    if not (np.isfinite(span) & (span >= 0.0)).all():
         raise GateError(
-            f"{name} must be bounded by numbers whose difference is finite, got {space}; "
-            "gymnasium.wrappers.RescaleAction narrows it"
+            f"{name} must be bounded by numbers whose difference, high - low, is finite and not "
+            f"negative, got {space}; gymnasium.wrappers.RescaleAction narrows it"
         )
     return space
 
@@ -262,21 +282,45 @@ def vector_size(name: str, space: Any, size: int | None = None) -> int:
     raise GateError(f"{name} must be a Box of shape {shape}, got {space}{remedy}")
 
 
+def _fits(array: np.ndarray) -> bool:
+    """Tell without a warning whether floats are finite as float32; False for other dtypes.
+
+    Bytes are searched because `all()` would take more time than all the rest.
+    """
+    if array.dtype == _FLOAT32:
+        return b"\0" not in np.isfinite(array).tobytes()
+    return array.dtype == _FLOAT64 and b"\0" not in (np.abs(array) <= _LARGEST).tobytes()
+
+
+def _is_info(value: Any) -> bool:
+    return type(value) is dict or isinstance(value, Mapping)
+
+
 def _numbers(value: Any) -> np.ndarray | None:
-    """Return a value as an array of real numbers, or None where it is not one."""
+    """Return a value as an array of real numbers, or None where it is not one.
+
+    Tensors of torch, which is not imported here, may ask for gradients, lie on another device and
+    have a dtype that numpy has not.
+    """
     try:
-        array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError):
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            value = value.double() if value.is_floating_point() else value
+        array = np.asarray(float(value) if isinstance(value, int) else value)
+    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError):
         return None
     return array if array.dtype.kind in "biuf" else None
 
 
+def _returned(value: Any) -> str:
+    """Say in a few words what a call returned."""
+    return f"{len(value)} values ({_OLD_API})" if isinstance(value, tuple) else _told(value)
+
+
 def _told(value: Any) -> str:
     """Say in a few words what a value is."""
-    if isinstance(value, tuple):
-        return f"{len(value)} values ({_OLD_API})"
     if value is None or isinstance(value, bool | int | float | str):
-        return repr(value)
+        return repr(value)[:60]
     shape = getattr(value, "shape", None)
     kind = type(value).__name__
     if shape is None:

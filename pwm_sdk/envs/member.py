@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import gymnasium
 import numpy as np
@@ -50,6 +51,16 @@ class About(NamedTuple):
     where: str
 
 
+class _Turn:
+    """Says in whose episode an environment is, by what its member knows of it."""
+
+    owner: About | None = None
+
+
+# Of every environment that is a member, by its id: members keep their environment and its turn.
+_TURNS: WeakValueDictionary[int, _Turn] = WeakValueDictionary()
+
+
 class Member(ABC):
     """An environment of a pool behind its gate.
 
@@ -66,14 +77,16 @@ class Member(ABC):
         if self.about.task is not None:
             gate.hint = PADDED
         self._steps: int | None = None  # in this episode; None outside of one
+        *_, base = layers(env)
+        self._turn = _TURNS.setdefault(id(base), _Turn())
 
     def reset(self, seed: int | None) -> np.ndarray:
         """Start an episode; returns the observation `[O]` float32."""
-        self._steps, self.gate.when = None, " at reset"
+        self._steps = self.gate.at = None
         given = checked_seed(seed=seed)
         result = self._call(self._reset, given)
         observation, _ = result if self._passed else self.gate.start(result)
-        self._steps = 0
+        self._steps, self._turn.owner = 0, self.about
         return observation
 
     def step(self, action: np.ndarray) -> PoolStep:
@@ -89,9 +102,14 @@ class Member(ABC):
             raise RuntimeError(
                 f"step must follow reset, got a step outside an episode of {self.gate.where}"
             )
+        if self._turn.owner is not self.about:
+            raise GateError(
+                f"{self.gate.where} must end its episode before another pool resets it, "
+                "got a step after that"
+            )
         if self.limits.max_steps is not None and self._steps >= self.limits.max_steps:
             raise no_end(self.gate.where, self.limits.max_steps)
-        self.gate.when = f" in step {self._steps}"
+        self.gate.at = self._steps
         if self._passed:
             result = self._call(self._step, action)
             observation, reward, terminated, truncated, info = result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gymnasium
@@ -58,7 +58,9 @@ class EnvPool:
         max_steps: int | None = None,
         timeout: float | None = None,
     ) -> None:
-        if not envs:
+        if isinstance(envs, str) or is_maker(envs) or not isinstance(envs, Iterable):
+            raise ValueError(f"envs must be a sequence of environments, got {type(envs).__name__}")
+        if not (envs := list(envs)):
             raise ValueError("envs must hold at least one environment, got none")
         workers, max_steps = whole(0, workers=workers), whole(1, max_steps=max_steps)
         positive(timeout=timeout)
@@ -100,6 +102,7 @@ class EnvPool:
     ) -> list[np.ndarray]:
         """Start episodes in some environments, at once; returns their observations."""
         given = [None] * len(indices) if seeds is None else [seed(seeds=one) for one in seeds]
+        self._check(indices, "seeds", given)
         if self._workers is not None:
             return self._workers.reset(indices, given)
         return [self._members[i].reset(one) for i, one in zip(indices, given, strict=True)]
@@ -108,9 +111,21 @@ class EnvPool:
         self, indices: Sequence[int], actions: Sequence[np.ndarray] | np.ndarray
     ) -> list[PoolStep]:
         """Take one action [A] in each of some environments, at once."""
+        self._check(indices, "actions", actions)
         if self._workers is not None:
             return self._workers.step(indices, list(actions))
         return [self._members[i].step(a) for i, a in zip(indices, actions, strict=True)]
+
+    def _check(self, indices: Sequence[int], name: str, given: Sequence[Any] | np.ndarray) -> None:
+        """Raise ValueError for places that the pool does not have, or more of one than another."""
+        for index in indices:
+            if not 0 <= index < len(self.about):
+                raise ValueError(f"index must be one of the pool's {len(self)}, got {index}")
+        if len(set(indices)) != len(given):
+            raise ValueError(
+                f"{name} must have one entry for each of different environments, "
+                f"got {len(given)} for {list(indices)}"
+            )
 
     def close(self) -> None:
         """Close every environment, and end the workers."""

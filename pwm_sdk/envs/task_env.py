@@ -86,7 +86,7 @@ class TaskEnv(gymnasium.Wrapper):
             ValueError: For an observation of another shape than the task's.
         """
         seed = self._next_seed if seed is None else checked_seed(seed=seed)
-        self.gate.when = " at reset"
+        self.gate.at = None
         given = {} if options is None else {"options": options}  # some environments know none
         observation, info = self.gate.start(self.env.reset(seed=seed, **given))
         self._next_seed, self._steps_left = None, self.task.episode_length
@@ -109,10 +109,10 @@ class TaskEnv(gymnasium.Wrapper):
         """
         if self._steps_left == 0:
             raise RuntimeError("step must follow reset, got a step outside an episode")
-        self.gate.when = f" in step {self.task.episode_length - self._steps_left}"
+        self.gate.at = self.task.episode_length - self._steps_left
         native, reward = self.gate.native(action), 0.0
         for _ in range(self.task.action_repeat):
-            result = self.gate.step(self.env.step(native))
+            result = self.gate.step(self.env.step(native.copy()))  # it may write into it
             observation, inner_reward, terminated, truncated, info = result
             reward += inner_reward
             if terminated or truncated:

@@ -27,6 +27,9 @@ from pwm_sdk.keys import (
 
 __all__ = ["TensorDictMember", "tensordict_member"]
 
+_MAKERS = "; an EnvPool of the functions that make its members steps them at once"
+_NO = torch.zeros(1, dtype=torch.bool, device="cpu")
+
 
 class TensorDictMember(Member):
     """A TorchRL environment of any kind, stepped as it is.
@@ -49,7 +52,7 @@ class TensorDictMember(Member):
         if seed is not None:
             self.env.set_seed(seed)
         self._state = self.env.reset()
-        return _array(self._state, OBSERVATION), {}
+        return self._state.get(OBSERVATION, None), {}
 
     def _step(self, action: np.ndarray) -> Any:
         spec: Any = self.env.action_spec
@@ -59,12 +62,12 @@ class TensorDictMember(Member):
         transition = self.env.step(state)
         self._state = self.env.step_mdp(transition)
         after = transition[NEXT]
-        terminated, truncated = _array(after, TERMINATED), _array(after, TRUNCATED)
-        if _array(after, DONE) is not False and np.any(_array(after, DONE)):
-            # An environment may report no more than done: what did not terminate was truncated.
-            truncated = truncated if np.any(terminated) or np.any(truncated) else True
-        info = {SUCCESS: _array(after, SUCCESS)}
-        return _array(after, OBSERVATION), _array(after, REWARD), terminated, truncated, info
+        done, terminated, truncated = (after.get(k, _NO) for k in (DONE, TERMINATED, TRUNCATED))
+        if done.any() and not (terminated.any() or truncated.any()):
+            truncated = True  # an environment may report no more than done
+        info = {SUCCESS: after.get(SUCCESS, None)}
+        return after.get(OBSERVATION, None), after.get(REWARD, None), terminated, truncated, info
+
 
 
 def tensordict_member(env: Any, index: int, limits: Limits) -> Member:
@@ -85,10 +88,12 @@ def tensordict_member(env: Any, index: int, limits: Limits) -> Member:
     if isinstance(env, EnvBase):
         if env.batch_size:
             shape = tuple(env.batch_size)
-            raise ValueError(f"env must have no batch dimensions, got {shape} of {where}")
+            raise ValueError(f"env must have no batch dimensions, got {shape} of {where}{_MAKERS}")
         return TensorDictMember(env, f"{where} ({name_of(env)})", limits)
+    hint = _MAKERS if hasattr(env, "num_envs") else ""
     raise TypeError(
-        f"{where} must be an unbatched gymnasium.Env or TorchRL EnvBase, got {type(env).__name__}"
+        f"{where} must be an unbatched gymnasium.Env or TorchRL EnvBase, "
+        f"got {type(env).__name__}{hint}"
     )
 
 
@@ -117,22 +122,16 @@ def _action_box(env: EnvBase, where: str) -> gymnasium.spaces.Box:
             f"{name} must be Bounded, of shape (n,), got {type(spec).__name__} of shape "
             f"{tuple(spec.shape)}; a transform of the action can map a vector in [-1, 1] to it"
         )
+    if low.is_meta:
+        raise GateError(f"{name} must lie on a device that holds numbers, got {low.device}")
     bounds = [torch.as_tensor(side, device="cpu") for side in (low, high)]
     if spec.dtype.is_floating_point:
         kept = spec.dtype if spec.dtype in (torch.float16, torch.float64) else torch.float32
         edge = torch.finfo(spec.dtype).max
         bounds = [torch.where(b.abs() == edge, b.sign() * torch.inf, b).to(kept) for b in bounds]
     arrays = [bound.expand(spec.shape).numpy() for bound in bounds]
-    space = gymnasium.spaces.Box(*arrays, dtype=arrays[0].dtype.type)  # pyright: ignore
+    try:
+        space = gymnasium.spaces.Box(*arrays, dtype=arrays[0].dtype.type)  # pyright: ignore
+    except ValueError as error:
+        raise GateError(f"{name} must be bounded by numbers, low to high, got {error}") from error
     return action_box(name, space)
-
-
-def _array(tensordict: TensorDictBase, key: str) -> Any:
-    """Return an entry as an array, False where there is none, and what is no tensor as it is."""
-    value: Any = tensordict.get(key, None)
-    if value is None:
-        return None if key in (OBSERVATION, REWARD) else False
-    if not isinstance(value, torch.Tensor):
-        return value
-    value = value.detach()
-    return (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()

@@ -12,7 +12,7 @@ from torch import Tensor
 from pwm_sdk.data.episode import task_index
 from pwm_sdk.protocols import padded
 
-__all__ = ["acted", "check_pool", "dtype_of", "stacked", "task_ids", "wide_enough"]
+__all__ = ["acted", "dtype_of", "stacked", "task_ids", "wide_enough"]
 
 
 def task_ids(tasks: Sequence[Any], model: Any) -> Tensor:
@@ -73,24 +73,14 @@ def wide_enough(observation: np.ndarray, model: Any, device: torch.device, *othe
     return padded("observation", seen, getattr(model, "observation_dim", seen.shape[-1]), model)
 
 
-def check_pool(pool: Any) -> int:
-    """Return the number of environments of a pool.
-
-    Raises:
-        ValueError: for what is no pool, such as a list of environments.
-    """
-    if not hasattr(pool, "step_many"):
-        raise ValueError(f"pool must be an EnvPool, got {type(pool).__name__}")
-    return len(pool)
-
-
 def acted(behaviour: Callable[[np.ndarray], np.ndarray], observation: np.ndarray) -> np.ndarray:
-    """Return a behaviour's actions `[N, A]` for observations `[N, O]`, with their number checked.
+    """Return a copy `[N, A]` float32 of a behaviour's actions for observations `[N, O]`.
 
     Raises:
         ValueError: for another number of actions, or no matrix of them.
     """
-    actions = np.asarray(behaviour(observation))
+    with np.errstate(over="ignore"):  # the pool says which is not finite
+        actions = np.array(behaviour(observation), np.float32)
     if actions.ndim != 2 or len(actions) != len(observation):
         raise ValueError(
             f"actions of the behaviour must have shape [{len(observation)}, A], "

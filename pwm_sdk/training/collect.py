@@ -13,7 +13,7 @@ from pwm_sdk.calls import array, checked, each, has, least, outside
 from pwm_sdk.checks import in_unit, whole
 from pwm_sdk.envs.member import no_end
 from pwm_sdk.protocols import features
-from pwm_sdk.training.border import acted, check_pool, stacked, task_ids, wide_enough
+from pwm_sdk.training.border import acted, stacked, task_ids, wide_enough
 
 _MOST_STEPS = 20_000  # of an episode that nothing limits: twenty times the longest of our tasks
 
@@ -197,7 +197,7 @@ def run_episodes(
         ValueError: for numbers of environments that differ, observations of different sizes,
             episodes without end, and what the pool refuses.
     """
-    count = check_pool(pool)
+    count = len(pool)
     unlimited = lengths is None and getattr(pool, "max_steps", None) is None
     _check_plan(count, quota, lengths, seeds)
     done: list[list[Episode]] = [[] for _ in range(count)]

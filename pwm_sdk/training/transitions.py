@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pwm_sdk import keys
 from pwm_sdk.calls import acts, array, checked, has, least
 from pwm_sdk.checks import whole
-from pwm_sdk.training.border import acted, check_pool, dtype_of, stacked
+from pwm_sdk.training.border import acted, dtype_of, stacked
 from pwm_sdk.training.collect import Behaviour
 
 
@@ -113,7 +113,7 @@ def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorD
         ValueError: for fewer than one step, observations of different sizes, and what the pool
             refuses.
     """
-    steps, count = whole(1, steps=steps), check_pool(pool)
+    steps, count = whole(1, steps=steps), len(pool)
     observation = stacked(pool.reset_many(range(count)))
     for i in range(count):
         behaviour.start(i)

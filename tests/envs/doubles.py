@@ -33,6 +33,9 @@ class Spy:
         self.task = task.tolist()
         return torch.zeros(len(observation), 2)
 
+    def step(self, latent: torch.Tensor, action: torch.Tensor, task: Any = None) -> Any:
+        return latent, torch.zeros(len(latent), 1)
+
 
 class Still:
     """A policy that does nothing."""

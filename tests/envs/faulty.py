@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 
 AT = 2  # the step in which things go wrong, counted from 0
@@ -97,11 +98,15 @@ def fail(error: Exception) -> Any:
 
 FINITE = rf"observation of {WHO} must be finite, got"
 SHAPE = rf"observation of {WHO} must have shape \(2,\), got"
+REAL = rf"observation of {WHO} must be 2 real numbers, got"
 REWARD = rf"reward of {WHO} must be"
 ACTION = rf"action_space of {WHO} must"
 OBSERVATION = rf"observation_space of {WHO} must be a Box of shape \(n,\), got .*FlattenObservation"
 IN = f" in step {AT}"
 box = spaces.Box
+UPSIDE_DOWN, NAN_BOUNDS = box(-1.0, 1.0, (1,)), box(-1.0, 1.0, (1,))
+UPSIDE_DOWN.low, UPSIDE_DOWN.high = UPSIDE_DOWN.high, UPSIDE_DOWN.low
+NAN_BOUNDS.low = np.full(1, np.nan, np.float32)
 
 FAULTS: dict[str, Fault] = {
     # observations
@@ -114,13 +119,23 @@ FAULTS: dict[str, Fault] = {
     "longer at reset": first(np.zeros(3), rf"{SHAPE} \(3,\) at reset"),
     "a row": seen(np.zeros((1, 2)), rf"{SHAPE} \(1, 2\){IN}"),
     "a number": seen(0.0, rf"{SHAPE} \(\){IN}"),
-    "a dict": seen({"a": 0.0}, rf"{SHAPE} dict{IN}"),
-    "no observation": seen(None, rf"{SHAPE} None{IN}"),
-    "text": seen(["a", "b"], rf"{SHAPE} list{IN}"),
-    "complex": seen(np.zeros(2, complex), rf"{SHAPE} ndarray of complex128, shape \(2,\){IN}"),
-    "ragged": seen([[0.0], [1.0, 2.0]], rf"{SHAPE} list{IN}"),
+    "a dict": seen({"a": 0.0}, rf"{REAL} dict{IN}"),
+    "no observation": seen(None, rf"{REAL} None{IN}"),
+    "text": seen(["a", "b"], rf"{REAL} list{IN}"),
+    "complex": seen(np.zeros(2, complex), rf"{REAL} ndarray of complex128, shape \(2,\){IN}"),
+    "objects": seen(np.zeros(2, object), rf"{REAL} ndarray of object, shape \(2,\){IN}"),
+    "ragged": seen([[0.0], [1.0, 2.0]], rf"{REAL} list{IN}"),
+    "meta": seen(torch.zeros(2, device="meta"), rf"{REAL} Tensor of torch.float32, .*{IN}"),
     "a list": seen([3, 0], ""),
+    "a tuple": seen((3.0, 0), ""),
     "integers": seen(np.array([3, 0]), ""),
+    "bools": seen(np.ones(2, bool), ""),
+    "float16": seen(np.ones(2, np.float16), ""),
+    "inf of float16": seen(np.array([0, np.inf], np.float16), rf"{FINITE} inf in entry 1{IN}"),
+    "large": seen(np.array([3.4e38, -1e30]), ""),
+    "read-only": seen(np.broadcast_to(np.float32(1.0), 2), ""),
+    "tensor with gradient": seen(torch.zeros(2, requires_grad=True), ""),
+    "bfloat16": seen(torch.zeros(2, dtype=torch.bfloat16), ""),
     # rewards
     "nan reward": paid(np.nan, rf"{REWARD} finite, got nan{IN}"),
     "inf reward": paid(np.float64("inf"), rf"{REWARD} finite, got inf{IN}"),
@@ -135,6 +150,11 @@ FAULTS: dict[str, Fault] = {
     "reward (1,)": paid(np.ones(1)),
     "reward (1, 1)": paid(np.ones((1, 1), np.float32)),
     "reward as integer": paid(np.int64(1)),
+    "reward as bool": paid(True),
+    "reward with gradient": paid(torch.ones((), requires_grad=True)),
+    "reward as bfloat16": paid(torch.ones(1, dtype=torch.bfloat16)),
+    "long integer as reward": paid(10**400, rf"{REWARD} one number, got 10{{59}}{IN}"),
+    "complex reward": paid(1j, rf"{REWARD} one number, got complex{IN}"),
     # flags and infos
     "terminated None": ended(None, False, rf"terminated of {WHO} must be True or False, got None"),
     "truncated None": ended(False, None, rf"truncated of {WHO} must be True or False, got None"),
@@ -148,7 +168,12 @@ FAULTS: dict[str, Fault] = {
     "no info": told(None, rf"info of {WHO} must be a dict, got None{IN}"),
     "success nan": told({"success": np.nan}, rf"success of {WHO} must be True or False, got nan"),
     "success in words": told({"success": "no"}, rf"success of {WHO} must be True or False, got"),
+    "success half": told({"success": 0.5}, rf"success of {WHO} must be True or False, got 0.5"),
+    "successes": told({"success": [True, False]}, rf"success of {WHO} must be True or False, got"),
     "success None": told({"success": None}),
+    "success as tensor": told({"success": torch.ones(1)}),
+    "flags as tensors": ended(torch.tensor(False), torch.zeros(1)),
+    "info is a tuple": told((), rf"info of {WHO} must be a dict, got tuple{IN}"),
     # interfaces
     "four values": Fault(
         rf"step of {WHO} must return .* got 4 values \(gym before 0.26",
@@ -177,7 +202,11 @@ FAULTS: dict[str, Fault] = {
     "integer actions": moved(box(0, 10, (1,), np.int64), rf"{ACTION} hold floats"),
     "unbounded actions": moved(box(-np.inf, np.inf, (1,)), rf"{ACTION} be bounded, .*ClipAction"),
     "half-bounded actions": moved(box(0, np.inf, (1,)), rf"{ACTION} be bounded"),
+    "actions upside down": moved(UPSIDE_DOWN, rf"{ACTION} be bounded by numbers whose"),
+    "actions without numbers": moved(NAN_BOUNDS, rf"{ACTION} be bounded by numbers whose"),
+    "number as action": moved(box(-1, 1, ()), rf"{ACTION} be a Box of shape \(n,\)"),
     "endless span": moved(box(-3.4e38, 3.4e38, (1,)), rf"{ACTION} be bounded by numbers whose"),
+    "one action": moved(box(0.5, 0.5, (1,))),
     "other bounds": moved(box(0.0, 1.0, (1,), np.float64)),
     "Discrete observation": shown(spaces.Discrete(2), OBSERVATION),
     "MultiDiscrete observation": shown(spaces.MultiDiscrete([2, 3]), OBSERVATION),

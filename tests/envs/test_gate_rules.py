@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from doubles import ACTING, Spy, Still, TensorBuffer, act
 from faulty import UNIT, VECTOR, Faulty, Slow
-from torchrl.envs import GymWrapper, StepCounter, TransformedEnv
+from torchrl.envs import GymWrapper, SerialEnv, StepCounter, TransformedEnv
 
 from pwm_sdk.envs.factory import make_env, make_gym
 from pwm_sdk.envs.pool import EnvPool
@@ -72,6 +72,51 @@ def test_the_same_environment_twice_is_refused() -> None:
     once = Faulty()
     with pytest.raises(ValueError, match="must be different objects"):
         evaluate([lambda: once, lambda: once], None, act(0.0))
+
+
+def test_an_episode_is_not_gone_on_with_after_another_pool_began_one() -> None:
+    env = make_gym("pendulum-swingup")
+    first, second = EnvPool([env]), EnvPool([wrapped(env)])
+    first.reset(0)
+    first.step(0, np.zeros(1))
+    second.reset(0)
+    with pytest.raises(ValueError, match=r"environment 0 \(pendulum-swingup\) must end its episode"):
+        first.step(0, np.zeros(1))
+    second.step(0, np.zeros(1))
+    first.reset(0)
+    first.step(0, np.zeros(1))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_places_that_a_pool_does_not_have(workers: int) -> None:
+    pool = EnvPool([Faulty, Faulty], workers)
+    for wrong in (-1, 2):
+        with pytest.raises(ValueError, match=f"index must be one of the pool's 2, got {wrong}"):
+            pool.reset(wrong)
+    with pytest.raises(ValueError, match="seeds must have one entry for each of different envir"):
+        pool.reset_many([0, 1], [3])
+    with pytest.raises(ValueError, match=r"seeds must have .*, got 2 for \[0, 0\]"):
+        pool.reset_many([0, 0])
+    pool.reset_many([0, 1])
+    with pytest.raises(ValueError, match=r"actions must have .*, got 3 for \[0, 1\]"):
+        pool.step_many([0, 1], np.zeros((3, 1)))
+    assert pool.step(1, np.zeros(1)).reward == 1.0
+    pool.close()
+
+
+@pytest.mark.parametrize("wrong", [Faulty(), Faulty, "mw-reach", None, 3])
+def test_a_pool_is_made_of_a_sequence(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="envs must be a sequence of environments, got"):
+        EnvPool(wrong)
+
+
+def test_vector_environments_are_refused_with_what_helps() -> None:
+    for many in (
+        gymnasium.vector.SyncVectorEnv([Faulty, Faulty]),
+        SerialEnv(2, lambda: GymWrapper(Faulty())),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"batch.* an EnvPool of the functions"):
+            EnvPool([many])
 
 
 def test_limits() -> None:
@@ -143,7 +188,7 @@ def test_what_makes_no_environment_is_named() -> None:
         lambda: run_episodes([Faulty()], ACTING, [1]),
         lambda: next(transitions([Faulty()], ACTING, 1)),
     ):
-        with pytest.raises(ValueError, match="pool must be an EnvPool, got list"):
+        with pytest.raises(ValueError, match="pool must have reset_many and step_many, got"):
             run()
 
 
