@@ -223,7 +223,7 @@ class _Plan:
         if len(args) > len(self.order) or _C._is_any_autocast_enabled():
             return None
         known, found = self.known, []
-        if self.own:
+        if self.own and args:
             found = [getattr(args[0], name, None) for name in self.sizes]
             if (own := own_tensor(args[0])) is not None:
                 found += (own.device, own.dtype)
@@ -244,7 +244,7 @@ class _Plan:
         order, known, later = self.order, self.known, None
         given: dict[str, Any] = {}
         more: list[Any] = []
-        owner = args[0] if self.own else None
+        owner = args[0] if self.own and args else None
         own = own_tensor(owner) if self.placed else None
         expected = None if own is None else own.device
         first = "self"

@@ -16,7 +16,7 @@ import torch
 from legal_parts import parts, pwm
 from torch import Tensor, nn
 
-from pwm_sdk import run_episodes, train_offline
+from pwm_sdk import run_episodes, run_identity, train_offline
 from pwm_sdk.calls import (
     anywhere,
     checked,
@@ -136,6 +136,8 @@ def test_rest_and_unknown_arguments_are_pythons_matter() -> None:
         mix(LATENT, 0.5, other=1)
     with pytest.raises(TypeError, match="positional argument"):
         Settings(1, 0.1, 3)
+    with pytest.raises(TypeError, match="missing 2 required positional arguments"):
+        Thing.forward()
 
 
 def test_what_is_compiled_is_not_checked() -> None:
@@ -251,3 +253,12 @@ def test_numbers_beyond_floats_and_sparse_ones_are_refused_by_name() -> None:
             mix(LATENT, 0.5, seed=huge)
     with pytest.raises(ValueError, match=r"gamma must be dense, got torch.sparse_coo"):
         mix(LATENT, torch.full((4,), 0.5).to_sparse())
+
+
+def test_runs_of_equal_settings_are_the_same_run() -> None:
+    of_numpy = {"lr": np.float64(0.1), "steps": np.int64(3), "sizes": np.array([1, 2])}
+    assert run_identity(of_numpy, seed=np.int64(1)) == run_identity(
+        {"lr": 0.1, "steps": 3, "sizes": [1, 2]}, seed=1
+    )
+    with pytest.raises(ValueError, match="seed must be of JSON values, got <object object"):
+        run_identity({}, seed=object())
