@@ -23,7 +23,10 @@ PARTS = {
     "prior",
 }  # fmt: skip
 # of any module, tensor, array or mapping, of a `Task`, a TorchRL environment, an MjModel
-OTHERS = {"parameters", "compile", "shape", "keys", "index", "action_spec", "opt", "tolist"}
+OTHERS = {
+    "parameters", "compile", "shape", "detach", "keys", "index", "action_spec", "opt", "tolist",
+    "iterate_episodes",
+}  # fmt: skip
 
 
 def asked_for() -> dict[str, str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from pwm_sdk.calls import array, checked, has, least
 from pwm_sdk.checks import whole
 from pwm_sdk.data.arrays import copied
-from pwm_sdk.data.episode import make_episode
+from pwm_sdk.data.episode import make_episode, task_index
 from pwm_sdk.keys import ACTION, DONE, NEXT, OBSERVATION, REWARD, TASK, TERMINATED, TRUNCATED
 
 __all__ = ["EpisodeCutter", "array_episodes", "minari_data_episodes"]
@@ -41,7 +41,8 @@ class EpisodeCutter:
     """
 
     def __init__(self, task: Any = None, *, bounds: Any = None, absorbing: int = 0) -> None:
-        self.task, self.absorbing = task, whole(0, absorbing=absorbing)
+        self.task = None if task is None else task_index(task)
+        self.absorbing = whole(0, absorbing=absorbing)
         self._bounds = _checked_bounds(bounds)
         self._open: list[TensorDictBase] = []  # of each stream
 
@@ -113,8 +114,10 @@ def _scaled(action: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
     return (2.0 * (action - low) / (high - low) - 1.0).clamp(-1.0, 1.0)
 
 
-def _entries(batch: TensorDictBase, task: Any) -> TensorDict:
+def _entries(batch: TensorDictBase, task: int | None) -> TensorDict:
     """Return what episodes need of a batch `[T]` or `[N, T]`, `[N, T]` on the CPU."""
+    if batch.device is not None and batch.device.type == "meta":
+        raise ValueError("batch must hold numbers, got tensors on meta")
     if len(batch.batch_size) not in (1, 2):
         raise ValueError(f"batch must have batch size [T] or [N, T], got {list(batch.batch_size)}")
     shape = batch.batch_size if len(batch.batch_size) == 2 else (1, *batch.batch_size)
@@ -135,7 +138,7 @@ def _entries(batch: TensorDictBase, task: Any) -> TensorDict:
         ids = batch.get(TASK, None)
         found[TASK] = none if ids is None else ids.reshape(batch.batch_size)
     else:
-        found[TASK] = torch.full(batch.batch_size, getattr(task, "index", task))
+        found[TASK] = torch.full(batch.batch_size, task)
     rows = {key: value.detach().cpu().reshape(*shape, *value.shape[len(batch.batch_size) :])
             for key, value in found.items()}  # fmt: skip
     return TensorDict(rows, shape)
@@ -144,7 +147,7 @@ def _entries(batch: TensorDictBase, task: Any) -> TensorDict:
 def _entry(batch: TensorDictBase, key: Any) -> Tensor:
     """Return a floating-point entry of a batch."""
     value = batch.get(key, None)
-    if not isinstance(value, Tensor):
+    if not isinstance(value, Tensor) or value.is_meta:
         raise ValueError(f"batch must hold {key}, got {sorted(map(str, batch.keys(True, True)))}")
     return value.float() if value.is_floating_point() else value
 
@@ -233,11 +236,18 @@ def _flat(
     }
     if after is not None:
         parts["next_observations"] = copied("next_observations", after, torch.float32)
-    for name, value in parts.items():
-        if len(value) != len(seen):
+        if parts["next_observations"].shape != seen.shape:
             raise ValueError(
-                f"{name} must have {len(seen)} entries as observations, got {len(value)}"
+                f"next_observations must have the shape of observations, {list(seen.shape)}, got "
+                f"{list(parts['next_observations'].shape)}"
             )
+    for name, value in parts.items():
+        if not value.dim() or len(value) != len(seen):
+            raise ValueError(
+                f"{name} must have {len(seen)} entries as observations, got {list(value.shape)}"
+            )
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
     return seen, parts
 
 
@@ -267,7 +277,14 @@ def minari_data_episodes(
             import minari
         except ModuleNotFoundError as error:
             raise ImportError('minari must be installed: pip install "pwm-sdk[minari]"') from error
-        dataset = minari.load_dataset(dataset)
+        try:
+            dataset = minari.load_dataset(dataset)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"dataset must be one that minari finds on this machine, got {dataset!r}"
+            ) from error
+    if not hasattr(dataset, "iterate_episodes"):
+        raise ValueError(f"dataset must be a minari.MinariDataset or a name, got {dataset!r}")
     space: Any = dataset.action_space
     if not isinstance(space, Box) or not space.is_bounded():
         raise ValueError(f"dataset must have actions of a bounded Box, got {space}")

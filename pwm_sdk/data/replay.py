@@ -176,12 +176,12 @@ class ReplayBuffer(KeptEpisodes):
 
     @classmethod
     def from_transitions(
-        cls, transitions: TensorDictBase, *, task: Any = None, bounds: Any = None, **settings: Any
+        cls, batch: TensorDictBase, *, task: Any = None, bounds: Any = None, **settings: Any
     ) -> Self:
         """Return a replay of transitions in TorchRL's layout, as its collectors and datasets have.
 
         Args:
-            transitions: `[T]` of one stream or `[N, T]` of N, in order of time; see
+            batch: transitions `[T]` of one stream or `[N, T]` of N, in order of time; see
                 `EpisodeCutter.cut`, which takes a collector's batches one by one.
             task: index of the task, or a `Task`; None: the entry `task`, or 0.
             bounds: low and high of the actions, which are scaled to [-1, 1]; None: they lie there.
@@ -191,7 +191,7 @@ class ReplayBuffer(KeptEpisodes):
             ValueError: As `EpisodeCutter` and `from_episodes`.
         """
         cutter = EpisodeCutter(task, bounds=bounds, absorbing=_ends_of(settings))
-        return cls.from_episodes([*cutter.cut(transitions), *cutter.rest()], **settings)
+        return cls.from_episodes([*cutter.cut(batch), *cutter.rest()], **settings)
 
     @classmethod
     def from_arrays(

@@ -155,8 +155,8 @@ class Gate:
         Raises:
             GateError: for anything but one bool, or a 0 or 1.
         """
-        if isinstance(value, _BOOLS):
-            return bool(value)
+        if value is True or value is False:
+            return value
         found = _numbers(value)
         if found is None or found.size != 1 or found.reshape(()) not in (0, 1):
             raise self._fault(name, "be True or False", _told(value))
@@ -220,7 +220,6 @@ class Gate:
 
 _LARGEST = float(np.finfo(np.float32).max)
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_BOOLS = (bool, np.bool_)
 _ONE, _MINUS_ONE = np.array(1.0, np.float32), np.array(-1.0, np.float32)
 
 

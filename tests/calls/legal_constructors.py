@@ -124,6 +124,7 @@ def _part_2() -> dict[str, Call]:
         "RandomBehaviour": (sdk.RandomBehaviour, f(count=1, action_dim=A, seed=0, hold=2)),
         "RecurrentBehaviour": (sdk.RecurrentBehaviour, f(act=dreamer().act, count=1,
             device="cpu")),
+        "EpisodeCutter": (sdk.EpisodeCutter, f(task=0, bounds=(-1.0, 1.0), absorbing=1)),
         "ReplayBuffer": (sdk.ReplayBuffer, f(capacity=100, slice_len=H + 1, batch_size=B,
             task_weights={0: 1.0}, recent=0.5, device="cpu", seed=0)),
         "ReturnDeviation": (sdk.ReturnDeviation, f(population=P, eps=1e-5)),

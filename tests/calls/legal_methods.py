@@ -6,6 +6,7 @@ import functools
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from legal_constructors import constructors
 from legal_parts import (
@@ -16,8 +17,10 @@ from legal_parts import (
     H,
     O,
     P,
+    Point,
     dreamer,
     episode,
+    minari_like,
     parts,
     planner,
     population,
@@ -265,6 +268,20 @@ def _part_4() -> dict[str, Call]:
         "WorldModel.from_checkpoint": (sdk.WorldModel.from_checkpoint, f(
             path=p.folder / "model.safetensors", tasks=None)),
         "WorldModel.from_size": (sdk.WorldModel.from_size, f(size=1, tasks=sdk.MT30)),
+        "EpisodeCutter.cut": (sdk.EpisodeCutter().cut, f(batch=transitions_of((5,)))),
+        "ReplayBuffer.from_episodes": (sdk.ReplayBuffer.from_episodes, f(episodes=[episode()],
+            slice_len=3, batch_size=2)),
+        "ReplayBuffer.from_transitions": (functools.partial(sdk.ReplayBuffer.from_transitions,
+            slice_len=2, batch_size=2), f(batch=transitions_of((5,)), task=0,
+            bounds=(-1.0, 1.0))),
+        "ReplayBuffer.from_arrays": (functools.partial(sdk.ReplayBuffer.from_arrays, slice_len=2,
+            batch_size=2), f(observations=np.zeros((4, O)), actions=np.zeros((4, A)),
+            rewards=np.zeros(4), terminals=np.zeros(4), timeouts=np.zeros(4),
+            next_observations=np.zeros((4, O)), task=0, bounds=(-1.0, 1.0))),
+        "ReplayBuffer.from_minari": (functools.partial(sdk.ReplayBuffer.from_minari, slice_len=2,
+            batch_size=2), f(dataset=minari_like(), task=0)),
+        "Task.from_env": (sdk.Task.from_env, f(factory=Point, name="point", suite="own")
+            | {"episode_length": 5}),
         "FiniteWatch.note": (lambda name: FiniteWatch(["loss"], 2).note(name, torch.ones(())), f(
             name="loss")),
     }  # fmt: skip

@@ -77,6 +77,14 @@ def episode(steps: int = 6, task: int = 0) -> TensorDict:
     )
 
 
+def minari_like() -> Any:
+    """What is used of a `minari.MinariDataset`, with one episode."""
+    flags = np.zeros(6, bool)
+    rows = SimpleNamespace(observations=np.zeros((7, O)), actions=np.zeros((6, A)), rewards=flags,
+                           terminations=flags, truncations=flags)  # fmt: skip
+    return SimpleNamespace(action_space=Point.action_space, iterate_episodes=lambda: iter([rows]))
+
+
 def replay() -> Any:
     """A replay with two episodes."""
     buffer = sdk.ReplayBuffer(100, H + 1, B, seed=0)

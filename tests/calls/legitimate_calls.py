@@ -41,7 +41,7 @@ LEGITIMATE = [
     (r"Return(Scale|Deviation)\.update", "returns", "last axis", "any number of returns"),
     (r"RandomBehaviour\.__call__", "observation", "last axis", "not looked at"),
     ("minibatches", "tensors", "meta|last axis", "one tensor alone, of any size"),
-    ("make_episode", "actions|observations", "last axis", "the first size that is seen"),
+    (r"make_episode|ReplayBuffer\.from_arrays", "actions|observations", "last axis", "the first size that is seen"),
     (".*", "context", "None", "a model without tasks"),
     # objects
     ("frozen", "modules", ".*", "plain objects are left alone"),
@@ -57,7 +57,8 @@ LEGITIMATE = [
     ("optimize|FiniteWatch.note", "name", "unknown", "a name"),
     (".*", "remedy", "unknown", "a text"),
     ("linear_decay|decay_factor", "progress", "negative", "before the start, as at it"),
-    ("Task", "name|suite", "unknown", "a name"),
+    (r"Task(\.from_env)?", "name|suite", "unknown", "a name"),
+    (r"EpisodeCutter|ReplayBuffer\.from_.*", "bounds", "of negatives", "any interval"),
     ("train_offline", "path", "str", "a new file"),
     # data
     (".*", "batch|trajectory|episode", "without .*", "an entry that is not read, or not needed"),
