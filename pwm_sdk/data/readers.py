@@ -280,7 +280,7 @@ def minari_data_episodes(
         try:
             dataset = minari.load_dataset(dataset)
         except FileNotFoundError as error:
-            raise FileNotFoundError(
+            raise ValueError(
                 f"dataset must be one that minari finds on this machine, got {dataset!r}"
             ) from error
     if not hasattr(dataset, "iterate_episodes"):

@@ -148,7 +148,7 @@ def test_flat_arrays_with_and_without_next_observations() -> None:
 
 
 def test_arrays_of_several_lengths_are_named() -> None:
-    with pytest.raises(ValueError, match="rewards must have 6 entries as observations, got .5."):
+    with pytest.raises(ValueError, match=r"rewards must have 6 entries as observations, got \[5\]"):
         array_episodes(FLAT[0], FLAT[1], FLAT[2][:5], FLAT[3])
 
 
