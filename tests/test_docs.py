@@ -145,3 +145,30 @@ def test_public_names_are_in_the_reference(name: str) -> None:
         page.read_text(encoding="utf-8") for page in PAGES if "reference" in str(page)
     )
     assert re.search(rf"^::: pwm_sdk\.([\w.]*\.)?{name}\b", reference, re.M)
+
+
+def test_the_navigation_names_every_page_once() -> None:
+    """The build reads neither a missing page of `nav` nor one that it leaves out as a fault."""
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    nav = re.search(r"^nav:\n((?: .*\n)+)", text, re.M)
+    assert nav is not None
+    pages = [str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")]
+    assert sorted(re.findall(r"[\w/-]+\.md", nav[1])) == sorted(pages)
+
+
+ARGS = re.compile(r"^Args:\n(?P<body>(?: {4}.*\n|\s*\n)+)", re.M)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "pwm_sdk").rglob("*.py")), ids=name_of)
+def test_docstrings_document_arguments_that_exist(path: Path) -> None:
+    """The build does not look; `**options` of a TypedDict are documented beside the others."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        match = ARGS.search((ast.get_docstring(node) or "") + "\n")
+        made = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
+        call = made.get("__init__") if isinstance(node, ast.ClassDef) else node
+        if match is None or call is None or "Unpack[" in ast.unparse(call.args):
+            continue
+        known = {part.arg for part in ast.walk(call.args) if isinstance(part, ast.arg)}
+        assert set(re.findall(r"^ {4}\*{0,2}(\w+):", match["body"], re.M)) <= known, node.name

@@ -30,7 +30,7 @@ def load_dm_control() -> ModuleType:
         MissingSimulatorError: If dm_control is not installed.
         ImportError: If it does not load.
     """
-    suite = load("dm_control", _suite, "bench", missing=MissingSimulatorError, headless=True)
+    suite = load("dm_control", _suite, missing=MissingSimulatorError, headless=True)
     setattr(suite.quadruped.Physics, "_get_sensor_names", _sensor_names)  # noqa: B010
     return suite
 
@@ -42,7 +42,7 @@ def load_meta_world() -> Mapping[str, Any]:
         MissingSimulatorError: If Meta-World is not installed.
         ImportError: If it does not load.
     """
-    return load("metaworld", _classes, "bench", missing=MissingSimulatorError, headless=True)
+    return load("metaworld", _classes, "metaworld", missing=MissingSimulatorError, headless=True)
 
 
 def _suite() -> ModuleType:

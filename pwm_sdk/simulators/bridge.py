@@ -21,7 +21,7 @@ def engine() -> Any:
     Raises:
         ImportError: if it is not installed, or does not load.
     """
-    return sys.modules.get("mujoco") or load("mujoco", _mujoco, "bench")
+    return sys.modules.get("mujoco") or load("mujoco", _mujoco)
 
 
 def _mujoco() -> Any:

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["load"]
+__all__ = ["absent", "load"]
 
 _BACKEND = "MUJOCO_GL"
 _NO_BACKEND = {"", "disable", "disabled", "off", "false", "0"}
+_PYTHON = sys.version_info[:2]
+# package -> what it needs that has no wheels for a Python beyond 3.12
+_UP_TO_3_12 = {"dm_control": "labmaze", "metaworld": "mujoco 3.3.0"}
+
+
+def absent(package: str, extra: str = "") -> str:
+    """Say that a package must be installed and how, or which Python has it.
+
+    Args:
+        package: that is not installed.
+        extra: of this project, which brings it; none where the project itself does.
+    """
+    if package in _UP_TO_3_12 and _PYTHON > (3, 12):
+        return (
+            f"{package} must be installed, got Python {_PYTHON[0]}.{_PYTHON[1]}: "
+            f"{_UP_TO_3_12[package]}, which it needs, has wheels for Python 3.11 and 3.12 only"
+        )
+    return f'{package} must be installed: pip install "pwm-sdk{extra and f"[{extra}]"}"'
 
 
 def load(
     package: str,
     do: Callable[[], Any],
-    extra: str,
+    extra: str = "",
     *,
     missing: type[ImportError] = ImportError,
     headless: bool = False,
@@ -32,7 +51,7 @@ def load(
     Args:
         package: what is imported, a dot and what follows left out.
         do: imports it.
-        extra: of this project, which brings it.
+        extra: of this project, which brings it; none where the project itself does.
         missing: what is raised where it is not installed.
         headless: look for no renderer where `MUJOCO_GL` names none.
 
@@ -47,10 +66,9 @@ def load(
         with _unchanged({_BACKEND: "disable"} if headless and backend is None else {}):
             return do()
     except Exception as error:
-        absent = isinstance(error, ModuleNotFoundError) and error.name is not None
-        if absent and error.name.partition(".")[0] == package:  # pyright: ignore
-            message = f'{package} must be installed: pip install "pwm-sdk[{extra}]"'
-            raise missing(message) from error
+        unknown = isinstance(error, ModuleNotFoundError) and error.name is not None
+        if unknown and error.name.partition(".")[0] == package:  # pyright: ignore
+            raise missing(absent(package, extra)) from error
         if (backend or "").strip().lower() in _NO_BACKEND:
             told = f"{type(error).__name__}: {error}"
             raise ImportError(f"{package} must load, got {told}") from error

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import engine
+from pwm_sdk.simulators.imports import absent
 from pwm_sdk.simulators.mujoco import MuJoCoModel, Reward
 
 Start = Callable[[Any, np.random.Generator], tuple[np.ndarray, ...]]
@@ -72,7 +73,7 @@ def suite_body(name: str) -> Any:
     mujoco = engine()
     found = importlib.util.find_spec("dm_control")
     if found is None or not found.submodule_search_locations:
-        raise ImportError('dm_control must be installed: pip install "pwm-sdk[bench]"')
+        raise ImportError(absent("dm_control"))
     folder = Path(found.submodule_search_locations[0]) / "suite"
     return mujoco.MjSpec.from_file(str(folder / f"{name}.xml"))
 
