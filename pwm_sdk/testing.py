@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -38,6 +39,8 @@ def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = No
     for name in ("encode", "step"):
         if not callable(getattr(model, name, None)):
             raise ValueError(f"model.{name} must be a method, got {getattr(model, name, None)!r}")
+    for name, *given in (("encode", observation, task), ("step", observation, observation, task)):
+        _takes(name, getattr(model, name), given)
     batch = len(observation)
     latent = model.encode(observation, task)
     _shape("encode(observation)", latent, (batch, model.latent_dim))
@@ -100,6 +103,17 @@ def _step(model: Any, latent: Tensor, action: Tensor, task: Any) -> tuple[Tensor
         if result[2].dtype != torch.bool:
             raise ValueError(f"terminated must be bool, got {result[2].dtype}")
     return result
+
+
+def _takes(name: str, method: Any, given: list[Any]) -> None:
+    """Check that a method can be called as everything here calls it."""
+    try:
+        inspect.signature(method).bind(*given)
+    except TypeError as error:
+        expected = ("observation", "task") if name == "encode" else ("latent", "action", "task")
+        raise ValueError(
+            f"{name} must take {', '.join(expected)} by position, got: {error}"
+        ) from error
 
 
 def _shape(name: str, value: Any, shape: tuple[int, ...]) -> None:

@@ -82,6 +82,8 @@ CASES = {
         features=lambda self, z: z.sum().reshape(1)
     ),
     r"features\(latent\) must be differentiable": broken(features=lambda self, z: z.detach()),
+    r"step must take latent, action, task by position": broken(step=lambda self, z, a, *, task: z),
+    r"encode must take observation, task by position": broken(encode=lambda self, o: o),
     r"step must treat rows independently": after_step(lambda z, r: (z - z.mean(0), r)),
 }
 

@@ -34,11 +34,11 @@ def probe_slopes(model: Any, states: Tensor) -> None:
     """
     if states.is_meta:  # there are no numbers to look at
         return
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
     rewards = []
     for state in states.detach()[:ROWS].split(1):
         for _ in range(STEPS):
-            drawn = 2.0 * torch.rand(1, model.action_dim, generator=generator) - 1.0
+            drawn = torch.rand(1, model.action_dim, generator=generator, device="cpu") * 2.0 - 1.0
             action = drawn.to(features(model, state)).requires_grad_()
             state = state.requires_grad_()
             following, reward, *_ = model.step(state, action)

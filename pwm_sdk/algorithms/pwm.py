@@ -117,7 +117,8 @@ class PWM(Watched):
         self.execution = execution = (execution or Execution()).on(device)
         self.gamma: float | Tensor = discount_of(config.gamma, self.population, device)
         if return_scale is None and config.normalize_returns:
-            self.return_scale = ReturnDeviation(self.population).to(device)
+            with device:
+                self.return_scale = ReturnDeviation(self.population)
         self.imagined = published_view(model, config)
         self.rollout = LatentRollout(
             self.imagined,

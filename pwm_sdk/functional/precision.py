@@ -11,12 +11,14 @@ from torch import Tensor
 
 
 def full(x: Tensor) -> Tensor:
-    """Return `x` in float32 if it is of half precision, otherwise as it is.
+    """Return `x` in float32 if an autocast made it of half precision, otherwise as it is.
 
     Layers call it on what a matrix product returns, so that under `torch.autocast` LayerNorm,
-    activations, softmax and returns stay in float32.
+    activations, softmax and returns stay in float32. A network that is itself of half precision
+    stays in it.
     """
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    half = x.dtype in (torch.bfloat16, torch.float16)
+    return x.float() if half and autocast_enabled(x.device.type) else x
 
 
 def autocast_enabled(device: str) -> bool:

@@ -81,6 +81,9 @@ class MPPI:
         _check_settings(
             horizon, samples, elites, policy_samples, iterations, temperature, std, rates
         )
+        for name, part in (("policy", policy), ("value", value)):
+            if (many := getattr(part, "population", None)) is not None:
+                raise ValueError(f"{name} must be one, got a population of {many}; take a member")
         self.model, self.policy, self.value = model, policy, value
         self.horizon, self.samples, self.elites = horizon, samples, elites
         self.policy_samples, self.iterations = policy_samples, iterations

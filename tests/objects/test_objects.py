@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from object_cases import CASES, Case
+from object_cases import CASES, Case, actor, critic, model, pwm_config, rand, starts
 from tensordict import TensorDictBase
 from torch import Tensor
 
@@ -287,3 +287,53 @@ def test_members_and_files_are_where_they_belong_whatever_the_default_device(
             assert change(many)(latent).dtype == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("kind", ["PWM", "SHAC"])
+def test_algorithms_are_where_their_networks_are_whatever_the_default_device(kind: str) -> None:
+    """Published settings, whose return scale the algorithm makes; a probe of the simulator."""
+    _, example = made(kind)
+    parts = (example.model, example.actor, example.critic)
+    config = example.config if kind == "SHAC" else pwm_sdk.PWMConfig.published(horizon=2)
+    torch.set_default_device("meta")
+    try:
+        algorithm = getattr(pwm_sdk, kind)(*parts, config)
+        found = algorithm.update(*[starts(4)] * (kind == "PWM"))
+    finally:
+        torch.set_default_device(None)
+    assert all(value.device.type == "cpu" for value in found.values() if torch.is_tensor(value))
+
+
+def test_learners_are_pickled_whole_by_torch_and_with_their_methods(tmp_path: Path) -> None:
+    for name in LEARNERS:
+        case, original = made(name)
+        used(case, original)
+        torch.save(original, tmp_path / name)
+        loaded = torch.load(tmp_path / name, weights_only=False)
+        if name != "GrowingBatch":
+            update = copy.deepcopy(loaded.update)  # of a copy
+            assert update.__self__ is not loaded
+        same(used(case, loaded), used(case, original))
+
+
+def test_networks_and_models_of_half_precision_stay_in_it() -> None:
+    parts = [model().bfloat16(), actor().bfloat16(), critic().bfloat16()]
+    latent = parts[0].encode(rand(4, 3).bfloat16())
+    following, reward = parts[0].step(latent, parts[1](latent))
+    kinds = {x.dtype for x in (latent, following, reward, parts[2](latent))}
+    assert kinds == {torch.bfloat16}
+    batch = starts(4)
+    batch["observation"] = batch["observation"].bfloat16()
+    metrics = pwm_sdk.PWM(*parts, pwm_config()).update(batch)
+    assert all(torch.isfinite(value).all() for value in metrics.values())
+    assert all(torch.isfinite(p).all() for p in parts[1].parameters())
+
+
+def test_networks_are_mapped_by_torch_func() -> None:
+    world, policy, value = model(), actor(), critic()
+    latent, action = rand(5, 4, 8), rand(5, 4, 2)
+    close, vmap = torch.testing.assert_close, torch.func.vmap
+    close(vmap(policy)(latent), policy(latent))
+    close(vmap(value)(latent), value(latent))
+    rewards = vmap(lambda z, u: world.step(z, u)[1])(latent, action)
+    close(rewards, world.step(latent, action)[1])
