@@ -237,11 +237,10 @@ def soft_update(target: nn.Module, source: nn.Module, tau: float) -> None:
 def frozen(*modules: object) -> Iterator[None]:
     """Differentiate through `modules`, not into them, while the context lasts.
 
-    Plain objects are left alone.
+    Objects without `parameters()` are left alone.
     """
-    parameters = [
-        p for m in modules if isinstance(m, nn.Module) for p in m.parameters() if p.requires_grad
-    ]
+    owners: Any = [m for m in modules if callable(getattr(m, "parameters", None))]
+    parameters = [p for owner in owners for p in owner.parameters() if p.requires_grad]
     for p in parameters:
         p.requires_grad_(False)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -131,6 +132,8 @@ def test_frozen_lets_gradients_pass_through_but_not_in() -> None:
     assert module.weight.grad is None
     assert module.weight.requires_grad  # restored, even after an error
     assert not module.bias.requires_grad  # and what was frozen before stays so
+    with frozen(SimpleNamespace(parameters=module.parameters)):  # a wrapper that is no module
+        assert not module.weight.requires_grad
 
 
 def states(*lead: int) -> tuple[Tensor, Tensor]:

@@ -167,8 +167,8 @@ class PWM(Watched):
 
         Returns:
             Detached metrics: return (imagined), actor_grad_norm and critic_grad_norm, `[]` or `[P]`
-            (those of a stopped policy mean nothing), value_loss and saturated (share of pre-tanh
-            means of real actions beyond 2), `[]`, over the policies that go on.
+            (NaN for a stopped policy), value_loss and saturated (share of pre-tanh means of real
+            actions beyond 2), `[]`, over the policies that go on.
 
         Raises:
             ValueError: for a batch that does not fit; nothing is stepped then. If a loss or its
@@ -206,13 +206,16 @@ class PWM(Watched):
             real = real_actions(self.imagined, self.actor, task)
         value_loss, critic_norm = self.fit_critic(states, targets, alive)
         self._move_averages()
-        if self.finite.stopped is not None:
-            going = ~self.finite.stopped
-            value_loss = torch.where(going, value_loss, 0.0).sum() / going.sum()
-            going = going.view(-1, *[1] * (loc.dim() - 1)).to(loc.dtype)
+        returns = _mean(returns, self.population)
+        if (stopped := self.finite.stopped) is not None:
+            value_loss = value_loss.masked_fill(stopped, torch.nan).nanmean()
+            returns, norm, critic_norm = (
+                value.masked_fill(stopped, torch.nan) for value in (returns, norm, critic_norm)
+            )
+            going = (~stopped).view(-1, *[1] * (loc.dim() - 1)).to(loc.dtype)
             real = going.expand_as(loc) if real is None else real * going
         return {
-            "return": _mean(returns, self.population),
+            "return": returns,
             "value_loss": value_loss,
             "actor_grad_norm": norm,
             "critic_grad_norm": critic_norm,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from spoiled import BAD, MEMBERS, MODEL, OTHERS, VALUES, batch, differences, finite, run
+from spoiled import BAD, MEMBERS, MODEL, OTHERS, VALUES, batch, differences, finite, quiet, run
 from tensordict import TensorDict
 
 from pwm_sdk.algorithms.execution import Execution
@@ -145,7 +146,9 @@ def test_members_that_diverge_are_named_and_the_last_one_ends_the_run() -> None:
     ):
         pwm.update(given)
     assert pwm.stopped == [1]
-    pwm.update(batch(1))  # what is known is not told again
+    metrics = pwm.update(batch(1))  # what is known is not told again
+    for name in ("return", "actor_grad_norm", "critic_grad_norm"):
+        assert metrics[name].isnan().tolist() == [False, True, False]
     kept = copy.deepcopy(pwm.state_dict())
     given["observation"][:] = math.nan
     message = r"imagined returns of policies 0, 2 must be finite, .* all policies are stopped"
@@ -162,6 +165,41 @@ def test_members_that_diverge_are_named_and_the_last_one_ends_the_run() -> None:
     again.keep([2, 0])
     assert again.stopped == []
     again.update(batch(2)[[2, 0]])
+
+
+def test_one_that_is_stopped_is_so_in_copies_files_and_other_populations() -> None:
+    pwm = make("Population", "ours")
+    given = batch(0)
+    spoiler("observation", math.inf)(given)
+    with quiet():
+        pwm.update(given)
+    again, members = make("Population", "ours"), make("Population", "ours")
+    again.load_state_dict(copy.deepcopy(pwm.state_dict()))
+    members.load_members([pwm.member_state(i) for i in range(MEMBERS)])
+    others = copy.deepcopy(pwm), pickle.loads(pickle.dumps(pwm)), again, members
+    expected = run(pwm)
+    for other in others:
+        assert other.stopped == [BAD]
+        found = run(other)
+        assert differences(expected["state"], found["state"], [0, 1, 2]) == []
+    members.load_members([pwm.member_state(i) for i in (0, 2, 0)])
+    assert members.stopped == []
+    pwm.keep([1, 2])
+    assert pwm.stopped == [0]
+
+
+def test_what_may_be_given_back_is_kept_in_the_same_memory_and_of_one_policy_not_at_all() -> None:
+    pwm = make("Population", "ours")
+    for number in range(2):
+        pwm.update(batch(number))
+    places = [kept.data_ptr() for kept in pwm.finite._before]
+    pwm.update(batch(2))
+    assert [kept.data_ptr() for kept in pwm.finite._before] == places
+    assert len(places) > len(list(pwm.actor.parameters()))
+    actor, critic = FirstOrderActor(8, 2, (8,)), Critic(8, (8,), 2)
+    alone = PWM(MODEL, actor, critic, PWMConfig(**SMALL))
+    alone.update(batch(0)[0])
+    assert alone.finite._before == []
 
 
 def test_without_reading_the_end_of_fit_tells() -> None:
