@@ -69,7 +69,6 @@ class TensorDictMember(Member):
         return after.get(OBSERVATION, None), after.get(REWARD, None), terminated, truncated, info
 
 
-
 def tensordict_member(env: Any, index: int, limits: Limits) -> Member:
     """Return a TorchRL environment as a member; of `make_env`, the gymnasium one underneath.
 

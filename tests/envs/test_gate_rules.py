@@ -80,7 +80,9 @@ def test_an_episode_is_not_gone_on_with_after_another_pool_began_one() -> None:
     first.reset(0)
     first.step(0, np.zeros(1))
     second.reset(0)
-    with pytest.raises(ValueError, match=r"environment 0 \(pendulum-swingup\) must end its episode"):
+    with pytest.raises(
+        ValueError, match=r"environment 0 \(pendulum-swingup\) must end its episode"
+    ):
         first.step(0, np.zeros(1))
     second.step(0, np.zeros(1))
     first.reset(0)
