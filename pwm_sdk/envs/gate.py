@@ -97,7 +97,7 @@ class Gate:
             raise self._fault("step", expected, _returned(result))
         observation, reward, terminated, truncated, info = result
         if not _is_info(info):
-            raise self._fault("info", "be a dict", _told(info))
+            raise self._fault("info", "be a dict", _in_words(info))
         terminated = self.flag(TERMINATED, terminated)
         truncated = self.flag(TRUNCATED, truncated)
         return observation, self.reward(reward), terminated, truncated, info
@@ -122,7 +122,7 @@ class Gate:
             return value.astype(_FLOAT32)
         seen = _numbers(value)
         if seen is None:
-            raise self._fault(OBSERVATION, f"be {self._shape[0]} real numbers", _told(value))
+            raise self._fault(OBSERVATION, f"be {self._shape[0]} real numbers", _in_words(value))
         if seen.shape != self._shape:
             raise self._fault(OBSERVATION, f"have shape {self._shape}", f"{seen.shape}")
         with np.errstate(over="ignore"):
@@ -142,7 +142,7 @@ class Gate:
             return float(value)
         paid = _numbers(value)
         if paid is None or paid.size != 1:
-            got = _told(value) if paid is None else f"shape {paid.shape}"
+            got = _in_words(value) if paid is None else f"shape {paid.shape}"
             raise self._fault(REWARD, "be one number", got)
         number = float(paid.reshape(()))
         if not math.isfinite(number) or abs(number) > _LARGEST:
@@ -159,7 +159,7 @@ class Gate:
             return value
         found = _numbers(value)
         if found is None or found.size != 1 or found.reshape(()) not in (0, 1):
-            raise self._fault(name, "be True or False", _told(value))
+            raise self._fault(name, "be True or False", _in_words(value))
         return bool(found.reshape(()))
 
     def native(self, action: Any) -> np.ndarray:
@@ -188,7 +188,7 @@ class Gate:
         """Return an action `[width]` float32, or raise GateError."""
         expected, given = (self.width,), _numbers(action)
         if given is None:
-            raise self._fault(None, f"be {self.width} real numbers", _told(action))
+            raise self._fault(None, f"be {self.width} real numbers", _in_words(action))
         if given.shape != expected:
             wide = given.ndim == 1 and given.size > self.width
             got = f"{given.shape}{self.hint if wide else ''}"
@@ -313,10 +313,10 @@ def _numbers(value: Any) -> np.ndarray | None:
 
 def _returned(value: Any) -> str:
     """Say in a few words what a call returned."""
-    return f"{len(value)} values ({_OLD_API})" if isinstance(value, tuple) else _told(value)
+    return f"{len(value)} values ({_OLD_API})" if isinstance(value, tuple) else _in_words(value)
 
 
-def _told(value: Any) -> str:
+def _in_words(value: Any) -> str:
     """Say in a few words what a value is."""
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)[:60]

@@ -62,7 +62,7 @@ _TURNS: WeakValueDictionary[int, _Turn] = WeakValueDictionary()
 
 
 class Member(ABC):
-    """An environment of a pool behind its gate.
+    """An environment of a pool and its gate.
 
     Args:
         env: the environment.

@@ -153,7 +153,7 @@ def _serve(line: Any, makers: Sequence[Callable[[], Any]], first: int, limits: L
     members: list[Any] = []
     try:
         for member in members_of(makers, limits, first):
-            members.append(member)  # noqa: PERF402 - the error is told with its place
+            members.append(member)  # noqa: PERF402 - an error is sent with its place
         answer = True, [member.about for member in members]
     except Exception as error:
         answer = False, _told(len(members), error)

@@ -63,7 +63,7 @@ def load(
     """
     backend = os.environ.get(_BACKEND)
     try:
-        with _unchanged({_BACKEND: "disable"} if headless and backend is None else {}):
+        with _unchanged({_BACKEND: "disable"} if headless and not backend else {}):
             return do()
     except Exception as error:
         unknown = isinstance(error, ModuleNotFoundError) and error.name is not None
@@ -71,7 +71,8 @@ def load(
             raise missing(absent(package, extra)) from error
         if (backend or "").strip().lower() in _NO_BACKEND:
             told = f"{type(error).__name__}: {error}"
-            raise ImportError(f"{package} must load, got {told}") from error
+            hint = f'; pip install "pwm-sdk[{extra}]" brings what it needs' if absent else ""
+            raise ImportError(f"{package} must load, got {told}{hint}") from error
         cause = error
     with _unchanged({_BACKEND: "disable"}):
         try:

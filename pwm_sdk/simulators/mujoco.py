@@ -288,8 +288,15 @@ def load_model(model: Any, integrator: str | None = None) -> Any:
                 f"model must have at least one {name}, got none: some files, as of arms and hands, "
                 "are parts for other models"
             )
-    unlimited = np.flatnonzero(~model.actuator_ctrllimited.astype(bool))
-    if len(unlimited):
-        names = [model.actuator(int(i)).name for i in unlimited]
-        raise ValueError(f"actuators must have a control range, got none for {names}")
+    if not model.opt.timestep > 0.0:
+        raise ValueError(f"timestep of the model must be positive, got {model.opt.timestep}")
+    low, high = model.actuator_ctrlrange.T
+    with np.errstate(over="ignore", invalid="ignore"):
+        ranged = model.actuator_ctrllimited.astype(bool) & (high > low) & np.isfinite(high - low)
+    if not ranged.all():
+        names = [model.actuator(int(i)).name for i in np.flatnonzero(~ranged)]
+        raise ValueError(
+            f"actuators must have a control range, got none for {names}: low must lie below high, "
+            "and their difference be finite"
+        )
     return model

@@ -264,7 +264,7 @@ class _Recorder:
 
     def add(self, action: np.ndarray, step: Any) -> np.ndarray:
         self.observation.append(step.observation)
-        self.action.append(np.array(action, np.float32))
+        self.action.append(action)
         self.reward.append(step.reward)
         self.flags.append((step.success, step.terminated))
         return step.observation

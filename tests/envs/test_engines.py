@@ -112,9 +112,22 @@ def test_only_the_package_itself_is_not_installed(monkeypatch: pytest.MonkeyPatc
             load("box", wrong, "bench", missing=MissingSimulatorError)
         assert not isinstance(caught.value, MissingSimulatorError)
         assert caught.value.__cause__ is not None
+    with pytest.raises(ImportError, match=r"'other'; pip install \"pwm-sdk\[bench\]\" brings what"):
+        load("box", lacking("other"), "bench")
     monkeypatch.setenv("MUJOCO_GL", "egl")
     with pytest.raises(ImportError, match="box must load without MUJOCO_GL, got"):
         load("box", lacking("other"), "bench")
+
+
+@pytest.mark.parametrize("named", [None, ""])
+def test_no_renderer_is_looked_for_where_none_is_named(
+    named: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    if named is not None:
+        monkeypatch.setenv("MUJOCO_GL", named)
+    assert load("box", lambda: os.environ["MUJOCO_GL"], "bench", headless=True) == "disable"
+    assert os.environ.get("MUJOCO_GL") == named
 
 
 @pytest.mark.parametrize("name", ["walker-walk", "mw-reach", "hopper-forward"])

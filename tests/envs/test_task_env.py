@@ -48,6 +48,25 @@ def test_step_repeats_sums_and_truncates() -> None:
     assert outcomes[0][4]["success"].tolist() == [True]  # of the last inner step
 
 
+def test_each_repeat_is_given_the_action_as_it_was() -> None:
+    class Careless(Toy):
+        """Writes into its action, and keeps it."""
+
+        given: list[np.ndarray] = []  # noqa: RUF012 - one environment
+
+        def step(self, action: np.ndarray) -> tuple:
+            result = super().step(action.copy())
+            action *= 2.0
+            self.given.append(action)
+            return result
+
+    env, action = TaskEnv(Careless(), replace(TASK, action_repeat=3)), np.array([0.25], np.float32)
+    env.reset()
+    assert env.step(action)[0].tolist() == [3, 0.25]
+    assert [given.tolist() for given in Careless.given] == [[0.5]] * 3
+    assert action.tolist() == [0.25]
+
+
 def test_repeat_stops_at_the_end_of_the_episode() -> None:
     env = TaskEnv(Toy(terminate_at=3), TASK)
     env.reset()

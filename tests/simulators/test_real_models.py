@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import dm_control
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -38,6 +39,21 @@ def test_files_of_the_suite(name: str) -> None:
     _, reward = model.step(model.reset(2, torch.Generator().manual_seed(0)), action)[:2]
     reward.sum().backward()
     assert torch.isfinite(action.grad).all()
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 0.0), (1.0, -1.0), (np.nan, 1.0), (-1e308, 1e308)])
+def test_a_range_that_no_action_can_be_scaled_to(bounds: tuple[float, float]) -> None:
+    compiled = mujoco.MjModel.from_xml_string(CARTPOLE)
+    compiled.actuator_ctrlrange[:] = bounds
+    with pytest.raises(
+        ValueError, match=r"actuators must have a control range, got none .* low must"
+    ):
+        MuJoCoModel(compiled, speed)
+
+
+def test_a_model_whose_time_stands_still() -> None:
+    with pytest.raises(ValueError, match=r"timestep of the model must be positive, got 0.0"):
+        MuJoCoModel(CARTPOLE.replace('timestep="0.01"', 'timestep="0"'), speed)
 
 
 def test_an_error_leaves_no_thread_at_work() -> None:

@@ -52,6 +52,27 @@ def test_steps_and_ends_by_hand(point_mass) -> None:
     torch.testing.assert_close(reward[0, 0, 0], torch.tensor(np.exp(-4 * 0.0625**2)).float())
 
 
+def test_a_behaviour_may_hand_out_one_buffer_again_and_again(point_mass) -> None:
+    class Ramp:
+        """Counts up in float64, in place."""
+
+        def __init__(self) -> None:
+            self.action = np.zeros((1, 1))
+
+        def start(self, index: int) -> None:
+            """Do nothing."""
+
+        def __call__(self, observation: np.ndarray) -> np.ndarray:
+            self.action += 0.25
+            return self.action
+
+    (batch,) = islice(transitions(EnvPool([point_mass()]), Ramp(), 3), 1)
+    assert batch["action"].flatten().tolist() == [0.25, 0.5, 0.75]
+    assert batch["action"].dtype == torch.float32
+    ((episode,),) = run_episodes(EnvPool([point_mass(length=3)]), Ramp(), [1])
+    assert episode.action.flatten().tolist() == [0.25, 0.5, 0.75]
+
+
 def test_a_memory_lasts_as_long_as_its_episode() -> None:
     """The memory counts the calls of each environment since its episode began."""
 
