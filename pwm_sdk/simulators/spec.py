@@ -78,6 +78,19 @@ def suite_body(name: str) -> Any:
     return mujoco.MjSpec.from_file(str(folder / f"{name}.xml"))
 
 
+def remove(spec: Any, part: Any) -> None:
+    """Take a body, a geom or another part out of a `mujoco.MjSpec`.
+
+    mujoco 3.3.0 has one method for bodies and one of the part itself, later versions one for all.
+    """
+    if "delete" in dir(spec):
+        spec.delete(part)
+    elif isinstance(part, engine().MjsBody):
+        spec.detach_body(part)
+    else:
+        part.delete()
+
+
 def random_joints(model: Any, rng: np.random.Generator) -> np.ndarray:
     """Draw qpos `[nq]`: limited joints in their range, free hinges at any angle.
 

@@ -57,7 +57,8 @@ def test_missing_simulator(
 def test_fresh_process_is_quiet_and_left_as_it_was() -> None:
     """No renderer, display, handler or torch is needed; every warning is an error."""
     environment = {key: value for key, value in os.environ.items() if key != "MUJOCO_GL"}
-    command = [sys.executable, "-W", "error", "-c", FRESH]
+    own = "ignore:Setting the shape on a NumPy array:DeprecationWarning"  # dm_control, numpy 2.5
+    command = [sys.executable, "-W", "error", "-W", own, "-c", FRESH]
     outcome = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert outcome.returncode == 0, outcome.stderr
     assert (outcome.stdout, outcome.stderr) == ("", "")

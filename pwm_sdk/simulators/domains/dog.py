@@ -13,7 +13,7 @@ from torch import Tensor
 from pwm_sdk.functional.rewards import tolerance
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import engine
-from pwm_sdk.simulators.spec import Spec, suite_body
+from pwm_sdk.simulators.spec import Spec, remove, suite_body
 
 GOALS = ("stand", "walk", "trot", "run")
 _SPEED = {"stand": 0.0, "walk": 1.0, "trot": 3.0, "run": 9.0}  # m/s
@@ -31,11 +31,11 @@ def task(goal: str, margin: float) -> Spec:
 def _body() -> Any:
     """The dog alone on its floor, without ball and walls."""
     spec = suite_body("dog")
-    spec.detach_body(spec.body("ball"))
+    remove(spec, spec.body("ball"))
     for camera in [c for c in spec.cameras if c.name in ("ball", "head")]:
-        camera.delete()
+        remove(spec, camera)
     for geom in [g for g in spec.geoms if g.name.startswith("wall_") or g.name == "target"]:
-        geom.delete()
+        remove(spec, geom)
     return spec
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pwm_sdk.simulators.bridge import engine
 from pwm_sdk.simulators.domains.humanoid import fallen, standing, upright_features
-from pwm_sdk.simulators.spec import Spec, forward_reward, suite_body
+from pwm_sdk.simulators.spec import Spec, forward_reward, remove, suite_body
 
 _RING = 8  # muscles around a joint
 _RADIUS, _REACH, _TWIST = 0.05, 0.08, np.pi / 4  # m, m, rad
@@ -40,9 +40,9 @@ def muscle_body() -> Any:
     strengths = {int(model.actuator_trnid[i, 0]): model.actuator_gear[i, 0]
                  for i in range(model.nu)}  # fmt: skip
     for sensor in list(spec.sensors):
-        sensor.delete()
+        remove(spec, sensor)
     for motor in list(spec.actuators):
-        motor.delete()
+        remove(spec, motor)
     for joint, strength in strengths.items():
         body = int(model.jnt_bodyid[joint])
         order = joint - int(model.body_jntadr[body])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pwm_sdk.functional.rewards import tolerance
 from pwm_sdk.simulators.bodies import BodyState
-from pwm_sdk.simulators.spec import Spec, contacts, suite_body
+from pwm_sdk.simulators.spec import Spec, contacts, remove, suite_body
 
 GOALS = ("walk", "run")
 _SPEED = {"walk": 0.5, "run": 5.0}  # m/s
@@ -28,12 +28,12 @@ def task(goal: str, margin: float) -> Spec:
 def _body() -> Any:
     """The body alone on its floor, without what other tasks of the suite use."""
     spec = suite_body("quadruped")
-    spec.detach_body(spec.body("ball"))
-    spec.site("target").delete()
+    remove(spec, spec.body("ball"))
+    remove(spec, spec.site("target"))
     for geom in [g for g in spec.geoms if g.name.startswith("wall_") or g.name == "terrain"]:
-        geom.delete()
+        remove(spec, geom)
     for sensor in [s for s in spec.sensors if s.name.startswith("rf_")]:
-        sensor.delete()
+        remove(spec, sensor)
     return spec
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from pwm_sdk.checks import whole
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import engine
-from pwm_sdk.simulators.spec import Spec, suite_body
+from pwm_sdk.simulators.spec import Spec, remove, suite_body
 
 _LINK = 0.1  # m
 
@@ -35,7 +35,7 @@ def swimmer_body(joints: int) -> Any:
     whole(1, joints=joints)
     spec, kinds = suite_body("swimmer"), engine().mjtTrn
     for sensor in list(spec.sensors):
-        sensor.delete()
+        remove(spec, sensor)
     default, limit = spec.find_default, 360.0 / (joints + 1)
     link = spec.body("head")
     for i in range(joints):
