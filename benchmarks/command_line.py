@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,10 @@ def command() -> Iterator[None]:
     try:
         with handled_signals():
             yield
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has ended, as `head` does; files are complete
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except KeyboardInterrupt as error:
         print("interrupted; continue with the same command", file=sys.stderr, flush=True)
         number = error.number if isinstance(error, Interrupted) else 2
@@ -32,10 +38,10 @@ def command() -> Iterator[None]:
     except ValueError as error:
         raise SystemExit(str(error)) from None
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno != errno.ENOSPC:
             raise
-        reason = error.strerror or type(error).__name__
-        raise SystemExit(f"{os.fspath(error.filename)}: {reason}") from None
+        place = "output" if error.filename is None else os.fspath(error.filename)
+        raise SystemExit(f"{place}: {error.strerror or type(error).__name__}") from None
 
 
 @contextmanager

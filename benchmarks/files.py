@@ -26,8 +26,8 @@ OTHERS = "choose another --name"
 
 def run_path(out: Path, name: str) -> Path:
     """Return the folder of a run, or end where its name is a path."""
-    if Path(name).name != name or name.startswith((".", "~")) or "\\" in name:
-        raise SystemExit(f"--name must be a name, not a path, got {name}")
+    if Path(name).name != name or name.startswith((".", "~")) or set("\\\0\n") & set(name):
+        raise SystemExit(f"--name must be a name, not a path, got {name!r}")
     return out.expanduser() / name
 
 

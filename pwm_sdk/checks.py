@@ -158,6 +158,8 @@ def file_path(**paths: Any) -> Path:
     text = os.fspath(given)
     if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError(f"{name} must be a non-empty path, got {given!r}")
+    if text.encode(errors="ignore").decode() != text:
+        raise ValueError(f"{name} must be a path of UTF-8 text, got {given!r}")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # of a user that this machine does not have

@@ -132,7 +132,8 @@ class SeedRun:
 
     def _write_progress(self) -> None:
         """Write what shows how far the run is."""
-        table = {"curve": self.curve, "seconds": self.seconds}
+        table: dict[str, Any] = {"curve": self.curve, "seconds": self.seconds}
+        table["left_out"] = self.loop.left_out
         write_result(self.folder / "curve.json", table, self.identity)
         write_atomic(self.folder / "rounds.csv", self._write_log)
 
@@ -198,6 +199,7 @@ class SeedRun:
             self.seconds["collect"] += report.collect_seconds
             self.seconds["train"] += report.train_seconds
             row = {"round": self.loop.round, "updates": report.updates, **report.metrics}
+            row["left_out"] = report.left_out
             for name, column in {"train_return": report.train_return, **report.alarms}.items():
                 row.update(
                     {f"{name}/{t.name}": float(v) for t, v in zip(self.tasks, column, strict=True)}

@@ -84,6 +84,14 @@ def stopped(rows: Sequence[Row]) -> list[str]:
     return [fill(f"Stopped and scored as they were before they diverged: {', '.join(names)}.")]
 
 
+def left_out(episodes: int) -> list[str]:
+    """Say how many training episodes no model has seen."""
+    if not episodes:
+        return []
+    told = f"{episodes} training episode{'s' * (episodes > 1)} shorter than a window"
+    return [fill(f"Left out of the data: {told}.")]
+
+
 def incomplete(rows: Sequence[Row], tasks: Sequence[str], seeds: Sequence[int]) -> list[str]:
     """Name what is missing, since means over tasks use complete seeds only."""
     lines = []

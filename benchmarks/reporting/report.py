@@ -16,6 +16,7 @@ from reporting.notes import (
     aggregate_note,
     fill,
     incomplete,
+    left_out,
     published_note,
     stopped,
 )
@@ -107,14 +108,16 @@ def report_text(
         minutes = f"{about['minutes']:.1f} minutes (of its last call)"
         parts.append(f"`{about['command']}`, {minutes}, {about['machine']}.")
     parts += [fill(SCORES), score_table(rows, published)]
-    parts += [*incomplete(rows, tasks, seeds), *stopped(rows)]
+    progress = {path.parent: read_json(path, dict) for path in _curve_files(folder)}
+    short = sum(told.get("left_out", 0) for told in progress.values())
+    parts += [*incomplete(rows, tasks, seeds), *stopped(rows), *left_out(short)]
     beside = published_table(rows, published)
     if beside:
         parts += ["## Beside the published numbers", beside, published_note(tasks, published)]
     parts += ["## Aggregates", aggregate_table(rows, published), aggregate_note(published)]
     parts += ["## Seeds", SEEDS, seed_table(rows)]
-    spent = {path.parent: read_json(path, dict)["seconds"] for path in _curve_files(folder)}
-    if spent:
+    if progress:
+        spent = {place: told["seconds"] for place, told in progress.items()}
         parts += ["Seconds per stage:", seconds_table(spent)]
     return "\n\n".join(parts) + "\n"
 

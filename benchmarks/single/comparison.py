@@ -110,6 +110,7 @@ def comparison_text(name: str, rows: Sequence[Row], about: dict[str, Any]) -> st
         "## Return",
         table(head, _per_task(rows, tasks, methods, "return", 0)),
         *(["Not run: " + " ".join(about["absent"])] if about.get("absent") else []),
+        *_left_out(rows),
     ]
     scored = list(dict.fromkeys(row["task"] for row in rows if "score" in row))
     parts.append(f"## Share of the best return of {base}")
@@ -153,6 +154,16 @@ def _unscored(rows: Sequence[Row], tasks: Sequence[str], base: str) -> str:
     return " ".join(
         f"No share on {', '.join(found)}: {why}." for why, found in reasons.items() if found
     )
+
+
+def _left_out(rows: Sequence[Row]) -> list[str]:
+    """Say how many training episodes were too short for a method's windows."""
+    found = [
+        f"{row['left_out']:.0f} by {label_of(row['method'])} on {row['task']} (seed {row['seed']})"
+        for row in rows
+        if row.get("left_out")
+    ]
+    return ["Left out, being shorter than a window: " + ", ".join(found) + "."] if found else []
 
 
 def _count(number: int, noun: str) -> str:

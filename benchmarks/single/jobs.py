@@ -77,6 +77,9 @@ class Job:
         seed: the seed; the global generators are set to it when the job begins.
         settings: budget and evaluation.
         folder: gets curve.json while the job runs and result.json at its end.
+
+    Attributes:
+        left_out: training episodes that were shorter than a window, and not kept.
     """
 
     def __init__(
@@ -203,6 +206,7 @@ class Job:
             "scaled": self.task.score(self.curve[-1]["return"], self.curve[-1]["success_last"]),
             "ms_per_action": self._latency(),
             "memory_mb": _peak_memory(),
+            "left_out": self.left_out,
             "curve": self.curve,
         }
         self._test.close()

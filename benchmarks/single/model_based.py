@@ -49,6 +49,7 @@ def pwm(job: Job) -> None:
     loop.collect_seed([seed_episodes])
     while job.goes_on(behaviour):
         loop.run_round(job.progress)
+    job.left_out = loop.left_out
 
 
 @method("tdmpc2")

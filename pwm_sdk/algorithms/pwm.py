@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -157,7 +157,7 @@ class PWM(Watched):
         )
         self._prepare()
 
-    def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
+    def update(self, batch: TensorDictBase | Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Improve actor and critic once from the observations of a batch.
 
         Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from pwm_sdk.calls import checked
 
 
 def starts_of(
-    batch: TensorDictBase, population: int | None
+    batch: TensorDictBase | Mapping[str, Tensor], population: int | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return observations, tasks and actions (None where the batch has none) of the starts.
 
@@ -26,9 +26,11 @@ def starts_of(
         ValueError: for observations that are missing, empty or do not fit the population, or tasks
             that do not fit them.
     """
-    observation, task, action = (
-        batch.get(k, None) for k in (keys.OBSERVATION, keys.TASK, keys.ACTION)
-    )
+    names = (keys.OBSERVATION, keys.TASK, keys.ACTION)
+    observation, task, action = found = [batch.get(name, None) for name in names]
+    for name, value in zip(names, found, strict=True):
+        if not isinstance(value, Tensor | None):
+            raise ValueError(f"{name} of batch must be a tensor, got {type(value).__name__}")
     if observation is None:
         raise ValueError(f"batch must hold observation, got {sorted(map(str, batch.keys()))}")
     given = list(observation.shape)
@@ -48,7 +50,7 @@ def starts_of(
     return observation, task, action
 
 
-def taken_at(batch: TensorDictBase, population: int | None) -> Tensor | None:
+def taken_at(batch: TensorDictBase | Mapping[str, Tensor], population: int | None) -> Tensor | None:
     """Weights of the actions that `starts_of` returns, `[.., 1]`: 0 where none was taken.
 
     None where the batch does not say: all were.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -11,16 +12,16 @@ import socket
 import stat
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pwm_sdk.calls import checked
 from pwm_sdk.checks import file_path
 
-__all__ = ["is_part", "remove_parts", "sync", "write_atomic"]
+__all__ = ["disk_errors", "is_part", "remove_parts", "sync", "write_atomic"]
 
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
-_PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[0-9a-f]{12}\.part")
+_PART = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)-[0-9a-f]{12}\.part", re.DOTALL)
 _STALE = 3600.0  # seconds without a write after which a part of a dead process is removed
 
 
@@ -41,27 +42,39 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) 
 
     Raises:
         OSError: if the file cannot be written, as on a full disk; it names the file.
+        ValueError: if there is a pipe or a device of that name, which cannot be replaced.
     """
     path = file_path(path=path)
     if path.is_symlink():
         path = Path(os.path.realpath(path))
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    old = _mode(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = _new_part(path)
+    part = _part_of(path)
+    with disk_errors(path):
+        try:
+            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            mode = stat.S_IMODE(part.stat().st_mode) if old is None else old
+            write(part)
+            part.chmod(mode)  # a writer may have put another file in its place
+            sync(part)
+            part.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise
+        sync(path.parent)
+    remove_parts(path.parent, path.name)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Let what the system says of a write that fails name the file."""
     try:
-        mode = stat.S_IMODE((path if path.exists() else part).stat().st_mode)
-        write(part)
-        part.chmod(mode)  # a writer may have put another file in its place
-        sync(part)
-        part.replace(path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
+        yield
+    except Exception as error:
         if (cause := _disk_error(error, path)) is not None:
             raise cause from error
         raise
-    sync(path.parent)
-    remove_parts(path.parent, path.name)
 
 
 def sync(path: Path) -> None:
@@ -101,16 +114,28 @@ def remove_parts(folder: Path, name: str | None = None, *, age: float = _STALE) 
             continue
 
 
-def _new_part(path: Path) -> Path:
-    """Create the temporary file of a write, which no other write has."""
-    part = path.with_name(f".{_short(path.name)}.{_HOST}-{os.getpid()}-{secrets.token_hex(6)}.part")
-    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    return part
+def _mode(path: Path) -> int | None:
+    """Return the mode of a file that is to be replaced, None where there is none."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"path must name a file of bytes, got the pipe or device {path}")
+    return stat.S_IMODE(mode)
+
+
+def _part_of(path: Path) -> Path:
+    """Return the path of the temporary file of a write, which no other write has."""
+    own = f"{_HOST}-{os.getpid()}-{secrets.token_hex(6)}"
+    return path.with_name(f".{_short(path.name)}.{own}.part")
 
 
 def _short(name: str) -> str:
     """Cut a name so that the temporary file's fits into what file systems allow."""
-    return name.encode()[:180].decode(errors="ignore")
+    return os.fsencode(name)[:180].decode(errors="ignore")
 
 
 def _is_alive(pid: int) -> bool:
@@ -124,10 +149,8 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _disk_error(error: BaseException, path: Path) -> OSError | None:
+def _disk_error(error: Exception, path: Path) -> OSError | None:
     """Return what the system said of a write that failed, with the file's name, if it did."""
-    if not isinstance(error, Exception):
-        return None
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, OSError) and link.errno:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,7 @@ def lock_folder(path: str | os.PathLike[str], *, wait: float = 0.0) -> Iterator[
     Raises:
         ValueError: If another process holds it still.
     """
-    folder = file_path(path=path)
+    folder = file_path(path=path).absolute()  # the process may go to another one meanwhile
     folder.mkdir(parents=True, exist_ok=True)
     handle = _take(folder / LOCK, time.monotonic() + wait)
     try:
@@ -78,9 +79,11 @@ def lock_folder(path: str | os.PathLike[str], *, wait: float = 0.0) -> Iterator[
 def _take(file: Path, deadline: float) -> int:
     """Open and lock a file; who holds it stands in it."""
     while True:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
-            locked = _lock(handle)
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise ValueError(f"{file} must be a file, got a pipe or device: delete it")
+            locked = _lock(handle, at_once=True)
             if locked and not _is_named(handle, file):  # the folder was removed meanwhile
                 os.close(handle)
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -101,21 +104,31 @@ def _take(file: Path, deadline: float) -> int:
 
 
 @contextlib.contextmanager
-def one_writer(folder: Path) -> Iterator[None]:
+def one_writer(folder: Path, *, at_once: bool = False) -> Iterator[None]:
     """Let one writer after the other into a folder of several files, and leave nothing in it.
 
     Where the file system has no locks of folders, as some of networks, writers are not kept apart.
+
+    Args:
+        folder: the folder.
+        at_once: do not wait for another writer.
+
+    Raises:
+        ValueError: With `at_once`, if there is one.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
+        free = True
         with contextlib.suppress(OSError):
-            _lock(handle, at_once=False)
+            free = _lock(handle, at_once)
+        if not free:
+            raise ValueError(f"folder must have one writer at a time, got another in {folder}")
         yield
     finally:
         os.close(handle)
 
 
-def _lock(handle: int, at_once: bool = True) -> bool:
+def _lock(handle: int, at_once: bool) -> bool:
     """Lock an open file or folder; with `at_once`, tell whether it was free."""
     if fcntl is None:
         return True

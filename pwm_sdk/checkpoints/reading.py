@@ -24,6 +24,7 @@ __all__ = [
     "STATE_VERSION",
     "OtherRunError",
     "Tensors",
+    "bytes_of",
     "check_archive",
     "digest_of",
     "existing_file",
@@ -57,13 +58,14 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If it is a folder, or no path.
+        ValueError: If it is a folder, a pipe or a device, or no path.
     """
     path = file_path(path=path)
-    if path.is_dir():
-        raise ValueError(f"path must name a file, got the folder {path}")
     if not path.exists():
         raise FileNotFoundError(f"path must name a file, got {path}")
+    if not path.is_file():  # a pipe would be waited for
+        kind = "folder" if path.is_dir() else "pipe or device"
+        raise ValueError(f"path must name a file, got the {kind} {path}")
     return path
 
 
@@ -84,7 +86,7 @@ def read_json(
     """
     path = existing_file(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:  # of JSON and of UTF-8
         reason = str(error) or "too deep"
         raise ValueError(f"{path} must be undamaged JSON, got {reason}: {remedy}") from error
@@ -92,6 +94,14 @@ def read_json(
         found = type(value).__name__
         raise ValueError(f"{path} must hold a JSON {kind.__name__}, got {found}: {remedy}")
     return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make the dictionary of a JSON object."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a name twice in {sorted(found)[:8]}")
+    return found
 
 
 def read_tensors(path: str | os.PathLike[str], *, remedy: str = "restore it") -> Tensors:
@@ -129,10 +139,16 @@ def digest_of(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
         found.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
-        if value.numel():
-            flat = value.as_strided((value.numel(),), (1,))  # one row may have any stride
-            found.update(flat.view(torch.uint8).numpy().data)
+        found.update(bytes_of(value))
     return found.hexdigest()
+
+
+def bytes_of(value: Tensor) -> Any:
+    """Return the bytes of a contiguous tensor of the CPU, without a copy."""
+    if not value.numel():
+        return b""
+    flat = value.as_strided((value.numel(),), (1,))  # one row may have any stride
+    return flat.view(torch.uint8).numpy().data
 
 
 @checked()
@@ -170,16 +186,19 @@ def load_state(
             f"{path} must be a state of this version, got another program's file or an older "
             f"one: {remedy}"
         )
-    if held.get("version") != STATE_VERSION:
+    version, belongs = held.get("version"), _json(held.get("about"))  # of any type in other files
+    if type(version) is not int or version != STATE_VERSION:
         raise OtherRunError(
-            f"{path} must be a state of version {STATE_VERSION}, got version "
-            f"{held.get('version')}: {remedy}"
+            f"{path} must be a state of version {STATE_VERSION}, got version {version}: {remedy}"
         )
-    if about is not None and held.get("about") != dict(about):
-        raise OtherRunError(
-            f"{path} must belong to {dict(about)}, got {held.get('about')}: {remedy}"
-        )
+    if about is not None and belongs != _json(dict(about)):
+        raise OtherRunError(f"{path} must belong to {dict(about)}, got {belongs}: {remedy}")
     return held["contents"]
+
+
+def _json(about: Any) -> str:
+    """Write what a state belongs to as text, to compare it."""
+    return json.dumps(about, sort_keys=True, default=str)
 
 
 def check_archive(path: Path, *, checksums: bool = False) -> None:

@@ -9,14 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pwm_sdk.calls import checked
 from pwm_sdk.checkpoints.atomic import write_atomic
-from pwm_sdk.checkpoints.reading import DIGEST, STATE, STATE_VERSION, digest_of
+from pwm_sdk.checkpoints.reading import DIGEST, STATE, STATE_VERSION, bytes_of, digest_of
 
-__all__ = ["save_state", "write_json", "write_tensors"]
+__all__ = ["save_state", "write_json", "write_pickled", "write_tensors"]
+
+_TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 @checked()
@@ -39,33 +51,48 @@ def write_tensors(
 ) -> None:
     """Write a safetensors file atomically, with a digest that `read_tensors` checks.
 
-    Equal tensors and metadata give equal bytes.
+    Equal tensors and metadata give equal bytes, unlike the library's own writer, which orders
+    metadata at random and leaves a file of its own behind where it is killed.
 
     Args:
         path: the file.
-        tensors: any shapes and dtypes; moved to the CPU.
+        tensors: any shapes; moved to the CPU.
         about: metadata.
+
+    Raises:
+        OSError: If the file cannot be written.
+        ValueError: If a tensor is of a type that such files do not have.
     """
-    contents = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    metadata = {**about, DIGEST: digest_of(contents, about)}
+    contents = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    header = _header(contents, {**about, DIGEST: digest_of(contents, about)})
 
     def write(part: Path) -> None:
-        save_file(contents, part, metadata)
-        _order_metadata(part)
+        with part.open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            for name in _order(contents):
+                file.write(bytes_of(contents[name]))
 
     write_atomic(path, write)
 
 
-def _order_metadata(path: Path) -> None:
-    """Sort the metadata of a safetensors file, which the library writes in random order."""
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= length:  # a header may end in spaces
-            file.seek(8)
-            file.write(text.ljust(length))
+def _order(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the order of tensors in a file: the widest numbers first, so that all are aligned."""
+    return sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+
+
+def _header(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
+    """Return what a safetensors file says of its tensors, in whole words of 8 bytes."""
+    header: dict[str, Any] = {"__metadata__": dict(sorted(about.items()))}
+    end = 0
+    for name in _order(tensors):
+        value = tensors[name]
+        if value.dtype not in _TYPES:
+            raise ValueError(f"{name} must be of a type in {list(_TYPES)}, got {value.dtype}")
+        begin, end = end, end + value.numel() * value.element_size()
+        entry = {"dtype": _TYPES[value.dtype], "shape": [*value.shape]}
+        header[name] = entry | {"data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return text + b" " * (-len(text) % 8)
 
 
 @checked()
@@ -82,8 +109,19 @@ def save_state(
     held = {"format": STATE, "version": STATE_VERSION, "about": dict(about or {})}
     held["contents"] = state
 
+    write_pickled(path, held)
+
+
+def write_pickled(path: str | os.PathLike[str], value: Any) -> None:
+    """Write what `torch.save` does, atomically.
+
+    Args:
+        path: the file.
+        value: anything that can be pickled.
+    """
+
     def write(part: Path) -> None:
-        with part.open("wb") as file:  # unlike torch's own, this one says why a write fails
-            torch.save(held, file)
+        with part.open("wb") as file:  # torch's own keeps it open, and says not why a write fails
+            torch.save(value, file)
 
     write_atomic(path, write)

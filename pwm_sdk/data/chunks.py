@@ -13,8 +13,9 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pwm_sdk.calls import checked, has, least
-from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checkpoints.foreign import open_foreign
+from pwm_sdk.checkpoints.locks import one_writer
+from pwm_sdk.checkpoints.writing import write_pickled
 from pwm_sdk.checks import file_path, whole
 from pwm_sdk.data.dataset import DatasetWriter
 from pwm_sdk.data.replay import ReplayBuffer
@@ -105,21 +106,27 @@ def to_tdmpc2_chunks(
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If `out` has chunks already, there is no episode, episodes differ in length or
-            are shorter than `episode_length`, or a step of one terminated, which chunks cannot say.
+        ValueError: If `out` has chunks already or is written to, there is no episode, episodes
+            differ in length or are shorter than `episode_length`, or a step of one terminated,
+            which chunks cannot say. Nothing is written then.
     """
     chunk_episodes, episode_length = whole(
         1, chunk_episodes=chunk_episodes, episode_length=episode_length
     )
-    folder = file_path(out=out)
-    if old := sorted(folder.glob("chunk_*.pt")):
-        raise ValueError(f"out must be a folder without chunks, got {old[0]}")
-    files = []
+    folder, files = file_path(out=out), []
     pieces = _pieces(open_source(source), tasks, episode_length)
-    for number, episodes in enumerate(_batches(pieces, chunk_episodes)):
-        chunk = _to_chunk(episodes)
-        files.append(folder / f"chunk_{number}.pt")
-        write_atomic(files[-1], lambda part, chunk=chunk: torch.save(chunk, part))
+    folder.mkdir(parents=True, exist_ok=True)
+    with one_writer(folder, at_once=True):
+        if old := sorted(folder.glob("chunk_*.pt")):
+            raise ValueError(f"out must be a folder without chunks, got {old[0]}")
+        try:
+            for number, episodes in enumerate(_batches(pieces, chunk_episodes)):
+                files.append(folder / f"chunk_{number}.pt")
+                write_pickled(files[-1], _to_chunk(episodes))
+        except BaseException:
+            for file in files:
+                file.unlink(missing_ok=True)
+            raise
     if not files:
         raise ValueError("source must hold at least one episode, got none")
     return files

@@ -6,14 +6,16 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from contextlib import ExitStack
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pwm_sdk.checkpoints.atomic import sync
+from pwm_sdk.checkpoints.atomic import disk_errors, sync
+from pwm_sdk.checkpoints.locks import one_writer
 from pwm_sdk.checkpoints.reading import DIGEST, read_tensors
 from pwm_sdk.checkpoints.writing import write_json, write_tensors
 from pwm_sdk.checks import file_path
@@ -61,14 +63,14 @@ class DatasetWriter:
         path: the folder; made where it is missing.
 
     Raises:
-        ValueError: If the folder holds data already.
+        ValueError: If the folder holds data already, or another writer writes into it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = file_path(out=path)
-        if (self.path / MANIFEST).exists():
-            raise ValueError(f"out must be a folder without data, got {str(path)!r}")
+        self.path = file_path(out=path).absolute()  # the process may go to another one meanwhile
+        self._check_empty()
         self.path.mkdir(parents=True, exist_ok=True)
+        self._file: BinaryIO | None = None
         self._layout: dict[str, dict[str, Any]] = {}
         self._lengths: list[Tensor] = []
         self._about: list[Tensor] = []
@@ -94,6 +96,8 @@ class DatasetWriter:
             )
         if REAL not in rows.keys():  # noqa: SIM118
             rows = rows.clone(recurse=False).set(REAL, torch.ones_like(rows[TERMINATED]))
+        if self._file is None:
+            raise ValueError("writer must be used in a with block, got rows outside of it")
         rows, length = rows.cpu(), length.cpu()
         check_rows(rows, length, first=sum(map(len, self._lengths)))
         layout = {
@@ -110,23 +114,39 @@ class DatasetWriter:
             self._digest.update(json.dumps(layout, sort_keys=True).encode())
         self._layout = layout
         records = to_records(rows, record_type(layout)).view(np.uint8).data
-        self._file.write(records)
+        with disk_errors(self.path / _ROWS):
+            self._file.write(records)
         self._digest.update(records)
         self._lengths.append(length)
         self._about.append(per_episode(rows, length))
 
     def __enter__(self) -> Self:
-        self._file = (self.path / _ROWS).open("wb")
+        with ExitStack() as stack:
+            stack.enter_context(one_writer(self.path, at_once=True))
+            self._check_empty()  # now that nobody else writes
+            stack.callback(self._remove_unfinished)
+            self._file = stack.enter_context((self.path / _ROWS).open("wb"))
+            self._opened = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
-        self._file.close()
-        try:
-            if kind is None:
+        with self._opened:
+            file, self._file = self._file, None
+            if kind is None and file is not None:
+                with disk_errors(self.path / _ROWS):
+                    file.close()
                 self._finish()
-        finally:
-            if not (self.path / MANIFEST).exists():
-                (self.path / _ROWS).unlink()
+
+    def _check_empty(self) -> None:
+        """Raise ValueError if the folder holds data."""
+        if (self.path / MANIFEST).exists():
+            raise ValueError(f"out must be a folder without data, got {str(self.path)!r}")
+
+    def _remove_unfinished(self) -> None:
+        """Remove the rows where no manifest names them."""
+        if not (self.path / MANIFEST).exists():
+            for name in (_ROWS, _INDEX):
+                (self.path / name).unlink(missing_ok=True)
 
     def _finish(self) -> None:
         """Make everything last, then name it."""
@@ -206,11 +226,13 @@ def _known(index: dict[str, Tensor], count: int, signed: bool) -> tuple[Tensor, 
     length, task = index[LENGTH], index[TASK]
     ended = index[TERMINATED] if signed else torch.zeros_like(length, dtype=torch.bool)
     real = index[REAL_LENGTH] if signed else length
-    columns = (length, task, real, ended.long())
-    if any(c.dtype != torch.int64 or c.shape != length.shape or c.dim() != 1 for c in columns):
-        found = {name: f"{index[name].dtype} {[*index[name].shape]}" for name in names}
-        raise ValueError(f"{_INDEX} must have one integer an episode, got {found}")
-    if ((real < 2) | (real > length) | (task < 0)).any():
+    columns = {LENGTH: length, TASK: task, REAL_LENGTH: real, TERMINATED: ended}
+    for name, column in columns.items():
+        kind = torch.bool if name == TERMINATED else torch.int64
+        if column.dtype != kind or column.shape != length.shape or column.dim() != 1:
+            found = f"{column.dtype} {[*column.shape]}"
+            raise ValueError(f"{name} of {_INDEX} must be [episodes] {kind}, got {found}")
+    if ((real < 2) | (real > length) | (length > count) | (task < 0)).any():
         raise ValueError(f"{_INDEX} must have 2 <= {REAL_LENGTH} <= {LENGTH} and {TASK} >= 0")
     return length, torch.stack([task, real, real - ended.long()], dim=1)
 

@@ -96,7 +96,8 @@ def _layout(state: Mapping[str, Any]) -> Tensor:
         raise ValueError(f"state must have the entries {missing}, got {sorted(map(str, state))}")
     count = int(length.sum())
     lead = {name: list(getattr(state[name], "shape", ())) for name in ROW_KEYS}
-    if int(length.min()) < 2 or any(shape[:1] != [count] for shape in lead.values()):
+    outside = int(length.min()) < 2 or int(length.max()) > count  # their sum may overflow
+    if outside or any(shape[:1] != [count] for shape in lead.values()):
         raise ValueError(f"state must have {count} rows, two or more an episode, got {lead}")
     task = state[TASK]
     if task.dtype != torch.int64 or task.shape != (count,):

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +19,8 @@ from pwm_sdk.checks import file_path
 __all__ = ["MANIFEST", "describe", "naming", "read_folder", "read_manifest", "write_folder"]
 
 MANIFEST = "manifest.json"
+_NAME = re.compile(r"tensors-([0-9]{1,18})\.safetensors")
+_LAST = 10**18 - 1
 _ATTEMPTS = 100  # to read a folder that others write without a pause
 
 
@@ -44,11 +45,11 @@ def write_folder(
     contents = {key: value.cpu().contiguous() for key, value in tensors.items()}
     with one_writer(folder):
         manifest = folder / MANIFEST
-        old = read_json(manifest, dict).get("tensors") if manifest.exists() else "tensors-0"
+        old = read_json(manifest, dict).get("tensors") if manifest.exists() else ""
         if not isinstance(old, str):
             raise ValueError(f"path must not hold another kind of data, got {str(folder)!r}")
-        number = re.match(r"tensors-(\d{1,18})\D", f"{old}.")
-        name = f"tensors-{int(number[1]) + 1 if number else 1}.safetensors"
+        number = _NAME.fullmatch(old)
+        name = f"tensors-{int(number[1]) % _LAST + 1 if number else 1}.safetensors"
         write_tensors(folder / name, contents, {})
         write_json(manifest, {**about, "tensors": name})
         for file in folder.glob("tensors-*"):
@@ -77,8 +78,8 @@ def read_folder(
     last: Any = None
     for _ in range(_ATTEMPTS):
         about = read_manifest(path, format=format, version=version)
-        name = Path(str(about.get("tensors"))).name
-        if not name.startswith("tensors-"):
+        name = str(about.get("tensors"))
+        if not _NAME.fullmatch(name):  # no path to somewhere else
             raise ValueError(f"{MANIFEST} must name a file of tensors, got {name!r} in {path}")
         try:
             return read_tensors(file_path(path=path) / name).tensors, about

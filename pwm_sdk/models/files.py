@@ -20,6 +20,7 @@ from pwm_sdk.checkpoints.writing import write_tensors
 from pwm_sdk.states import state_of
 
 VERSION = 1
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _DEEPEST = 1000  # layers of a network in a file, or tasks, unless a weight has more
 
 
@@ -158,6 +159,8 @@ class Checkpointed(nn.Module):
             )
         for name, value in weights.items():
             like = wanted[name]
+            if value.is_floating_point() and value.dtype not in _FLOATS:
+                raise ValueError(f"weights must be of {_FLOATS}, got {value.dtype} in {path}")
             if value.shape != like.shape or value.is_floating_point() != like.is_floating_point():
                 raise ValueError(
                     f"weights must fit the settings, got {path}: {name} must be {like.dtype} "

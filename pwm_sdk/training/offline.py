@@ -63,7 +63,7 @@ def train_offline(
     whole(1, steps=steps)
     least: float = getattr(algorithm, "decay_floor", 0.02) if floor is None else floor
     check_finite = getattr(algorithm, "check_finite", lambda: None)
-    file = None if path is None else file_path(path=path)
+    file = None if path is None else file_path(path=path).absolute()  # `on_step` may go elsewhere
     if file is not None and file.exists():
         _restore(file, algorithm, replay)
     metrics: Mapping[str, Tensor] = {}

@@ -265,6 +265,7 @@ class GrowingBatch:
             "reward_weight": self.reward_weight,
             "round": self.round,
             "updates": self.updates,
+            "left_out": self.left_out,
             "rng": self.rng.bit_generator.state,
             "torch_rng": random_state(),
         }
@@ -283,6 +284,7 @@ class GrowingBatch:
             learner.pwm.load_state_dict(saved)
         self.reward_weight = state["reward_weight"].to(self.device)
         self.round, self.updates = state["round"], state["updates"]
+        self.left_out = state.get("left_out", 0)  # not counted before
         self.rng.bit_generator.state = state["rng"]
         self._renew_environments()  # before torch's numbers: an environment may draw on them
         set_random_state(state["torch_rng"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -72,3 +74,17 @@ def test_commands_end_before_they_begin(tmp_path: Path, command: str, line: str)
     assert found.returncode == 1
     assert found.stderr.startswith(line)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_pipe_and_a_full_output_end_a_command_without_traceback() -> None:
+    program = "from command_line import command\nwith command():\n    print('x' * 10**6)"
+    start: Any = {"cwd": BENCHMARKS, "stderr": subprocess.PIPE, "text": True}
+    run = [sys.executable, "-c", program]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, **start) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE
+    with open("/dev/full", "w") as full:
+        found = subprocess.run(run, stdout=full, check=False, **start)
+    assert found.stderr.startswith("output: No space left on device")
+    assert "Traceback" not in found.stderr

@@ -51,6 +51,13 @@ def test_scores_are_shares_of_the_baselines_best_reading() -> None:
     assert "curve" not in rows[0]
 
 
+def test_episodes_that_were_left_out_are_counted_once() -> None:
+    rows = rows_of([*RESULTS, {**result("pwm", "a", 2, 3.0), "left_out": 2}], "ppo")
+    text = comparison_text("run", rows, ABOUT)
+    assert text.count("Left out, being shorter than a window: 2 by PWM on a (seed 2).") == 1
+    assert "Left out" not in comparison_text("run", rows[:-1], ABOUT)
+
+
 def test_no_scores_where_the_baseline_earns_nothing() -> None:
     results = [result("ppo", "a", 0, -5.0, 0.0), result("pwm", "a", 0, 3.0), *RANDOM]
     rows = rows_of(results, "ppo")

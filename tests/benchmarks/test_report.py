@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from files import write_json
 from reporting.report import rebuild, write_report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +68,16 @@ def test_policies_that_were_stopped_are_named(tmp_path: Path) -> None:
     text = write(tmp_path / "cut", rows)
     assert "Stopped and scored as they were before they diverged: mw-reach (seed 1)." in text
     assert text == rebuild(tmp_path / "cut")
+
+
+def test_episodes_that_were_left_out_are_counted_once(tmp_path: Path) -> None:
+    rows = made_up()
+    assert "Left out" not in write(tmp_path, rows)
+    for part, count in (("dmcontrol", 0), ("metaworld", 3)):
+        path = tmp_path / "seed0" / part / "curve.json"
+        write_json(path, {"curve": [], "seconds": {"train": 1.0}, "left_out": count})
+    text = rebuild(tmp_path)
+    assert text.count("Left out of the data: 3 training episodes shorter than a window.") == 1
 
 
 def test_scores_stand_beside_the_planner_and_the_published_score(tmp_path: Path) -> None:

@@ -210,7 +210,9 @@ def test_a_folder_in_use_ends_the_command_with_code_two(
     assert told.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["../../x", "a/b", "..", ".", "~", "/tmp/x", ".hidden", "a\\b"])
+@pytest.mark.parametrize(
+    "name", ["../../x", "a/b", "..", ".", "~", "/tmp/x", ".hidden", "a\\b", "a/", "a\0b"]
+)
 def test_names_are_not_paths(tmp_path: Path, name: str) -> None:
     with pytest.raises(SystemExit, match="--name must be a name"):
         run_path(tmp_path, name)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pwm_sdk import Critic, ReplayBuffer, make_episode, write_atomic
 from pwm_sdk.checkpoints.atomic import _HOST, is_part, remove_parts
@@ -250,3 +251,121 @@ with lock_folder({str(tmp_path / "run")!r}):
         with pytest.raises(ValueError, match="run removed"):
             lock.check()
     holder.communicate()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "loop"])
+def test_what_is_no_file_is_neither_replaced_nor_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "odd"
+    if kind == "loop":
+        path.symlink_to(path)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/null")
+    before = path.lstat()
+    for write in (
+        lambda: write_json(path, []),
+        lambda: save_state(path, []),
+        lambda: Critic(3, (4,)).save(path),
+    ):
+        with pytest.raises((ValueError, OSError), match="pipe or device|symbolic links"):
+            write()
+    for read in (read_json, read_tensors, load_state, Critic.from_checkpoint):
+        with pytest.raises((ValueError, FileNotFoundError), match=r"path must name a file, got"):
+            read(path)
+    assert path.lstat() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["odd"]
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_lock_writes_into_no_file_but_its_own(tmp_path: Path, kind: str) -> None:
+    other = tmp_path / "other"
+    other.write_text("kept")
+    (tmp_path / "run").mkdir()
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "run" / ".lock")
+    else:
+        (tmp_path / "run" / ".lock").symlink_to(other)
+    with pytest.raises((ValueError, OSError), match=r"\.lock"), lock_folder(tmp_path / "run"):
+        pass
+    assert other.read_text() == "kept"
+
+
+def test_a_lock_is_of_the_folder_where_it_was_taken(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    with lock_folder("run") as lock:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        lock.check()
+
+
+@pytest.mark.parametrize(
+    "name", ["two words", "\u00e4\u6a21", "new\nline", "-dash", "%s{x}", "x" * 255]
+)
+def test_any_name_is_written_read_and_cleaned(tmp_path: Path, name: str) -> None:
+    critic = Critic(3, (4,))
+    critic.save(tmp_path / name)
+    assert Critic.from_checkpoint(tmp_path / name).settings == critic.settings
+    left = tmp_path / f".{name[:100]}.{_HOST}-{2**22 + 1}-0123456789ab.part"
+    left.touch()
+    remove_parts(tmp_path, age=0.0)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_killed_writer_leaves_nothing_that_the_next_lock_does_not_remove(tmp_path: Path) -> None:
+    program = (
+        "import sys, os, torch\n"
+        "from pwm_sdk.checkpoints import atomic, writing\n"
+        "atomic.sync = lambda path: os.kill(os.getpid(), 9)\n"
+        "write = writing.save_state if sys.argv[2] == 'state' else writing.write_tensors\n"
+        "write(sys.argv[1], {'x': torch.ones(9)}, {})\n"
+    )
+    for kind in ("state", "tensors"):
+        path = tmp_path / kind / "a"
+        found = subprocess.run(
+            [sys.executable, "-c", program, str(path), kind], cwd=ROOT, check=False
+        )
+        assert found.returncode == -9
+        assert [is_part(file.name) for file in path.parent.iterdir()] == [True]
+    with lock_folder(tmp_path):
+        assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"]
+
+
+def test_tensors_are_read_by_the_library_as_they_were(tmp_path: Path) -> None:
+    tensors = {
+        "z": torch.arange(3, dtype=torch.uint8),
+        "none": torch.empty(0, 4),
+        "one": torch.tensor(2.5, dtype=torch.float64),
+        "turned": torch.arange(6.0).reshape(2, 3).T,
+        "small": torch.ones(3, dtype=torch.bfloat16),
+        "flags": torch.tensor([True, False]),
+    }
+    for path in (tmp_path / "a", tmp_path / "b"):
+        write_tensors(path, tensors, {"b": "2", "a": "\u00e4"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    found = load_file(tmp_path / "a")
+    assert {name: (v.dtype, v.tolist()) for name, v in found.items()} == {
+        name: (v.dtype, v.tolist()) for name, v in tensors.items()
+    }
+    assert read_tensors(tmp_path / "a").about == {"b": "2", "a": "\u00e4"}
+    with pytest.raises(ValueError, match=r"wave must be of a type in .*, got torch\.complex64"):
+        write_tensors(tmp_path / "c", {"wave": torch.ones(2, dtype=torch.complex64)}, {})
+
+
+def test_a_name_twice_in_json_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"score": 1, "seed": 0, "score": 2}')
+    with pytest.raises(ValueError, match=r"a\.json must be undamaged JSON, got a name twice"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("odd", [torch.ones(2), True, 1.0, "1", None, [1]])
+def test_a_state_of_a_stranger_is_refused_whatever_it_claims(tmp_path: Path, odd: Any) -> None:
+    head = {"format": "pwm_sdk.state", "version": 1, "about": {"seed": 0}, "contents": 1}
+    path = tmp_path / "a.pt"
+    for name in ("version", "about", "format"):
+        torch.save({**head, name: odd}, path)
+        with pytest.raises(ValueError, match=r"a\.pt must .*: delete it to begin anew"):
+            load_state(path, {"seed": 0})
+    torch.save(head, path)
+    assert load_state(path, {"seed": 0}) == 1

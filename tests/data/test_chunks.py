@@ -215,3 +215,13 @@ def test_what_chunks_cannot_hold_is_named(tmp_path: Path) -> None:
     to_tdmpc2_chunks(filled(), tmp_path)
     with pytest.raises(ValueError, match=r"out must be a folder without chunks, got .*chunk_0\.pt"):
         to_tdmpc2_chunks(filled(), tmp_path)
+
+
+def test_an_export_that_fails_leaves_no_chunk(tmp_path: Path) -> None:
+    replay = ReplayBuffer(100, 4, 4, seed=0)
+    for end in (False, False, True):
+        parts = torch.rand(7, 3), torch.rand(6, 2), torch.rand(6), 0
+        replay.add(make_episode(*parts, [False] * 5 + [end], absorbing=2))
+    with pytest.raises(ValueError, match="got a terminated step"):
+        to_tdmpc2_chunks(replay, tmp_path / "out", chunk_episodes=1)
+    assert list((tmp_path / "out").iterdir()) == []

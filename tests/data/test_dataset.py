@@ -117,6 +117,33 @@ def test_a_folder_with_data_is_not_overwritten(tmp_path: Path) -> None:
     assert len(open_dataset(tmp_path).episodes) == 3
 
 
+def test_two_writers_do_not_mix_and_none_writes_into_finished_data(tmp_path: Path) -> None:
+    block = numbered(0, 5, 0), torch.tensor([5])
+    first, second = DatasetWriter(tmp_path), DatasetWriter(tmp_path)
+    with pytest.raises(ValueError, match="writer must be used in a with block"):
+        first.append(*block)
+    with first:
+        first.append(*block)
+        with pytest.raises(ValueError, match="must have one writer at a time"), second:
+            pass
+        first.append(*block)
+    before = (tmp_path / "rows.bin").read_bytes()
+    for late in (first, second):
+        with pytest.raises(ValueError, match="out must be a folder without data"), late:
+            pass
+    assert (tmp_path / "rows.bin").read_bytes() == before
+    assert len(open_dataset(tmp_path, verify=True).episodes) == 2
+
+
+def test_a_relative_folder_stays_where_it_was_begun(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with DatasetWriter("data") as writer:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        writer.append(numbered(0, 5, 0), torch.tensor([5]))
+    assert len(open_dataset(tmp_path / "data").episodes) == 1
+
+
 def test_bad_blocks_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one episode"), DatasetWriter(tmp_path):
         pass

@@ -256,6 +256,24 @@ def test_a_chunk_that_shows_more_than_it_holds_is_refused(tmp_path: Path) -> Non
     assert not list(tmp_path.glob("out/*"))
 
 
+def test_lengths_that_overflow_and_ends_that_are_no_flags_are_refused(tmp_path: Path) -> None:
+    largest = torch.iinfo(torch.int64).max
+    folder = dataset(tmp_path / "data")
+    index = load_file(folder / "episodes.safetensors")
+    total = int(index["length"].sum())
+    wrapped = {"length": torch.tensor([largest, largest, total - 3, 5])}  # adds up to the total
+    for change in (wrapped, {"terminated": index["terminated"].long() * 7}):
+        save_file({**index, **change}, folder / "episodes.safetensors")
+        with pytest.raises(ValueError, match=r"episodes\.safetensors must"):
+            opened(folder)
+    state = ReplayBuffer(100, 4, 4, seed=0)
+    state.extend(episodes())
+    held = state.state_dict()
+    held["length"] = wrapped["length"].clone()
+    with pytest.raises(ValueError, match="state must have"):
+        ReplayBuffer(100, 4, 4).load_state_dict(held)
+
+
 def test_a_chunk_may_repeat_what_is_constant(tmp_path: Path) -> None:
     torch.save(repeated(1000), tmp_path / "chunk_0.pt")
     from_tdmpc2_chunks(tmp_path, tmp_path / "out", TASKS)

@@ -72,6 +72,9 @@ def test_short_ones_are_left_out_and_counted() -> None:
     assert [report.left_out for report in reports] == [1, 3]
     assert loop.left_out == 6
     assert np.isfinite(reports[-1].train_return).all()
+    again = loop_of([9, 9, 9])
+    again.load_state_dict(loop.state_dict())
+    assert again.left_out == 6
 
 
 def test_only_short_ones_are_an_error_that_says_what_is_needed() -> None:
