@@ -36,7 +36,8 @@ class MPPI:
             its `encode` takes: of a simulator the state, for a `MuJoCoModel` `[qpos, qvel, act]`,
             and not the features that its environment shows.
         policy: proposes action sequences: a `StochasticPolicy`, an object with `sample(latent,
-            noise)`, or any callable from latents to actions.
+            noise)`, or any callable from latents to actions. Of a population of P, as of values,
+            each plans for the environment of its number, of P.
         value: callable from latents `[.., D]` to values `[.., 1]`, for example a `Critic`, or a
             `PolicyValue` of a Q function.
         horizon: H, steps of a plan.
@@ -81,9 +82,6 @@ class MPPI:
         _check_settings(
             horizon, samples, elites, policy_samples, iterations, temperature, std, rates
         )
-        for name, part in (("policy", policy), ("value", value)):
-            if (many := getattr(part, "population", None)) is not None:
-                raise ValueError(f"{name} must be one, got a population of {many}; take a member")
         self.model, self.policy, self.value = model, policy, value
         self.horizon, self.samples, self.elites = horizon, samples, elites
         self.policy_samples, self.iterations = policy_samples, iterations

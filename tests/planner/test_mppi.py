@@ -280,10 +280,6 @@ def test_errors_name_the_argument() -> None:
     for settings, message in wrong:
         with pytest.raises(ValueError, match=message):
             MPPI(Still(), zero, zero, **settings)
-    for name in ("policy", "value"):
-        parts = {"policy": zero, "value": zero, name: Critic(1, (4,), population=2)}
-        with pytest.raises(ValueError, match=f"{name} must be one, got a population of 2"):
-            MPPI(Still(), **parts, **FAST)
     planner = MPPI(Still(), zero, zero, gamma=(0.9, 0.5), **FAST)
     with pytest.raises(ValueError, match=r"observation must have shape \[N, O\] or \[O\], got"):
         planner.plan(torch.zeros(1, 1, 1))
