@@ -58,7 +58,8 @@ def train_offline(
     Raises:
         ValueError: for fewer than one step, a floor outside [0, 1], a loss that is not finite, at
             the latest before the next write of `path` and at the end, or a file that is damaged, of
-            another version or would run code; the message names it.
+            another version, algorithm or size, or would run code; the message names it, and the
+            algorithm must be built anew.
     """
     whole(1, steps=steps)
     least: float = getattr(algorithm, "decay_floor", 0.02) if floor is None else floor
@@ -95,7 +96,15 @@ def _keep(file: Path, algorithm: Any, replay: Any) -> None:
 
 def _restore(file: Path, algorithm: Any, replay: Any) -> None:
     state = load_state(file)
-    algorithm.load_state_dict(state["algorithm"])
-    set_random_state(state["torch_rng"])
-    if "replay_rng" in state:
-        replay.generator.set_state(state["replay_rng"])
+    try:
+        algorithm.load_state_dict(state["algorithm"])
+        whole(0, updates=algorithm.updates)
+        set_random_state(state["torch_rng"])
+        if "replay_rng" in state:
+            replay.generator.set_state(state["replay_rng"])
+    except Exception as error:  # a state of something else can fail in any way
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            f"{file} must be a state of this {type(algorithm).__name__} and its replay, got "
+            f"another ({reason}): delete it to begin anew"
+        ) from error

@@ -268,7 +268,7 @@ def test_what_is_no_file_is_neither_replaced_nor_waited_for(tmp_path: Path, kind
         lambda: save_state(path, []),
         lambda: Critic(3, (4,)).save(path),
     ):
-        with pytest.raises((ValueError, OSError), match="pipe or device|symbolic links"):
+        with pytest.raises((ValueError, OSError), match=r"pipe or device|symbolic links"):
             write()
     for read in (read_json, read_tensors, load_state, Critic.from_checkpoint):
         with pytest.raises((ValueError, FileNotFoundError), match=r"path must name a file, got"):

@@ -142,6 +142,18 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, kind: type) -
     assert (tmp_path / "network.safetensors").read_bytes() == before
 
 
+def test_narrow_floats_are_named(tmp_path: Path) -> None:
+    MAKERS[Critic]().save(tmp_path / "a")
+    with safe_open(tmp_path / "a", "pt") as file:
+        about = {k: v for k, v in file.metadata().items() if k != "digest"}
+    narrow = {k: v.to(torch.float8_e4m3fn) for k, v in load_file(tmp_path / "a").items()}
+    save_file(narrow, tmp_path / "a", about)
+    with pytest.raises(
+        ValueError, match=r"weights must be of .*, got torch\.float8_e4m3fn in .*a$"
+    ):
+        Critic.from_checkpoint(tmp_path / "a")
+
+
 def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
     network = MAKERS[WorldModel]()
     for number in range(6):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from pwm_sdk import save_state
 from pwm_sdk.training.offline import train_offline
 
 
@@ -106,6 +107,40 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, damage: str) ->
         train_offline(Walk(), Source(), 5, path=file)
     assert str(file) in str(found.value)
     assert "weights_only" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        [1],
+        {},
+        {"algorithm": {"total": 0.0}, "torch_rng": None},
+        {"algorithm": {"updates": "3", "total": 0.0}, "torch_rng": None},
+        {"algorithm": {"updates": -3, "total": 0.0}, "torch_rng": None},
+        {"algorithm": {"updates": 3, "total": 0.0}, "torch_rng": torch.zeros(3)},
+    ],
+)
+def test_a_state_of_something_else_is_named_with_the_remedy(tmp_path: Path, state: Any) -> None:
+    save_state(tmp_path / "state.pt", state)
+    expected = r"state\.pt must be a state of this Walk.*delete it to begin anew"
+    with pytest.raises(ValueError, match=expected):
+        train_offline(Walk(), Source(), 5, path=tmp_path / "state.pt")
+
+
+def test_a_relative_file_stays_where_it_was_begun(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    train_offline(
+        Walk(),
+        Source(),
+        2,
+        path="state.pt",
+        save_every=1,
+        on_step=lambda *_: monkeypatch.chdir(tmp_path / "elsewhere"),
+    )
+    walk = Walk()
+    train_offline(walk, Source(), 2, path=tmp_path / "state.pt")
+    assert walk.updates == 2
 
 
 def test_an_interruption_is_kept(tmp_path: Path) -> None:
