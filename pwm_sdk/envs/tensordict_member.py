@@ -51,8 +51,8 @@ class TensorDictMember(Member):
     def _reset(self, seed: int | None) -> Any:
         if seed is not None:
             self.env.set_seed(seed)
-        self._state = self.env.reset()
-        return self._state.get(OBSERVATION, None), {}
+        self._state = state = self.env.reset()
+        return state.get(OBSERVATION, None), {}
 
     def _step(self, action: np.ndarray) -> Any:
         spec: Any = self.env.action_spec

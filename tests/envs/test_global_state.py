@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -64,6 +66,12 @@ def state() -> dict[str, Any]:
         "errors": np.geterr(),
         "print": np.get_printoptions(),
         "folder": os.getcwd(),
+        "path": list(sys.path),
+        "signals": [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)],
+        "hooks": (sys.excepthook, threading.excepthook, warnings.showwarning),
+        "streams": (sys.stdout, sys.stderr),
+        "recursion": sys.getrecursionlimit(),
+        "products": torch.get_float32_matmul_precision(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
 
