@@ -32,7 +32,7 @@ test: $(VENV)/.dev  ## run all tests (Python 3.11 or 3.12)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations=10 $(TESTS)
 
 test-base: $(BASE)/.dev  ## run the tests of the package without extras, on any Python (PYTHON=python3.13)
-	$(BASE)/bin/python -m pytest -q -n $(WORKERS) --dist worksteal --extras dev -rs $(TESTS)
+	$(BASE)/bin/python -m pytest -q -n $(WORKERS) --dist worksteal --extras dev -rfEs $(TESTS)
 
 lint: $(VENV)/.dev  ## check style, format and types
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ WHOLE = {
     "envs/test_dm_tasks.py": "dm-control",
     "envs/test_dmcontrol.py": "dm-control",
     "simulators/test_real_models.py": "dm-control",
+    "data/test_real_rows.py": "tyro",  # by a program of the benchmark
     "benchmarks": "rliable",
 }
 # Files with tests that ask for a simulator by name. In any other a missing one is a failure.
