@@ -7,7 +7,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
 from pwm_sdk.envs.gate import Gate, GateError, action_box
@@ -46,7 +45,7 @@ class TensorDictMember(Member):
     def __init__(self, env: EnvBase, where: str, limits: Limits) -> None:
         size, box = _observation_size(env, where), _action_box(env, where)
         super().__init__(env, Gate(size, box, where), limits)
-        self._state: TensorDictBase | None = None
+        self._state: Any = None  # the TensorDict of the last step
 
     def _reset(self, seed: int | None) -> Any:
         if seed is not None:

@@ -235,6 +235,23 @@ class _Step(torch.autograd.Function):
         )
 
 
+def _compiled(model: Any) -> Any:
+    """Return a `mujoco.MjModel`, compiled from MJCF where it is not one."""
+    mujoco = engine()
+    if isinstance(model, str | os.PathLike):
+        text = str(model)
+        try:
+            if "<" in text:
+                model = mujoco.MjModel.from_xml_string(text)
+            else:
+                model = mujoco.MjModel.from_xml_path(str(file_path(model=model)))
+        except ValueError as error:
+            raise ValueError(f"model must be MJCF, as text or in a file, got: {error}") from error
+    if not hasattr(model, "opt"):
+        raise ValueError(f"model must be a mujoco.MjModel, MJCF or a path, got {type(model)}")
+    return model
+
+
 def load_model(model: Any, integrator: str | None = None) -> Any:
     """Compile MJCF and check that it can be differentiated.
 
@@ -257,17 +274,7 @@ def load_model(model: Any, integrator: str | None = None) -> Any:
     }
     if integrator is not None and integrator not in kinds:
         raise ValueError(f"integrator must be one of {sorted(kinds)}, got {integrator!r}")
-    if isinstance(model, str | os.PathLike):
-        text = str(model)
-        try:
-            if "<" in text:
-                model = mujoco.MjModel.from_xml_string(text)
-            else:
-                model = mujoco.MjModel.from_xml_path(str(file_path(model=model)))
-        except ValueError as error:
-            raise ValueError(f"model must be MJCF, as text or in a file, got: {error}") from error
-    if not hasattr(model, "opt"):
-        raise ValueError(f"model must be a mujoco.MjModel, MJCF or a path, got {type(model)}")
+    model = _compiled(model)
     if integrator is not None:
         model.opt.integrator = kinds[integrator]
     if model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
