@@ -58,8 +58,7 @@ def train_offline(
     Raises:
         ValueError: for fewer than one step, a floor outside [0, 1], a loss that is not finite, at
             the latest before the next write of `path` and at the end, or a file that is damaged, of
-            another version, algorithm or size, or would run code; the message names it, and the
-            algorithm must be built anew.
+            another version, algorithm or size, or would run code (build the algorithm anew then).
     """
     whole(1, steps=steps)
     least: float = getattr(algorithm, "decay_floor", 0.02) if floor is None else floor

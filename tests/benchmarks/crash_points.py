@@ -87,7 +87,7 @@ def work(folder: Path, kill_at: int) -> list[str]:
         (Path, "unlink"),
         (shutil, "rmtree"),
         (torch, "save"),
-        (writing, "save_file"),
+        (writing, "_header"),
     ):
         counted(owner, name, count)
     torch.set_num_threads(1)
