@@ -239,7 +239,9 @@ def frozen(*modules: object) -> Iterator[None]:
 
     Objects without `parameters()` are left alone.
     """
-    owners: Any = [m for m in modules if callable(getattr(m, "parameters", None))]
+    owners: Any = [
+        m for m in modules if callable(getattr(m, "parameters", None)) and not isinstance(m, type)
+    ]
     parameters = [p for owner in owners for p in owner.parameters() if p.requires_grad]
     for p in parameters:
         p.requires_grad_(False)

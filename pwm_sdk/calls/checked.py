@@ -139,6 +139,8 @@ class _Parameter:
         placed: whether it lies on a device.
         optional: whether None is left alone.
         dims: its sizes, as in `shaped`.
+
+    Attributes:
         reads: whether its rules read the numbers of a tensor.
     """
 

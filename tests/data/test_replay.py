@@ -227,7 +227,7 @@ def test_errors_name_the_value():
         replay.add(make_episode(torch.zeros(5, 2), torch.zeros(4, 1), torch.zeros(4), 0))
     with pytest.raises(ValueError, match=r"task must be among \[0\], got 9"):
         replay.statistics(9)
-    with pytest.raises(ValueError, match="reward must be finite"):
+    with pytest.raises(ValueError, match="rewards must be finite"):
         replay.add(make_episode(torch.zeros(5, 1), torch.zeros(4, 1), [0, 0, torch.inf, 0], 0))
     assert len(replay) == 8  # a refused episode leaves no trace
     with pytest.raises(ValueError, match="capacity must hold 8 rows, got 7"):

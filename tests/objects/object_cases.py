@@ -340,6 +340,10 @@ CASES: dict[str, Case] = {
         lambda n: P.Prefetcher(CASES["ReplayBuffer"].make(n), "cpu", depth=n(0)),
         lambda source: source.sample().to_dict(),
     ),
+    "EpisodeCutter": Case(
+        lambda n: P.EpisodeCutter(n(0), bounds=(n(-2.0), n(2.0)), absorbing=n(1)),
+        lambda cutter: [e.to_dict() for e in (*cutter.cut(transitions_of(5)), *cutter.rest())],
+    ),
     "PublishedModel": Case(lambda n: P.PublishedModel(model(n)), stepped),
     "QEnsemble": Case(
         lambda n: P.QEnsemble(n(D), n(A), hidden=(n(4),), ensemble=n(3), dropout=n(0.0)),
