@@ -132,13 +132,13 @@ def _entries(batch: TensorDictBase, task: int | None) -> TensorDict:
     terminated: Any = flags[1] if flags[1] is not None else flags[0]
     found[TERMINATED] = terminated.bool().reshape(batch.batch_size)
     numbers = next((n for key in TRAJECTORIES if (n := batch.get(key, None)) is not None), None)
-    none = torch.zeros(batch.batch_size, dtype=torch.int64)
+    none = torch.zeros(batch.batch_size, dtype=torch.int64, device="cpu")
     found[_NUMBER] = none if numbers is None else numbers.reshape(batch.batch_size)
     if task is None:
         ids = batch.get(TASK, None)
         found[TASK] = none if ids is None else ids.reshape(batch.batch_size)
     else:
-        found[TASK] = torch.full(batch.batch_size, task)
+        found[TASK] = torch.full(batch.batch_size, task, device="cpu")
     rows = {key: value.detach().cpu().reshape(*shape, *value.shape[len(batch.batch_size) :])
             for key, value in found.items()}  # fmt: skip
     return TensorDict(rows, shape)
@@ -156,7 +156,7 @@ def _jumps(rows: TensorDictBase) -> Tensor:
     """Tell after which of the rows `[T]` the stream goes on elsewhere, `[T]` bool; not the last."""
     same: Any = (rows[_AFTER][:-1] == rows[OBSERVATION][1:]).all(-1)
     same &= (rows[_NUMBER][:-1] == rows[_NUMBER][1:]) & (rows[TASK][:-1] == rows[TASK][1:])
-    return torch.cat([~same, torch.zeros(1, dtype=torch.bool)])
+    return torch.cat([~same, torch.zeros(1, dtype=torch.bool, device="cpu")])
 
 
 @checked(
