@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -116,9 +115,6 @@ class CriticFit:
         return loss.detach(), norm
 
     def _eager_loss(self, states: Tensor, targets: Tensor, alive: Tensor | None) -> Tensor:
-        loss: Any = critic_loss
-        if not torch.compiler.is_compiling():  # what is not finite is the watch's matter
-            loss = inspect.unwrap(critic_loss)
         if self.population is None:
-            return loss(self.critic, states, targets, alive)
-        return loss(self.critic, states, targets, alive, per_policy=True)
+            return critic_loss(self.critic, states, targets, alive)
+        return critic_loss(self.critic, states, targets, alive, per_policy=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pwm_sdk.calls import array, checked, each, has, least, outside
-from pwm_sdk.checks import in_unit, whole
+from pwm_sdk.checks import in_unit
 from pwm_sdk.envs.member import no_end
 from pwm_sdk.protocols import features
 from pwm_sdk.training.border import acted, stacked, task_ids, wide_enough
@@ -236,9 +236,6 @@ def _check_plan(
     lengths: Sequence[int] | None,
     seeds: Sequence[int] | None,
 ) -> None:
-    for name, lowest, given in (("quota", 0, quota), ("lengths", 1, lengths)):
-        if given is not None:
-            whole(lowest, **{name: given})
     if len(quota) != count or (lengths is not None and len(lengths) != count):
         raise ValueError(
             f"quota and lengths must have one entry per environment ({count}), "
