@@ -13,19 +13,12 @@ from torch import Tensor, nn
 from pwm_sdk import keys
 from pwm_sdk.calls import checked, has, least, or_nothing, shaped
 from pwm_sdk.checks import whole
+from pwm_sdk.contract.models import LatentModel, features, padded, step_is_parts
+from pwm_sdk.contract.policies import Policy, StochasticPolicy, given, is_stochastic
 from pwm_sdk.functional.compiling import compiled
-from pwm_sdk.functional.context import given, with_time
+from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.gradients import OneBackward
 from pwm_sdk.functional.precision import full
-from pwm_sdk.protocols import (
-    LatentModel,
-    Policy,
-    StochasticPolicy,
-    features,
-    is_stochastic,
-    padded,
-    step_is_parts,
-)
 
 
 @checked(

@@ -20,27 +20,26 @@ PACKAGE = ROOT / "pwm_sdk"
 # part of the package -> the other parts it may import
 ANYONE = {"calls", "checks", "states"}  # what every part may import
 INTERNAL = {
-    "calls": {"keys", "protocols"},
+    "calls": {"keys"},
     "checks": set(),
     "states": set(),
     "keys": set(),
-    "protocols": set(),
+    "contract": {"functional", "keys"},
     "finite": set(),
     "optim": {"finite"},
     "generators": set(),
     "tasks": set(),
     "functional": set(),
     "checkpoints": set(),
-    "models": {"functional", "keys", "protocols", "checkpoints"},
-    "rollout": {"functional", "keys", "protocols"},
-    "planner": {"functional", "keys", "protocols"},
-    "objectives": {"functional", "keys", "protocols"},
+    "models": {"functional", "keys", "contract", "checkpoints"},
+    "rollout": {"functional", "keys", "contract"},
+    "planner": {"functional", "keys", "contract"},
+    "objectives": {"functional", "keys", "contract"},
     "data": {"generators", "keys", "checkpoints"},
-    "envs": {"keys", "protocols", "tasks", "simulators"},
+    "envs": {"keys", "contract", "tasks", "simulators"},
     # functional: shapes of rewards; tasks: which names have no simulator
-    "simulators": {"functional", "keys", "protocols", "tasks"},
-    "testing": {"functional", "keys", "protocols", "models"},
-    "diagnostics": {"functional", "keys", "protocols", "rollout"},
+    "simulators": {"functional", "keys", "contract", "tasks"},
+    "diagnostics": {"functional", "keys", "contract", "rollout"},
     # functional: for metrics such as the share of saturated actions
     "algorithms": {
         "objectives",
@@ -50,7 +49,7 @@ INTERNAL = {
         "functional",
         "generators",
         "keys",
-        "protocols",
+        "contract",
     },
     # the loops own time and compose these; models and algorithms are handed to them
     "training": {
@@ -62,7 +61,7 @@ INTERNAL = {
         "optim",
         "rollout",
         "keys",
-        "protocols",
+        "contract",
     },
     "__init__": set(),  # imports everything, but only when a name is used
 }
@@ -71,6 +70,7 @@ INTERNAL = {
 TENSORS = {"torch", "tensordict"}
 EXTERNAL = {
     "calls": {*TENSORS, "numpy"},
+    "contract": {*TENSORS, "numpy"},
     "checks": set(),
     "functional": {"torch"},
     "models": {*TENSORS, "safetensors"},
@@ -115,7 +115,6 @@ WAIVERS: dict[str, str] = {
     "pwm_sdk/training/online.py": "one loop, with its state, its statistics and its processes",
     "pwm_sdk/data/replay.py": "one class, which each kind of data can be read into",
     "pwm_sdk/tasks.py": "half of it are tables of tasks",
-    "pwm_sdk/protocols.py": "every contract and ability of a part is read on one page",
     "pwm_sdk/algorithms/pwm.py": "one update, what it changes and how it is kept belong together",
 }
 KEY_NAMES = {getattr(keys, name) for name in keys.__all__}

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from pwm_sdk.algorithms.population import Population
 from pwm_sdk.algorithms.pwm import PWM
 from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.contract.checks import check_latent_model
+from pwm_sdk.contract.models import step_is_parts
 from pwm_sdk.diagnostics.gradients import policy_gradients
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.disagreement import Disagreement
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.planner.mppi import MPPI
-from pwm_sdk.protocols import step_is_parts
 from pwm_sdk.rollout import LatentRollout
-from pwm_sdk.testing import check_latent_model
 from pwm_sdk.training.collect import Episode
 from pwm_sdk.training.metrics import exploitation_gap
 

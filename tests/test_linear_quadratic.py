@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.contract.checks import check_latent_model
 from pwm_sdk.objectives.policy import actor_loss
 from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
 from pwm_sdk.planner import MPPI
 from pwm_sdk.rollout import LatentRollout
-from pwm_sdk.testing import check_latent_model
 
 
 class LinearQuadratic:

@@ -15,8 +15,8 @@ from pwm_sdk.algorithms.pwm import PWM
 from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.calls import checked, least, some
 from pwm_sdk.checks import at_least
+from pwm_sdk.contract.policies import StochasticPolicy
 from pwm_sdk.generators import Generators
-from pwm_sdk.protocols import StochasticPolicy
 from pwm_sdk.rollout import LatentRollout
 
 SHARED = ("generator",)  # entries of a state that all members have in common

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pwm_sdk.contract.models import features
 from pwm_sdk.functional.gradients import slopes
-from pwm_sdk.protocols import features
 
 ROWS, STEPS = 4, 4
 

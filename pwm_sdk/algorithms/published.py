@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.calls import checked, has, least, looked_up, shaped
+from pwm_sdk.contract.abilities import origin
 from pwm_sdk.functional.moments import merge_moments
 from pwm_sdk.functional.twohot import two_hot_mean
-from pwm_sdk.protocols import origin
 
 Task = Tensor | tuple[Any, ...] | None  # ids, or what was looked up of them
 MADE_OF = {"step": ("next", "reward"), "reward": ("reward_logits", "decode_reward")}

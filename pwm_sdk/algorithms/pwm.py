@@ -26,6 +26,8 @@ from pwm_sdk.algorithms.starts import (
 from pwm_sdk.algorithms.watched import Watched
 from pwm_sdk.calls import checked, has, least, or_nothing
 from pwm_sdk.checks import whole
+from pwm_sdk.contract.models import LatentModel, features
+from pwm_sdk.contract.policies import StochasticPolicy
 from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.precision import full
@@ -47,7 +49,6 @@ from pwm_sdk.optim import (
     soft_update,
     unless,
 )
-from pwm_sdk.protocols import LatentModel, StochasticPolicy, features
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.states import load_state, state_of
 

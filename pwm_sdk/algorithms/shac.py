@@ -16,6 +16,8 @@ from pwm_sdk.algorithms.shac_config import SHACConfig
 from pwm_sdk.algorithms.streams import Streams
 from pwm_sdk.calls import checked, floating, has, least, shaped
 from pwm_sdk.checks import whole
+from pwm_sdk.contract.models import features
+from pwm_sdk.contract.policies import StochasticPolicy
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.returns import lambda_returns, restarted_return
 from pwm_sdk.generators import own_generator, restore_generator
@@ -28,7 +30,6 @@ from pwm_sdk.optim import (
     scale_learning_rates,
     soft_update,
 )
-from pwm_sdk.protocols import StochasticPolicy, features
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.states import load_state, state_of
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pwm_sdk.checks import whole
+from pwm_sdk.contract.models import features
 from pwm_sdk.functional.gradients import clip_cotangent
-from pwm_sdk.protocols import features
 
 
 class Streams:

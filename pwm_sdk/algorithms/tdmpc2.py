@@ -15,6 +15,7 @@ from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
 from pwm_sdk.calls import WINDOWS, checked, has, least
 from pwm_sdk.checks import whole
+from pwm_sdk.contract.models import TrainableModel
 from pwm_sdk.generators import drawing_from, own_generator, restore_generator
 from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targets
 from pwm_sdk.objectives.world_model import StepErrors, step_errors, task_ids
@@ -27,7 +28,6 @@ from pwm_sdk.optim import (
     scale_learning_rates,
     soft_update,
 )
-from pwm_sdk.protocols import TrainableModel
 from pwm_sdk.states import load_state, state_of
 
 WATCHED = JOINT, PRIOR = "the joint loss and its gradient", "the prior's loss and gradient"

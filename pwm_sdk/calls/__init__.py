@@ -8,7 +8,6 @@ a checked call, is not checked, as its caller has been.
 
 from pwm_sdk.calls.checked import checked, outside
 from pwm_sdk.calls.rules import (
-    MODEL,
     TRAJECTORY,
     WINDOWS,
     acts,
@@ -31,7 +30,6 @@ from pwm_sdk.calls.rules import (
 from pwm_sdk.calls.shapes import shaped
 
 __all__ = [
-    "MODEL",
     "TRAJECTORY",
     "WINDOWS",
     "acts",

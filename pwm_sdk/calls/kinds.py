@@ -14,8 +14,8 @@ import numpy as np
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
+from pwm_sdk.calls.abilities import members
 from pwm_sdk.checks import told
-from pwm_sdk.protocols import members
 from pwm_sdk.states import uncompiled
 
 __all__ = ["NONE", "Kind", "kind_of", "shown", "union"]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.calls.abilities import members
 from pwm_sdk.calls.kinds import shown
 from pwm_sdk.checks import at_least
-from pwm_sdk.protocols import TrainableModel, members
 
 Rule = Callable[..., Any]
 
@@ -59,7 +59,7 @@ def has(*needed: str | type) -> Rule:
     """Return a rule for objects that take part by what they have, whatever their class.
 
     Args:
-        needed: names, and protocols of `pwm_sdk.protocols` that ask for several.
+        needed: names, and protocols of `pwm_sdk.contract` that ask for several.
     """
     attributes = [n for one in needed for n in ([one] if isinstance(one, str) else members(one))]
 
@@ -225,6 +225,5 @@ def numbers_only(rule: Rule) -> Rule:
 
 
 of_tensors(finite)
-MODEL = has(TrainableModel)
 WINDOWS = holds(keys.OBSERVATION, keys.ACTION, keys.REWARD)
 TRAJECTORY = holds(keys.LATENT, keys.NEXT)

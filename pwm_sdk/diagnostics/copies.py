@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from pwm_sdk.protocols import is_stochastic
+from pwm_sdk.contract.policies import is_stochastic
 
 
 def copies_of(policy: nn.Module, rows: int) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from pwm_sdk.calls import checked
-from pwm_sdk.protocols import LatentModel, SimulatorModel, features
+from pwm_sdk.contract.models import LatentModel, SimulatorModel, features
 
 
 class EncodedSimulator:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from pwm_sdk.calls import checked, least, shaped
 from pwm_sdk.checks import in_unit
+from pwm_sdk.contract.models import LatentModel, features
+from pwm_sdk.contract.policies import is_stochastic
 from pwm_sdk.diagnostics.sums import check_horizons, partial_sums
-from pwm_sdk.protocols import LatentModel, features, is_stochastic
 from pwm_sdk.rollout import LatentRollout
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -18,7 +18,6 @@ from pwm_sdk.keys import ACTION, OBSERVATION, REWARD, SUCCESS, TERMINATED, TRUNC
 __all__ = [
     "Gate",
     "GateError",
-    "PoolStep",
     "action_box",
     "vector_size",
 ]
@@ -31,16 +30,6 @@ class GateError(ValueError, RuntimeError):
 
     A ValueError like any other wrong value, and a RuntimeError because it shows while running.
     """
-
-
-class PoolStep(NamedTuple):
-    """What one step of one environment led to; `observation` is `[O]` float32."""
-
-    observation: np.ndarray
-    reward: float
-    success: bool
-    terminated: bool
-    truncated: bool
 
 
 class Gate:

@@ -12,10 +12,10 @@ import gymnasium
 import numpy as np
 
 from pwm_sdk.checks import seed as checked_seed
+from pwm_sdk.contract.pools import PoolStep
 from pwm_sdk.envs.gate import (
     Gate,
     GateError,
-    PoolStep,
     action_box,
     vector_size,
 )
@@ -28,7 +28,6 @@ __all__ = [
     "GymMember",
     "Limits",
     "Member",
-    "PoolStep",
     "is_maker",
     "member_of",
     "members_of",

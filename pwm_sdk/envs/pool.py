@@ -10,7 +10,7 @@ import numpy as np
 from torchrl.envs import EnvBase
 
 from pwm_sdk.checks import positive, seed, whole
-from pwm_sdk.envs.gate import PoolStep
+from pwm_sdk.contract.pools import PoolStep
 from pwm_sdk.envs.member import About, Limits, Member, is_maker, members_of
 from pwm_sdk.envs.workers import Workers
 
@@ -88,6 +88,11 @@ class EnvPool:
     def action_dims(self) -> list[int]:
         """Size of each environment's actions."""
         return [known.action_dim for known in self.about]
+
+    @property
+    def names(self) -> list[str]:
+        """What messages call each environment."""
+        return [known.where for known in self.about]
 
     def reset(self, index: int, *, seed: int | None = None) -> np.ndarray:
         """Start an episode in environment `index`; returns the observation [O] float32."""

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from pwm_sdk.calls import checked
+from pwm_sdk.contract.models import SimulatorModel
 from pwm_sdk.keys import SUCCESS
-from pwm_sdk.protocols import SimulatorModel
 
 __all__ = ["SimulatorEnv"]
 

@@ -21,16 +21,3 @@ def with_time(context: Any) -> Any:
     if isinstance(context, Tensor):
         return context.unsqueeze(-1)
     return type(context)(*(x if x is None or x.dim() == 1 else x.unsqueeze(-2) for x in context))
-
-
-def given(part: Any, context: Any) -> Any:
-    """Return the policy or value of these tasks: `part.given(context)` if `part` has that method.
-
-    Args:
-        part: callable on latents, which may depend on the task through a method `given`.
-        context: what the model looked up of the tasks, or their ids.
-
-    Returns:
-        A callable on latents.
-    """
-    return part.given(context) if hasattr(part, "given") else part

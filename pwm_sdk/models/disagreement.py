@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from pwm_sdk.calls import checked
 from pwm_sdk.checks import whole
+from pwm_sdk.contract.models import step_is_parts
 from pwm_sdk.functional.precision import full
 from pwm_sdk.models.conditioning import TaskContext
 from pwm_sdk.models.layers import init_fan_in
 from pwm_sdk.models.world_model import WorldModel
-from pwm_sdk.protocols import step_is_parts
 
 
 class DisagreementHead(nn.Module):

@@ -29,6 +29,7 @@ from pwm_sdk.calls import (
     shaped,
 )
 from pwm_sdk.checks import in_unit, positive
+from pwm_sdk.contract.policies import ValueFunction
 from pwm_sdk.functional.losses import saturation_penalty
 from pwm_sdk.functional.returns import (
     alive_steps,
@@ -36,7 +37,6 @@ from pwm_sdk.functional.returns import (
     gamma_like,
     lambda_returns,
 )
-from pwm_sdk.protocols import ValueFunction
 
 FUNCTIONS = (FunctionType, BuiltinFunctionType)
 

@@ -10,8 +10,9 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.calls import MODEL, WINDOWS, anywhere, checked, least, shaped
+from pwm_sdk.calls import WINDOWS, anywhere, checked, has, least, shaped
 from pwm_sdk.checks import in_unit
+from pwm_sdk.contract.models import TrainableModel
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.losses import step_powers, step_weights
 
@@ -36,7 +37,7 @@ class StepErrors(NamedTuple):
     termination: Tensor | None
 
 
-@checked(model=MODEL, batch=WINDOWS)
+@checked(model=has(TrainableModel), batch=WINDOWS)
 def step_errors(model: Any, batch: TensorDictBase) -> StepErrors:
     r"""Unroll a world model from the first observation of windows and compare with the rest.
 
@@ -111,7 +112,7 @@ def task_ids(model: Any, batch: TensorDictBase) -> Tensor | None:
     return batch.get(keys.TASK, None) if getattr(model, "num_tasks", 0) else None
 
 
-@checked(model=MODEL, batch=WINDOWS, rho=in_unit)
+@checked(model=has(TrainableModel), batch=WINDOWS, rho=in_unit)
 def world_model_errors(
     model: Any, batch: TensorDictBase, rho: float = 0.5
 ) -> tuple[Tensor, Tensor]:
@@ -138,7 +139,7 @@ def world_model_errors(
 
 
 @checked(
-    model=MODEL,
+    model=has(TrainableModel),
     batch=WINDOWS,
     rho=in_unit,
     consistency=least(0.0),
@@ -186,7 +187,7 @@ def world_model_loss(
     return (total * step_weights(total.shape[1], rho, total)).sum(1).mean()
 
 
-@checked(model=MODEL, batch=WINDOWS, gamma=in_unit)
+@checked(model=has(TrainableModel), batch=WINDOWS, gamma=in_unit)
 def pwm_model_loss(
     model: Any, batch: TensorDictBase, *, gamma: float = 0.99
 ) -> tuple[Tensor, Tensor]:

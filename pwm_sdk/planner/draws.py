@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pwm_sdk.protocols import is_stochastic
+from pwm_sdk.contract.policies import is_stochastic
 
 
 class Draws:

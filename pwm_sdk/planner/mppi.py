@@ -13,11 +13,12 @@ from torch import Tensor
 
 from pwm_sdk.calls import acts, anywhere, checked, least
 from pwm_sdk.checks import whole
-from pwm_sdk.functional.context import given, with_time
+from pwm_sdk.contract.models import LatentModel, features, padded
+from pwm_sdk.contract.policies import given
+from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.planning import draw_by_weight, elite_weights, weighted_moments
 from pwm_sdk.planner.draws import Draws, sample_action
 from pwm_sdk.planner.policy_value import PolicyValue
-from pwm_sdk.protocols import LatentModel, features, padded
 
 CHOICES = ("mean", "elite", "explore")
 

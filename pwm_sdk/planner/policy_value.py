@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pwm_sdk.calls import acts, checked, has
-from pwm_sdk.functional.context import given
+from pwm_sdk.contract.policies import given
 from pwm_sdk.planner.draws import Draws, sample_action
 
 

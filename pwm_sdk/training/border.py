@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pwm_sdk.contract.models import padded
 from pwm_sdk.data.episode import task_index
-from pwm_sdk.protocols import padded
 
 __all__ = ["acted", "dtype_of", "stacked", "task_ids", "wide_enough"]
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from pwm_sdk.calls import array, checked, each, has, least, outside
 from pwm_sdk.checks import in_unit
+from pwm_sdk.contract.agents import Behaviour
+from pwm_sdk.contract.models import features
 from pwm_sdk.envs.member import no_end
-from pwm_sdk.protocols import features
 from pwm_sdk.training.border import acted, stacked, task_ids, wide_enough
 
 _MOST_STEPS = 20_000  # of an episode that nothing limits: twenty times the longest of our tasks
@@ -42,18 +43,6 @@ class Episode:
     def total(self) -> float:
         """Undiscounted return."""
         return float(self.reward.sum(dtype=np.float64))
-
-
-class Behaviour(Protocol):
-    """What acts in N environments at once."""
-
-    def start(self, index: int) -> None:
-        """Note that environment `index` begins an episode."""
-        ...
-
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
-        """Return actions `[N, A]` in [-1, 1] for observations `[N, O]`."""
-        ...
 
 
 @checked(count=least(1), action_dim=least(1), hold=least(1), index=least(0), observation=array)
@@ -222,7 +211,7 @@ def run_episodes(
                 done[i].append(open_[i].end())
                 ended.append(i)
             elif unlimited and len(open_[i].reward) >= _MOST_STEPS:
-                raise no_end(pool.about[i].where, _MOST_STEPS)
+                raise no_end(pool.names[i], _MOST_STEPS)
         live = [i for i in live if len(done[i]) < quota[i]]
         begin([i for i in ended if len(done[i]) < quota[i]])
         if on_step is not None:

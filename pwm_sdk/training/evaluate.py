@@ -10,9 +10,10 @@ import numpy as np
 
 from pwm_sdk.calls import checked, has, least, or_nothing
 from pwm_sdk.checks import whole
+from pwm_sdk.contract.agents import Behaviour
 from pwm_sdk.envs.member import is_maker
 from pwm_sdk.envs.pool import EnvPool
-from pwm_sdk.training.collect import Behaviour, Episode, LatentBehaviour, run_episodes
+from pwm_sdk.training.collect import Episode, LatentBehaviour, run_episodes
 from pwm_sdk.training.planning import PlannerBehaviour
 from pwm_sdk.training.transitions import ObservationBehaviour
 

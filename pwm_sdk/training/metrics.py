@@ -12,7 +12,8 @@ from torch import Tensor
 from pwm_sdk import keys
 from pwm_sdk.calls import acts, anywhere, checked, has, least, some
 from pwm_sdk.checks import in_unit, positive
-from pwm_sdk.protocols import StochasticPolicy, features
+from pwm_sdk.contract.models import features
+from pwm_sdk.contract.policies import StochasticPolicy
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.training.collect import Episode
 

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checks import in_unit, positive, whole
+from pwm_sdk.contract.models import TrainableModel
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.objectives.world_model import world_model_loss
@@ -24,7 +25,6 @@ from pwm_sdk.optim import (
     remember_learning_rates,
     scale_learning_rates,
 )
-from pwm_sdk.protocols import TrainableModel
 from pwm_sdk.states import load_state, state_of
 from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
 from pwm_sdk.training.keeping import keep_episodes
@@ -53,7 +53,7 @@ class GrowingBatch:
     Args:
         pool: an `EnvPool`, one environment per task, in the order of the learners' tasks.
         model: a `WorldModel` with observation statistics (or one that is a `TrainableModel` and a
-            `StandardizedModel`, see `pwm_sdk.protocols`), of tasks whose ids the learners name, or
+            `StandardizedModel`, see `pwm_sdk.contract`), of tasks whose ids the learners name, or
             for one task without ids.
         model_optimizer: steps the model.
         learners: their tasks, joined, are the pool's.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pwm_sdk.calls import array, checked, has, least, one_of
-from pwm_sdk.protocols import Planner
+from pwm_sdk.contract.policies import Planner
 from pwm_sdk.training.border import task_ids, wide_enough
 
 

@@ -10,13 +10,9 @@ import numpy as np
 
 from pwm_sdk.calls import checked, may_be_infinite
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
-from pwm_sdk.protocols import (
-    EpisodicModel,
-    ExploringPolicy,
-    SharedStatistics,
-    StandardizedModel,
-    lacks,
-)
+from pwm_sdk.contract.abilities import lacks
+from pwm_sdk.contract.models import EpisodicModel, SharedStatistics, StandardizedModel
+from pwm_sdk.contract.policies import ExploringPolicy
 
 
 @checked()

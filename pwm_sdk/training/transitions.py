@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from pwm_sdk import keys
 from pwm_sdk.calls import acts, array, checked, has, least
 from pwm_sdk.checks import whole
+from pwm_sdk.contract.agents import Behaviour
 from pwm_sdk.training.border import acted, dtype_of, stacked
-from pwm_sdk.training.collect import Behaviour
 
 
 @checked(policy=acts, index=least(0), observation=array)

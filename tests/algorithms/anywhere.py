@@ -326,7 +326,7 @@ class Line:
         return [self._seen() for _ in indices]
 
     def step_many(self, indices: Any, actions: np.ndarray) -> list[Any]:
-        from pwm_sdk.envs.member import PoolStep
+        from pwm_sdk.contract.pools import PoolStep
 
         self.place += 0.3 * float(actions[0, 0])
         ended = abs(self.place) > 1.0

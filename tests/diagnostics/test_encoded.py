@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from pwm_sdk.contract.checks import check_latent_model
 from pwm_sdk.diagnostics.encoded import EncodedSimulator
 from pwm_sdk.diagnostics.gradients import gradient_statistics, policy_gradients
 from pwm_sdk.diagnostics.landscape import return_landscape
@@ -11,7 +12,6 @@ from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.layers import init_fan_in
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.simulators.mass_spring import MassSpring
-from pwm_sdk.testing import check_latent_model
 
 
 def test_an_actor_in_a_world_model_and_in_the_simulator_behind_it() -> None:

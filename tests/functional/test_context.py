@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pwm_sdk.functional.context import given, with_time
+from pwm_sdk.contract.policies import given
+from pwm_sdk.functional.context import with_time
 
 
 class Lookup(NamedTuple):

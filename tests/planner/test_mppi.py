@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pwm_sdk.contract.policies import Policy
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.policy_prior import PolicyPrior
@@ -13,7 +14,6 @@ from pwm_sdk.models.q_ensemble import QEnsemble
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.planner import MPPI, PolicyValue
 from pwm_sdk.planner.mppi import CHOICES
-from pwm_sdk.protocols import Policy
 from pwm_sdk.rollout import LatentRollout
 
 

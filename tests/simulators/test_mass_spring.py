@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pwm_sdk.protocols import SimulatorModel
+from pwm_sdk.contract.checks import check_latent_model
+from pwm_sdk.contract.models import SimulatorModel
 from pwm_sdk.simulators.mass_spring import MassSpring
-from pwm_sdk.testing import check_latent_model
 
 
 def lifted(model: MassSpring, count: int, height: float) -> Tensor:

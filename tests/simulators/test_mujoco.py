@@ -12,15 +12,15 @@ import torch
 from mjcf_models import CARTPOLE, FLYING, STANDING
 from torch import Tensor
 
+from pwm_sdk.contract.checks import check_latent_model
+from pwm_sdk.contract.models import SimulatorModel
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.objectives.policy import actor_loss
 from pwm_sdk.planner.mppi import MPPI
-from pwm_sdk.protocols import SimulatorModel
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.mujoco import MuJoCoModel, Reward
-from pwm_sdk.testing import check_latent_model
 
 
 def forward(before: BodyState, action: Tensor, after: BodyState) -> Tensor:

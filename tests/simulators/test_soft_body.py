@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from pwm_sdk.algorithms.shac import SHAC, SHACConfig
+from pwm_sdk.contract.checks import check_latent_model
+from pwm_sdk.contract.models import SimulatorModel
 from pwm_sdk.envs.factory import make_gym
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.normalizers import RunningMeanStd
-from pwm_sdk.protocols import SimulatorModel
 from pwm_sdk.simulators.soft_body import SoftBody
 from pwm_sdk.simulators.suite import make_simulator
 from pwm_sdk.tasks import BUILT_IN, SINGLE_TASKS
-from pwm_sdk.testing import check_latent_model
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from pwm_sdk.contract.checks import check_latent_model
 from pwm_sdk.envs.factory import make_gym
 from pwm_sdk.simulators.mass_spring import MassSpring
 from pwm_sdk.simulators.suite import make_simulator
 from pwm_sdk.tasks import MT80, SINGLE_TASKS
-from pwm_sdk.testing import check_latent_model
 
 STOCK = [
     *("hopper-stand", "hopper-hop", "walker-stand", "walker-walk", "walker-run"),

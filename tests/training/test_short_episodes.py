@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
+from pwm_sdk.contract.pools import PoolStep
 from pwm_sdk.data.replay import ReplayBuffer
-from pwm_sdk.envs.member import PoolStep
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.world_model import WorldModel

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from pwm_sdk.contract.checks import check_latent_model
 from pwm_sdk.models.disagreement import Disagreement
 from pwm_sdk.models.world_model import WorldModel
-from pwm_sdk.testing import check_latent_model
 
 OBSERVATION = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
 

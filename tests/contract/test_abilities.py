@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from pwm_sdk import protocols
+from pwm_sdk.contract import models, policies
+from pwm_sdk.contract.abilities import lacks
+from pwm_sdk.contract.policies import is_stochastic
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.policy_prior import PolicyPrior
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.planner.mppi import MPPI
-from pwm_sdk.protocols import is_stochastic, lacks
 
-PACKAGE = Path(protocols.__file__).parent
+PACKAGE = Path(models.__file__).parent.parent
 PARTS = {
     "model", "imagined", "simulator", "actor", "policy", "critic", "part", "q", "value", "planner",
     "prior",
@@ -45,7 +46,11 @@ def asked_for() -> dict[str, str]:
 
 
 def stated() -> set[str]:
-    every = [v for v in vars(protocols).values() if getattr(v, "_is_protocol", False)]
+    every = [
+        v
+        for v in (*vars(models).values(), *vars(policies).values())
+        if getattr(v, "_is_protocol", False)
+    ]
     return {name for kind in every for name in lacks(object(), kind)}
 
 
@@ -60,26 +65,26 @@ def test_the_packages_own_parts_have_the_abilities() -> None:
         3, 2, latent_dim=8, hidden=(4,), num_tasks=2, standardize=True, episodic=True
     )
     for kind in (
-        protocols.LatentModel, protocols.TaskModel, protocols.FactoredModel,
-        protocols.EpisodicModel, protocols.TrainableModel, protocols.SharedStatistics,
-        protocols.EmbeddedModel,
+        models.LatentModel, models.TaskModel, models.FactoredModel,
+        models.EpisodicModel, models.TrainableModel, models.SharedStatistics,
+        models.EmbeddedModel,
     ):  # fmt: skip
         assert not lacks(model, kind), kind
     actor, critic = FirstOrderActor(8, 2), Critic(8)
     for kind in (
-        protocols.StochasticPolicy, protocols.ExploringPolicy, protocols.LearnedNoise,
-        protocols.MaskedPolicy, protocols.ScoredPolicy, protocols.PopulationPart,
+        policies.StochasticPolicy, policies.ExploringPolicy, policies.LearnedNoise,
+        policies.MaskedPolicy, policies.ScoredPolicy, policies.PopulationPart,
     ):  # fmt: skip
         assert not lacks(actor, kind), kind
-    assert not lacks(critic, protocols.EnsembleValue, protocols.PopulationPart)
+    assert not lacks(critic, policies.EnsembleValue, policies.PopulationPart)
     prior = PolicyPrior(8, 2, task_dim=96)
-    assert not lacks(prior, protocols.TaskPart)
-    assert not lacks(prior.given(model.context(torch.tensor([0]))), protocols.SampledPolicy)
-    assert not lacks(MPPI(model, actor, critic), protocols.Planner, protocols.TaskPart)
+    assert not lacks(prior, policies.TaskPart)
+    assert not lacks(prior.given(model.context(torch.tensor([0]))), policies.SampledPolicy)
+    assert not lacks(MPPI(model, actor, critic), policies.Planner, policies.TaskPart)
 
 
 def test_what_is_lacking_is_named() -> None:
-    assert lacks(nn.Linear(1, 1), protocols.TaskModel, protocols.FeatureModel) == [
+    assert lacks(nn.Linear(1, 1), models.TaskModel, models.FeatureModel) == [
         "context", "features", "num_tasks",
     ]  # fmt: skip
     actor = FirstOrderActor(8, 2, (4,))

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from pwm_sdk.calls import checked
+from pwm_sdk.contract.abilities import lacks
+from pwm_sdk.contract.models import FactoredModel
 from pwm_sdk.functional.gradients import slopes
 from pwm_sdk.keys import TERMINATED
-from pwm_sdk.protocols import FactoredModel, lacks
 
 
 @checked()

@@ -1,8 +1,8 @@
-"""What may be swapped: the latent model, the policy and the value function, and what each may add.
+"""The latent model, and what more a model may offer.
 
 Nothing has to be subclassed. Any object with these attributes and methods takes part;
-`pwm_sdk.check_latent_model` checks the first one for you. The protocols from `FeatureModel` on are
-abilities that a part may have beside its contract; `lacks` tells which of their names are missing.
+`pwm_sdk.check_latent_model` checks it. The protocols from `FeatureModel` on are abilities beside
+the contract; `lacks` tells which of their names are missing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from pwm_sdk.contract.abilities import origin
 
 
 @runtime_checkable
@@ -189,81 +191,6 @@ class SharedStatistics(StandardizedModel, Protocol):
 
 
 @runtime_checkable
-class ExploringPolicy(Protocol):
-    """A policy whose noise a loop sets, as `FirstOrderActor`."""
-
-    def set_std(self, std: float | Tensor) -> None:
-        """Set the standard deviation of the noise."""
-        ...
-
-
-@runtime_checkable
-class LearnedNoise(Protocol):
-    """A policy that learns the size of its noise, within bounds."""
-
-    def clamp_std_(self) -> None:
-        """Bring it back into its bounds; called before each update."""
-        ...
-
-
-@runtime_checkable
-class MaskedPolicy(Protocol):
-    """A policy that knows which of its actions are real, where tasks differ.
-
-    Attributes:
-        action_mask: 1 for real actions and 0 for others, `[A]` or `[P, 1, A]`; None: all are.
-    """
-
-    action_mask: Tensor | None
-
-
-@runtime_checkable
-class SampledPolicy(Protocol):
-    """A policy that draws its actions itself, as one of a `PolicyPrior`; a planner asks it."""
-
-    action_dim: int
-
-    def sample(self, latent: Tensor, noise: Tensor) -> Tensor:
-        """Return actions `[.., A]` of latents `[.., D]` and standard-normal noise `[.., A]`."""
-        ...
-
-
-@runtime_checkable
-class ScoredPolicy(Protocol):
-    """A policy with a density, for gradients that need returns only."""
-
-    def log_prob(self, loc: Tensor, noise: Tensor) -> Tensor:
-        """Return the log-density `[.., 1]` of what `noise` drew around `loc`."""
-        ...
-
-
-@runtime_checkable
-class EnsembleValue(Protocol):
-    """A value function of several heads, which `critic_loss` trains."""
-
-    def values(self, latent: Tensor) -> Tensor:
-        """Return the heads, `[E, .., 1]`."""
-        ...
-
-    def unit(self, value: Tensor) -> Tensor:
-        """Return the unit of the loss, to broadcast against values `[.., 1]`; 1 without it."""
-        ...
-
-
-@runtime_checkable
-class PopulationPart(Protocol):
-    """A policy or value that may be P at once; latents are then `[P, .., D]`.
-
-    Attributes:
-        population: P, or None for one.
-        latent_dim: D, what it takes; not checked where it is missing.
-    """
-
-    population: int | None
-    latent_dim: int
-
-
-@runtime_checkable
 class EmbeddedModel(Protocol):
     """A model of tasks with a table that several processes share.
 
@@ -272,42 +199,6 @@ class EmbeddedModel(Protocol):
     """
 
     task_embedding: Tensor | None
-
-
-@runtime_checkable
-class Planner(Protocol):
-    """What plans at every step, in place of a policy, as `MPPI`."""
-
-    def plan(self, observation: Tensor, task: Any = None) -> Tensor:
-        """Return actions `[N, A]` for observations `[N, O]`."""
-        ...
-
-    def reset(self, index: int | None = None) -> None:
-        """Forget the plan of environment `index`, or of all."""
-        ...
-
-
-@runtime_checkable
-class TaskPart(Protocol):
-    """A policy or value that depends on the task."""
-
-    def given(self, context: Any) -> Any:
-        """Return the callable on latents for what `context` of the model looked up."""
-        ...
-
-
-def lacks(part: Any, *protocols: type) -> list[str]:
-    """Return the names of protocols that a part does not have, also those set in its instance."""
-    names = {name for protocol in protocols for name in members(protocol)}
-    return sorted(name for name in names if not hasattr(part, name))
-
-
-def members(protocol: type) -> list[str]:
-    """Return the names that a protocol asks for, `__call__` where it asks for no other."""
-    kinds = [k for k in reversed(protocol.__mro__) if getattr(k, "_is_protocol", False)]
-    scopes = [(*vars(k).get("__annotations__", {}), *vars(k)) for k in kinds]
-    named = dict.fromkeys(name for scope in scopes for name in scope if not name.startswith("_"))
-    return list(named) or ["__call__"]
 
 
 def step_is_parts(model: Any) -> bool:
@@ -324,38 +215,6 @@ def step_is_parts(model: Any) -> bool:
         and isinstance(getattr(model, "episodic", None), bool)
         and model.episodic is getattr(source, "episodic", None)
     )
-
-
-def origin(part: Any, whole: str, *names: str) -> tuple[Any, type | None]:
-    """Return the object and the class that a method comes from.
-
-    Args:
-        part: the object that is asked for it.
-        whole: name of the method.
-        names: of others, which must come from the same object.
-
-    Returns:
-        The object, `part` or one whose methods a wrapper forwards, and the class that defines the
-        method; None for that where it is no method of a class, or comes without the others.
-    """
-    methods = [getattr(part, name, None) for name in (whole, *names)]
-    source = getattr(methods[0], "__self__", part)
-    if not all(callable(method) for method in methods) or isinstance(source, type):
-        return part, None
-    if source is not part:
-        same = all(getattr(method, "__self__", None) is source for method in methods)
-        return origin(source, whole, *names) if same else (part, None)
-    if whole in getattr(part, "__dict__", {}):
-        return part, None
-    return part, next((kind for kind in type(part).__mro__ if whole in vars(kind)), None)
-
-
-def is_stochastic(policy: Any) -> bool:
-    """Tell whether a policy is a `StochasticPolicy`, a compiled one too.
-
-    `isinstance` does not see what a wrapper such as that of `torch.compile` forwards.
-    """
-    return callable(policy) and all(hasattr(policy, n) for n in ("action_dim", "loc", "squash"))
 
 
 def features(model: Any, latent: Tensor) -> Tensor:
@@ -391,36 +250,3 @@ def padded(name: str, value: Tensor, size: int, model: Any) -> Tensor:
     if missing < 0 or (missing and not getattr(model, "num_tasks", 0)):
         raise ValueError(f"{name} must have the model's size {size}, got {list(value.shape)}")
     return F.pad(value, (0, missing)) if missing else value
-
-
-@runtime_checkable
-class Policy(Protocol):
-    """Anything that maps what it sees `[.., D]` to an action `[.., A]` in [-1, 1]."""
-
-    def __call__(self, latent: Tensor) -> Tensor:
-        """Return the deterministic action."""
-        ...
-
-
-@runtime_checkable
-class StochasticPolicy(Policy, Protocol):
-    """A policy that can be reparametrised: action = squash(loc(latent), noise)."""
-
-    action_dim: int
-
-    def loc(self, latent: Tensor) -> Tensor:
-        """Return the mean before squashing, `[.., A]`."""
-        ...
-
-    def squash(self, loc: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return the action of mean `loc` and standard-normal `noise`, both `[.., A]`."""
-        ...
-
-
-@runtime_checkable
-class ValueFunction(Protocol):
-    """Anything that maps latents `[.., D]` to expected discounted returns `[.., 1]`."""
-
-    def __call__(self, latent: Tensor) -> Tensor:
-        """Return the value."""
-        ...
