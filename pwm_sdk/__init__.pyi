@@ -46,13 +46,13 @@ from .contract.policies import Policy as Policy
 from .contract.policies import StochasticPolicy as StochasticPolicy
 from .contract.policies import ValueFunction as ValueFunction
 from .contract.pools import Pool as Pool
-from .data.chunks import from_tdmpc2_chunks as from_tdmpc2_chunks
-from .data.chunks import to_tdmpc2_chunks as to_tdmpc2_chunks
 from .data.episode import make_episode as make_episode
-from .data.exports import to_minari as to_minari
+from .data.minari_files import to_minari as to_minari
 from .data.prefetch import Prefetcher as Prefetcher
-from .data.readers import EpisodeCutter as EpisodeCutter
 from .data.replay import ReplayBuffer as ReplayBuffer
+from .data.tdmpc2_files import from_tdmpc2_chunks as from_tdmpc2_chunks
+from .data.tdmpc2_files import to_tdmpc2_chunks as to_tdmpc2_chunks
+from .data.transitions import EpisodeCutter as EpisodeCutter
 from .diagnostics.encoded import EncodedSimulator as EncodedSimulator
 from .diagnostics.gradients import gradient_statistics as gradient_statistics
 from .diagnostics.gradients import policy_gradients as policy_gradients

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from pwm_sdk import ReplayBuffer, Task, make_episode, to_minari
-from pwm_sdk.data.exports import minari_episodes
+from pwm_sdk.data.minari_files import minari_episodes
 
+SMALL: dict[str, Any] = {"slice_len": 3, "batch_size": 2}
 TASK = Task("walk", 4, "own", 2, 1, 2)
 ABOUT = {"author": "me", "author_email": "me@here", "code_permalink": "https://here/v1"}
 ABOUT |= {"algorithm_name": "random", "description": "three episodes by hand"}
@@ -92,3 +93,47 @@ def test_a_folder_without_the_task_writes_nothing(
         to_minari(tmp_path / "data", "other/pwm-v0", Task("other", 9, "own", 2, 1, 2))
     assert not list(tmp_path.glob("minari/**/data"))
     assert to_minari(tmp_path / "data", "walk/pwm-v0", TASK, **ABOUT).total_episodes == 1
+
+
+class Dataset:
+    """What is used of a `minari.MinariDataset`."""
+
+    def __init__(self, low: float, high: float) -> None:
+        from gymnasium.spaces import Box
+
+        self.action_space = Box(low, high, (1,))
+
+    def iterate_episodes(self) -> Any:
+        from types import SimpleNamespace
+
+        steps = np.zeros(3, bool)
+        yield SimpleNamespace(
+            observations=np.arange(4.0)[:, None],
+            actions=np.array([[0.0], [1.0], [2.0]]),
+            rewards=np.ones(3),
+            terminations=np.array([False, False, True]),
+            truncations=steps,
+        )
+
+
+def test_episodes_of_minari() -> None:
+    replay = ReplayBuffer.from_minari(Dataset(0.0, 2.0), **SMALL)
+    (episode,) = replay.episodes()
+    assert episode["observation"][:4, 0].tolist() == [0, 1, 2, 3]
+    assert episode["action"][1:4, 0].tolist() == [-1, 0, 1]
+    assert episode["terminated"][3]
+    with pytest.raises(ValueError, match="dataset must have actions of a bounded Box"):
+        ReplayBuffer.from_minari(Dataset(-np.inf, np.inf), **SMALL)
+
+
+def test_out_to_minari_and_back(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    rng = np.random.default_rng(0)
+    source = ReplayBuffer(100, 3, 2)
+    parts = rng.normal(size=(6, 2)), rng.uniform(-1, 1, (5, 1)), rng.normal(size=5)
+    source.add(make_episode(*parts, task=0))
+    to_minari(source, "own/task-v0", Task("own", 0, "own", 2, 1, 5), **ABOUT)
+    (episode,) = ReplayBuffer.from_minari("own/task-v0", **SMALL).episodes()
+    (expected,) = source.episodes()
+    for key in ("observation", "action", "reward", "terminated"):
+        torch.testing.assert_close(episode[key], expected[key], equal_nan=True)

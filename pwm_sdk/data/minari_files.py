@@ -1,4 +1,4 @@
-"""Episodes of one task as a Minari dataset."""
+"""Episodes out to a dataset of Minari, and in from one."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from tensordict import TensorDictBase
+import torch
+from tensordict import TensorDict, TensorDictBase
 
-from pwm_sdk.calls import checked, has
-from pwm_sdk.data.chunks import open_source
-from pwm_sdk.data.replay import ReplayBuffer
+from pwm_sdk.calls import checked, has, least
+from pwm_sdk.data.entries import copied
+from pwm_sdk.data.episode import action_bounds, make_episode, scaled
+from pwm_sdk.data.folder import EpisodeSource, source_of
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TERMINATED
 
-__all__ = ["minari_episodes", "to_minari"]
+__all__ = ["from_minari_episodes", "minari_episodes", "to_minari"]
 
 
 @checked(task=has("index", "observation_dim", "action_dim"))
 def to_minari(
-    source: ReplayBuffer | str | os.PathLike[str], dataset_id: str, task: Any, **details: Any
+    source: EpisodeSource | str | os.PathLike[str], dataset_id: str, task: Any, **details: Any
 ) -> Any:
     """Write the episodes of a task as a Minari dataset, in Minari's own folder.
 
@@ -46,7 +48,7 @@ def to_minari(
         raise ImportError('to_minari needs minari: pip install "pwm-sdk[minari]"') from error
     from gymnasium.spaces import Box
 
-    episodes = minari_episodes(open_source(source).iter_episodes(task.index), task)
+    episodes = minari_episodes(source_of(source).iter_episodes(task.index), task)
     # Without infos, Minari loads None there, and its own repr of an episode fails on it.
     buffers = [EpisodeBuffer(id=i, infos={}, **episode) for i, episode in enumerate(episodes)]
     if not buffers:
@@ -101,3 +103,56 @@ def _real(episode: Mapping[str, Any] | TensorDictBase) -> Any:
     """Return which rows of an episode are data, [T+1] bool."""
     marks = episode.get(REAL, None)
     return slice(None) if marks is None else marks.cpu().squeeze(-1)
+
+
+@checked(absorbing=least(0))
+def from_minari_episodes(
+    dataset: Any, *, task: Any = 0, absorbing: int = 0
+) -> Iterable[TensorDict]:
+    """Yield the episodes of a Minari dataset.
+
+    Args:
+        dataset: a `minari.MinariDataset`, or the name of one on this machine. Its observations and
+            actions are vectors, and actions are scaled from the bounds of its space to [-1, 1].
+        task: index of the task, or a `Task`.
+        absorbing: see `make_episode`.
+
+    Yields:
+        Episodes as of `make_episode`.
+
+    Raises:
+        ImportError: if a name is given and minari is not installed.
+        ValueError: for observations or actions that are no vectors, or actions without bounds.
+    """
+    from gymnasium.spaces import Box
+
+    if isinstance(dataset, str):
+        try:
+            import minari
+        except ModuleNotFoundError as error:
+            raise ImportError('minari must be installed: pip install "pwm-sdk[minari]"') from error
+        try:
+            dataset = minari.load_dataset(dataset)
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"dataset must be one that minari finds on this machine, got {dataset!r}"
+            ) from error
+    if not hasattr(dataset, "iterate_episodes"):
+        raise ValueError(f"dataset must be a minari.MinariDataset or a name, got {dataset!r}")
+    space: Any = dataset.action_space
+    if not isinstance(space, Box) or not space.is_bounded():
+        raise ValueError(f"dataset must have actions of a bounded Box, got {space}")
+    bounds = action_bounds((space.low, space.high))
+    for episode in dataset.iterate_episodes():
+        if not isinstance(episode.observations, np.ndarray):
+            raise ValueError(
+                f"dataset must have vectors for observations, got {type(episode.observations)}"
+            )
+        yield make_episode(
+            np.asarray(episode.observations, np.float32),
+            scaled(copied("actions", episode.actions, torch.float32), bounds),
+            np.asarray(episode.rewards, np.float32),
+            task,
+            np.asarray(episode.terminations, bool),
+            absorbing=absorbing,
+        )

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from tensordict import TensorDict
 
 from pwm_sdk import ReplayBuffer, make_episode
-from pwm_sdk.data.dataset import DatasetWriter, open_dataset
-from pwm_sdk.data.disk import record_type
+from pwm_sdk.data.folder import FolderWriter, open_folder
+from pwm_sdk.data.storage import record_type
 
 ENTRIES = {"observation": (39,), "action": (6,), "reward": (1,), "terminated": (1,), "task": ()}
 TYPES = {"terminated": "bool", "task": "int64"}
@@ -27,20 +27,20 @@ def numbered(first: int, rows: int, task: int) -> TensorDict:
 def written(folder: Path) -> Path:
     """Rows 0..9 of task 3, 20..24 of task 1 and 40..49 of task 3, in two blocks."""
     first, second, third = numbered(0, 10, 3), numbered(20, 5, 1), numbered(40, 10, 3)
-    with DatasetWriter(folder) as writer:
+    with FolderWriter(folder) as writer:
         writer.append(torch.cat([first, second]), torch.tensor([10, 5]))
         writer.append(third, torch.tensor([10]))
     return folder
 
 
 def test_blocks_come_back_as_episodes(tmp_path: Path) -> None:
-    stored, episodes = open_dataset(written(tmp_path))
+    stored, episodes, _ = open_folder(written(tmp_path))
     rows = stored.between(0, 25)
     assert episodes.tolist() == [[0, 10, 3, 10, 10], [10, 5, 1, 5, 5], [15, 10, 3, 10, 10]]
     assert rows["observation"].flatten().tolist() == [*range(10), *range(20, 25), *range(40, 50)]
     assert rows["task"].dtype == torch.int64
     assert json.loads((tmp_path / "manifest.json").read_text())["episodes"] == {"1": 1, "3": 2}
-    assert open_dataset(tmp_path, [3]).episodes[:, :3].tolist() == [[0, 10, 3], [15, 10, 3]]
+    assert open_folder(tmp_path).of_tasks([3]).episodes[:, :3].tolist() == [[0, 10, 3], [15, 10, 3]]
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -91,7 +91,7 @@ def test_rows_on_the_disk_take_in_nothing_and_copied_ones_do(tmp_path: Path) -> 
 def test_writing_into_episodes_changes_no_file(tmp_path: Path) -> None:
     replay = ReplayBuffer.from_dataset(written(tmp_path), None, 4, 2)
     replay.episodes()[0]["observation"][:] = 7.0
-    assert open_dataset(tmp_path).rows.between(0, 1)["observation"].item() == 0.0
+    assert open_folder(tmp_path).rows.between(0, 1)["observation"].item() == 0.0
 
 
 def test_a_replay_of_a_dataset_can_be_saved_as_its_own(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_replay_of_a_dataset_can_be_saved_as_its_own(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_folder_does_not_open_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="power cut"), DatasetWriter(tmp_path) as writer:
+    with pytest.raises(OSError, match="power cut"), FolderWriter(tmp_path) as writer:
         writer.append(numbered(0, 5, 0), torch.tensor([5]))
         raise OSError("power cut")
     assert list(tmp_path.iterdir()) == []
@@ -113,13 +113,13 @@ def test_an_interrupted_folder_does_not_open_and_leaves_nothing(tmp_path: Path) 
 def test_a_folder_with_data_is_not_overwritten(tmp_path: Path) -> None:
     written(tmp_path)
     with pytest.raises(ValueError, match="out must be a folder without data"):
-        DatasetWriter(tmp_path)
-    assert len(open_dataset(tmp_path).episodes) == 3
+        FolderWriter(tmp_path)
+    assert len(open_folder(tmp_path).episodes) == 3
 
 
 def test_two_writers_do_not_mix_and_none_writes_into_finished_data(tmp_path: Path) -> None:
     block = numbered(0, 5, 0), torch.tensor([5])
-    first, second = DatasetWriter(tmp_path), DatasetWriter(tmp_path)
+    first, second = FolderWriter(tmp_path), FolderWriter(tmp_path)
     with pytest.raises(ValueError, match="writer must be used in a with block"):
         first.append(*block)
     with first:
@@ -132,30 +132,30 @@ def test_two_writers_do_not_mix_and_none_writes_into_finished_data(tmp_path: Pat
         with pytest.raises(ValueError, match="out must be a folder without data"), late:
             pass
     assert (tmp_path / "rows.bin").read_bytes() == before
-    assert len(open_dataset(tmp_path, verify=True).episodes) == 2
+    assert len(open_folder(tmp_path, verify=True).episodes) == 2
 
 
 def test_a_relative_folder_stays_where_it_was_begun(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()
-    with DatasetWriter("data") as writer:
+    with FolderWriter("data") as writer:
         monkeypatch.chdir(tmp_path / "elsewhere")
         writer.append(numbered(0, 5, 0), torch.tensor([5]))
-    assert len(open_dataset(tmp_path / "data").episodes) == 1
+    assert len(open_folder(tmp_path / "data").episodes) == 1
 
 
 def test_bad_blocks_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="at least one episode"), DatasetWriter(tmp_path):
+    with pytest.raises(ValueError, match="at least one episode"), FolderWriter(tmp_path):
         pass
     rows, length = numbered(0, 5, 0), torch.tensor([5])
-    with DatasetWriter(tmp_path) as writer:
+    with FolderWriter(tmp_path) as writer:
         with pytest.raises(ValueError, match="rows must have the entries"):
             writer.append(rows.exclude("task"), length)
         writer.append(rows, length)
         wide = make_episode(torch.zeros(5, 2), torch.zeros(4, 1), torch.zeros(4), 0)
         with pytest.raises(ValueError, match="rows must be laid out as"):
             writer.append(wide, length)
-    assert len(open_dataset(tmp_path).episodes) == 1
+    assert len(open_folder(tmp_path).episodes) == 1
 
 
 def damage(folder: Path, kind: str) -> None:
@@ -173,6 +173,10 @@ def damage(folder: Path, kind: str) -> None:
         save_file(index, folder / "episodes.safetensors")
     elif kind in ("1", "99"):
         manifest.write_text(json.dumps({**about, "version": int(kind)}))
+    elif kind == "old":
+        manifest.write_text(json.dumps({**about, "format": "pwm_sdk.dataset", "version": 1}))
+    elif kind == "number":
+        manifest.write_text(json.dumps({**about, "number": "1/../.."}))
     elif kind == "dtype":
         about["entries"]["task"]["dtype"] = "load"
         manifest.write_text(json.dumps(about))
@@ -188,8 +192,13 @@ def damage(folder: Path, kind: str) -> None:
         ("gone", r"rows\.bin must have 600 bytes, got 0 "),
         ("index cut", r"undamaged episodes\.safetensors"),
         ("index", r"episodes\.safetensors must describe 25 rows, got 24"),
-        ("1", "version 2, got version 1 in .*: convert its chunks again"),
-        ("99", "version <= 3, got 'pwm_sdk.dataset' version 99"),
+        ("1", "version <= 3, got 'pwm_sdk.episodes' version 1"),
+        ("old", "version <= 3, got 'pwm_sdk.dataset' version 1 in .*: convert its chunks again"),
+        ("99", "version <= 3, got 'pwm_sdk.episodes' version 99"),
+        (
+            "number",
+            r"number of manifest\.json must be .*, got '1/\.\./\.\.' in .*manifest\.json",
+        ),
         ("dtype", "dtype of task must be 'int64', got"),
         ("entry", "entries must be"),
     ],

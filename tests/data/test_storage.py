@@ -12,7 +12,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from pwm_sdk.data.disk import DiskStorage, record_type, to_records
+from pwm_sdk.data.storage import DiskStorage, record_type, to_records
 
 ENTRIES = {
     "done": {"dtype": "bool", "shape": [1]},

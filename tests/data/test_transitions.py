@@ -1,16 +1,14 @@
-"""Data of others as episodes: TorchRL's transitions, D4RL's arrays, Minari's datasets."""
+"""Streams of transitions in TorchRL's layout, cut into episodes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from tensordict import TensorDict
 
-from pwm_sdk import EpisodeCutter, ReplayBuffer, make_env, make_episode
-from pwm_sdk.data.readers import array_episodes
+from pwm_sdk import EpisodeCutter, ReplayBuffer, make_env
 
 SMALL: dict[str, Any] = {"slice_len": 3, "batch_size": 2}
 
@@ -127,74 +125,3 @@ def test_short_episodes_are_counted_and_ends_are_seen_at_every_step() -> None:
     assert len(episode) == 7
     with pytest.raises(ValueError, match=r"episodes must have length >= slice_len=9 rows, got"):
         ReplayBuffer.from_transitions(batch[:4], slice_len=9, batch_size=1, task=1)
-
-
-FLAT = (
-    np.arange(6.0)[:, None], np.zeros((6, 1)), np.arange(6.0),
-    np.array([0, 0, 1, 0, 0, 0]), np.array([0, 0, 0, 0, 1, 0]),
-)  # fmt: skip
-
-
-def test_flat_arrays_with_and_without_next_observations() -> None:
-    """By hand: steps 0 to 2 terminate, 3 and 4 are cut, 5 is alone."""
-    episodes = array_episodes(*FLAT)
-    assert seen_of(episodes) == [[0, 1, 2, 2], [3, 4]]
-    assert episodes[0]["reward"][1:, 0].tolist() == [0, 1, 2]
-    assert episodes[1]["reward"][1:, 0].tolist() == [3]
-    episodes = array_episodes(*FLAT, next_observations=np.arange(6.0)[:, None] + 0.5)
-    assert seen_of(episodes) == [[0, 1, 2, 2.5], [3, 4, 4.5], [5, 5.5]]
-    replay = ReplayBuffer.from_arrays(*FLAT, slice_len=4, batch_size=1)
-    assert (replay.num_episodes(), replay.left_out) == (1, 1)
-
-
-def test_arrays_of_several_lengths_are_named() -> None:
-    with pytest.raises(ValueError, match=r"rewards must have 6 entries as observations, got \[5\]"):
-        array_episodes(FLAT[0], FLAT[1], FLAT[2][:5], FLAT[3])
-
-
-class Dataset:
-    """What is used of a `minari.MinariDataset`."""
-
-    def __init__(self, low: float, high: float) -> None:
-        from gymnasium.spaces import Box
-
-        self.action_space = Box(low, high, (1,))
-
-    def iterate_episodes(self) -> Any:
-        from types import SimpleNamespace
-
-        steps = np.zeros(3, bool)
-        yield SimpleNamespace(
-            observations=np.arange(4.0)[:, None],
-            actions=np.array([[0.0], [1.0], [2.0]]),
-            rewards=np.ones(3),
-            terminations=np.array([False, False, True]),
-            truncations=steps,
-        )
-
-
-def test_episodes_of_minari() -> None:
-    replay = ReplayBuffer.from_minari(Dataset(0.0, 2.0), **SMALL)
-    (episode,) = replay.episodes()
-    assert episode["observation"][:4, 0].tolist() == [0, 1, 2, 3]
-    assert episode["action"][1:4, 0].tolist() == [-1, 0, 1]
-    assert episode["terminated"][3]
-    with pytest.raises(ValueError, match="dataset must have actions of a bounded Box"):
-        ReplayBuffer.from_minari(Dataset(-np.inf, np.inf), **SMALL)
-
-
-@pytest.mark.filterwarnings("ignore:.*(eval_env. is set to None|env_spec is None)")
-def test_out_to_minari_and_back(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pwm_sdk import Task, to_minari
-
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    rng = np.random.default_rng(0)
-    source = ReplayBuffer(100, 3, 2)
-    parts = rng.normal(size=(6, 2)), rng.uniform(-1, 1, (5, 1)), rng.normal(size=5)
-    source.add(make_episode(*parts, task=0))
-    details = {"author": "a", "author_email": "e", "code_permalink": "c", "algorithm_name": "n"}
-    to_minari(source, "own/task-v0", Task("own", 0, "own", 2, 1, 5), description="d", **details)
-    (episode,) = ReplayBuffer.from_minari("own/task-v0", **SMALL).episodes()
-    (expected,) = source.episodes()
-    for key in ("observation", "action", "reward", "terminated"):
-        torch.testing.assert_close(episode[key], expected[key], equal_nan=True)

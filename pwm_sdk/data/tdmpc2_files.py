@@ -1,4 +1,4 @@
-"""Dataset chunks of TD-MPC2, in and out."""
+"""Dataset files of TD-MPC2 and PWM (`chunk_<number>.pt`), in and out."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pwm_sdk.checkpoints.foreign import open_foreign
 from pwm_sdk.checkpoints.locks import one_writer
 from pwm_sdk.checkpoints.writing import write_pickled
 from pwm_sdk.checks import file_path, whole
-from pwm_sdk.data.dataset import DatasetWriter
-from pwm_sdk.data.replay import ReplayBuffer
-from pwm_sdk.data.row_checks import ROUNDING, task_indices
+from pwm_sdk.data.entries import task_indices
+from pwm_sdk.data.folder import EpisodeSource, FolderWriter, source_of
+from pwm_sdk.data.row_checks import ROUNDING
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
 
 __all__ = ["from_tdmpc2_chunks", "to_tdmpc2_chunks"]
@@ -66,7 +66,7 @@ def from_tdmpc2_chunks(
     rows = 1 + (shortest if episode_length is None else episode_length)
     for file in files:  # all of them before hours of copying
         _checked_chunk(file, tasks, rows)
-    with DatasetWriter(out) as writer:
+    with FolderWriter(out) as writer:
         for file in files:
             chunk = _checked_chunk(file, tasks, rows)
             step = max(1, _BLOCK_ROWS // rows)
@@ -79,7 +79,7 @@ def from_tdmpc2_chunks(
 
 @checked(episode_length=least(1), chunk_episodes=least(1))
 def to_tdmpc2_chunks(
-    source: ReplayBuffer | str | os.PathLike[str],
+    source: EpisodeSource | str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
     tasks: Sequence[Any] | None = None,
@@ -114,7 +114,7 @@ def to_tdmpc2_chunks(
         1, chunk_episodes=chunk_episodes, episode_length=episode_length
     )
     folder, files = file_path(out=out), []
-    pieces = _pieces(open_source(source), tasks, episode_length)
+    pieces = _pieces(source_of(source), tasks, episode_length)
     folder.mkdir(parents=True, exist_ok=True)
     with one_writer(folder, at_once=True):
         if old := sorted(folder.glob("chunk_*.pt")):
@@ -130,13 +130,6 @@ def to_tdmpc2_chunks(
     if not files:
         raise ValueError("source must hold at least one episode, got none")
     return files
-
-
-def open_source(source: ReplayBuffer | str | os.PathLike[str]) -> ReplayBuffer:
-    """Return a replay, or open a folder as one."""
-    if isinstance(source, ReplayBuffer):
-        return source
-    return ReplayBuffer.from_dataset(source, slice_len=2, batch_size=1)
 
 
 def _sorted_files(
@@ -238,11 +231,11 @@ def _to_rows(block: dict[str, Tensor]) -> TensorDict:
 
 
 def _pieces(
-    replay: ReplayBuffer, tasks: Sequence[Any] | None, steps: int | None
+    source: EpisodeSource, tasks: Sequence[Any] | None, steps: int | None
 ) -> Iterator[TensorDict]:
     """Yield the episodes of `tasks` in order, or their pieces of `steps` steps."""
     kept = None if tasks is None else set(task_indices(tasks))
-    for whole_episode in replay.iter_episodes():
+    for whole_episode in source.iter_episodes():
         episode: Any = whole_episode[whole_episode[REAL].squeeze(-1)]  # absorbing rows are no data
         if kept is not None and int(episode[TASK][0]) not in kept:
             continue

@@ -143,7 +143,7 @@ def test_chunks_of_other_contents_are_named(tmp_path: Path) -> None:
 def test_blocks_smaller_than_a_chunk_change_nothing(tmp_path: Path, monkeypatch) -> None:
     files = saved(tmp_path, chunk_0=chunk(0, 1, 1), chunk_1=chunk(1, 0, first=50.0))
     whole = from_tdmpc2_chunks(files, tmp_path / "whole", TASKS)
-    monkeypatch.setattr("pwm_sdk.data.chunks._BLOCK_ROWS", 10)  # two episodes
+    monkeypatch.setattr("pwm_sdk.data.tdmpc2_files._BLOCK_ROWS", 10)  # two episodes
     pieces = from_tdmpc2_chunks(files, tmp_path / "pieces", TASKS)
     for name in ("rows.bin", "episodes.safetensors", "manifest.json"):
         assert (whole / name).read_bytes() == (pieces / name).read_bytes()
