@@ -102,7 +102,8 @@ class ObservationPolicy:
             ValueError: for observations or tasks that do not fit, or another number of environments
                 than before without a `reset`, where the policy remembers.
         """
-        seen = torch.as_tensor(observation)
+        tensor = isinstance(observation, Tensor)
+        seen = observation if tensor else torch.as_tensor(observation, device="cpu")
         if seen.dim() not in (1, 2):
             raise ValueError(f"observation must have shape [O] or [N, O], got {list(seen.shape)}")
         rows = seen if seen.dim() == 2 else seen.unsqueeze(0)
@@ -110,9 +111,7 @@ class ObservationPolicy:
         with torch.no_grad():
             action = self.bounds.scaled(action, cut=known_tasks(self.model) > 0)
         action = action if seen.dim() == 2 else action[0]
-        if isinstance(observation, Tensor):
-            return action.to(seen.device)
-        return action.float().cpu().numpy()
+        return action.to(seen.device) if tensor else action.float().cpu().numpy()
 
     def reset(self, index: int | None = None) -> None:
         """Forget what `act` keeps of environment `index`, or of all."""

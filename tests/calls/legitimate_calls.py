@@ -47,7 +47,7 @@ LEGITIMATE = [
     ("frozen", "modules", ".*", "plain objects are left alone"),
     (r"LatentBehaviour.*|.*\.behaviour", "tasks", "of None", "not known, of a model without"),
     ("LatentBehaviour", "model", "None", "the policies see observations"),
-    (r"ObservationPolicy(\.bounded)?", "low|high", "list|negative", "any interval, for each action"),
+    (r"ObservationPolicy(\.bounded)?", "low|high", "list|negative", "any interval, by action"),
     (r"ObservationPolicy\.act", "observation", "list|numpy", "whatever becomes a tensor"),
     ("run_identity", "settings|part", ".*", "whatever JSON says, or str"),
     ("write_json|save_state", "value|state", ".*", "whatever JSON, or torch, saves"),

@@ -72,7 +72,7 @@ def test_the_same_environment_twice_is_refused() -> None:
         EnvPool([TransformedEnv(torchrl, StepCounter()), torchrl])
     once = Faulty()
     with pytest.raises(ValueError, match="must be different objects"):
-        evaluate([lambda: once, lambda: once], None, act(0.0))
+        evaluate([lambda: once, lambda: once], ObservationPolicy(act(0.0)))
 
 
 def test_an_episode_is_not_gone_on_with_after_another_pool_began_one() -> None:
