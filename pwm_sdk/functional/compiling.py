@@ -15,7 +15,7 @@ COMPILERS = ("g++", "clang++", "cl")
 class Compiled:
     """A compiled function that can be copied and pickled with the object whose method it is.
 
-    What `torch.compile` returns stays that of the first object; a copy is compiled anew.
+    What `torch.compile` returns stays that of the first object; a copy is compiled again.
 
     Args:
         function: the function, or a bound method.
@@ -34,7 +34,7 @@ class Compiled:
         return {"function": self.function}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Compile it anew, where it is called."""
+        """Compile it again, where it is called."""
         self.__init__(**state)
 
 

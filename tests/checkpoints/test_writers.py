@@ -367,7 +367,7 @@ def test_a_state_of_a_stranger_is_refused_whatever_it_claims(tmp_path: Path, odd
     path = tmp_path / "a.pt"
     for name in ("version", "about", "format"):
         torch.save({**head, name: odd}, path)
-        with pytest.raises(ValueError, match=r"a\.pt must .*: delete it to begin anew"):
+        with pytest.raises(ValueError, match=r"a\.pt must .*: delete it to start over"):
             load_state(path, {"seed": 0})
     torch.save(head, path)
     assert load_state(path, {"seed": 0}) == 1
