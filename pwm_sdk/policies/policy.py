@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Self
 
 import gymnasium
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchrl.envs import EnvBase
 
 from pwm_sdk.calls import acts, anywhere, checked, has, least, one_of
@@ -23,6 +24,7 @@ from pwm_sdk.contract.policies import (
 )
 from pwm_sdk.policies.behaviours import LatentBehaviour, PlannerBehaviour, RecurrentBehaviour
 from pwm_sdk.policies.bounds import Bounds, Edge, bounds_of
+from pwm_sdk.policies.files import read_policy, save_policy
 
 Acting = LatentBehaviour | PlannerBehaviour | RecurrentBehaviour
 
@@ -158,6 +160,60 @@ class ObservationPolicy:
         """Return policy `index` of a population alone, with copied weights."""
         tasks = self.tasks[index] if isinstance(self.tasks, Sequence) else self.tasks
         return self._with(actor=member_of(self.actor, index), tasks=tasks)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write networks, tasks and bounds to one file, atomically; nothing in it runs code.
+
+        Raises:
+            ValueError: for a policy that plans, remembers or explores, which has more than its
+                networks, or is no module.
+            OSError: if the file cannot be written.
+        """
+        self._plain("saved")
+        settings = {
+            "tasks": self.tasks if isinstance(self.tasks, int | None) else list(self.tasks),
+            "low": self.bounds.low.tolist(),
+            "high": self.bounds.high.tolist(),
+        }
+        save_policy(path, {"actor": self.actor, "model": self.model}, settings)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        actor: nn.Module | None = None,
+        model: nn.Module | None = None,
+    ) -> Self:
+        """Build a policy from a file of `save`, on the CPU.
+
+        Networks of this package, and `nn.Sequential` of plain layers, are built from what the file
+        says of them. A module of your own is handed over and gets the file's weights.
+
+        Args:
+            path: the file.
+            actor: an actor of your own.
+            model: a model of your own.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if it is damaged, of another kind or a newer version, if weights do not fit,
+                or if a part must be given.
+        """
+        parts, settings = read_policy(path, {"actor": actor, "model": model})
+        return cls(parts["actor"], model=parts["model"], **settings)
+
+    def _plain(self, done: str) -> None:
+        """Raise ValueError for a policy that is more than its networks."""
+        more = {
+            "plans": is_planner(self.actor),
+            "remembers": is_recurrent(self.actor),
+            "explores": self.rng is not None,
+        }
+        if found := [what for what, so in more.items() if so]:
+            raise ValueError(
+                f"policy must be its networks alone to be {done}, got one that {found[0]}"
+            )
 
     def _with(self, **changed: Any) -> Self:
         """Build the same policy but for some arguments, with nothing seen so far."""
