@@ -197,6 +197,11 @@ def population_of(part: Any) -> int | None:
     return getattr(part, "population", None)
 
 
+def latent_size(part: Any, default: int) -> int:
+    """Return the size of what a policy or value takes, `default` where it does not say."""
+    return getattr(part, "latent_dim", default)
+
+
 def member_of(part: Any, index: int) -> Any:
     """Return policy or value `index` of a population alone.
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 import gymnasium
 import numpy as np
 import torch
+from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.envs import EnvBase
 
@@ -24,7 +25,9 @@ from pwm_sdk.contract.policies import (
 )
 from pwm_sdk.policies.behaviours import LatentBehaviour, PlannerBehaviour, RecurrentBehaviour
 from pwm_sdk.policies.bounds import Bounds, Edge, bounds_of
+from pwm_sdk.policies.export import Program, export_program
 from pwm_sdk.policies.files import read_policy, save_policy
+from pwm_sdk.policies.tensordict_policy import TensorDictPolicy
 
 Acting = LatentBehaviour | PlannerBehaviour | RecurrentBehaviour
 
@@ -36,6 +39,7 @@ Acting = LatentBehaviour | PlannerBehaviour | RecurrentBehaviour
     correlation=in_unit,
     index=least(0),
     action_dim=least(1),
+    observation_dim=least(1),
     observation=anywhere,
     task=anywhere,
 )
@@ -114,6 +118,11 @@ class ObservationPolicy:
             action = self.bounds.scaled(action, cut=known_tasks(self.model) > 0)
         action = action if seen.dim() == 2 else action[0]
         return action.to(seen.device) if tensor else action.float().cpu().numpy()
+
+    @property
+    def remembers(self) -> bool:
+        """Whether actions depend on what was seen before: of a planner, or a policy with memory."""
+        return is_planner(self.actor) or is_recurrent(self.actor)
 
     def reset(self, index: int | None = None) -> None:
         """Forget what `act` keeps of environment `index`, or of all."""
@@ -203,11 +212,45 @@ class ObservationPolicy:
         parts, settings = read_policy(path, {"actor": actor, "model": model})
         return cls(parts["actor"], model=parts["model"], **settings)
 
+    def export(self, path: str | os.PathLike[str], *, observation_dim: int | None = None) -> None:
+        """Write what `act` does as a program that needs no `pwm_sdk`, for any number of rows.
+
+        Its inputs are observation `[N, O]`, as wide as the networks', and for a model of tasks
+        task `[N]`, unless the policy has one; its output is action `[N, A]` between the bounds.
+
+        Args:
+            path: ends in `.pt2`, for `torch.export.load`, or in `.onnx`, which needs the extra
+                `export`.
+            observation_dim: O; None: as the networks say.
+
+        Raises:
+            ValueError: for a policy that plans, remembers or explores, a population (export a
+                `member`), or networks that do not say how wide their observations are.
+            ImportError: if packages for ONNX are missing.
+        """
+        self._plain("exported")
+        if self.population is not None:
+            raise ValueError(
+                f"policy must be one to be exported, got a population of {self.population}: export "
+                "its member(i)"
+            )
+        task = self.tasks[0] if isinstance(self.tasks, Sequence) else self.tasks
+        export_program(path, Program(self.actor, self.model, self.bounds, task), observation_dim)
+
+    def tensordict_module(self) -> TensorDictModuleBase:
+        """Return the same policy as a module for TorchRL, with a memory of its own.
+
+        It reads observation, and task where the model has tasks and the policy none, and writes
+        action, for `env.rollout` and collectors. One that plans or remembers needs the entry of
+        TorchRL's `InitTracker`.
+        """
+        return TensorDictPolicy(self._with())
+
     def _plain(self, done: str) -> None:
         """Raise ValueError for a policy that is more than its networks."""
         more = {
             "plans": is_planner(self.actor),
-            "remembers": is_recurrent(self.actor),
+            "remembers": self.remembers,
             "explores": self.rng is not None,
         }
         if found := [what for what, so in more.items() if so]:
@@ -233,7 +276,7 @@ class ObservationPolicy:
         """Return actions `[N, A]` in [-1, 1], going on with what was kept."""
         acting = self._acting
         if acting is not None and len(acting.tasks) != len(rows):
-            if is_planner(self.actor) or is_recurrent(self.actor):
+            if self.remembers:
                 raise ValueError(
                     f"observation must have {len(acting.tasks)} rows, as before; call reset() for "
                     f"other environments, got {len(rows)}"
