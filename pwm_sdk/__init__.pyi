@@ -113,8 +113,8 @@ from .training.collect import run_episodes as run_episodes
 from .training.evaluate import evaluate as evaluate
 from .training.evaluate import evaluate_members as evaluate_members
 from .training.evaluate import summarize as summarize
+from .training.loop import fit as fit
 from .training.metrics import exploitation_gap as exploitation_gap
-from .training.offline import train_offline as train_offline
 from .training.online import GrowingBatch as GrowingBatch
 from .training.planning import PlannerBehaviour as PlannerBehaviour
 from .training.settings import Learner as Learner

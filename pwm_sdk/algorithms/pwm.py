@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,7 +25,6 @@ from pwm_sdk.algorithms.starts import (
 )
 from pwm_sdk.algorithms.watched import Watched
 from pwm_sdk.calls import checked, has, least, or_nothing
-from pwm_sdk.checks import whole
 from pwm_sdk.contract.models import LatentModel, features
 from pwm_sdk.contract.policies import StochasticPolicy
 from pwm_sdk.functional.compiling import compiled
@@ -43,7 +42,6 @@ from pwm_sdk.optim import (
     FiniteWatch,
     adam,
     frozen,
-    linear_decay,
     optimize,
     scale_learning_rates,
     soft_update,
@@ -64,8 +62,6 @@ WATCHED = RETURNS, ACTOR, VALUE = (
     actor=has(StochasticPolicy, "parameters"),
     critic=has("values", "parameters"),
     return_scale=has("update"),
-    steps=least(1),
-    batch_size=least(1),
 )
 class PWM(Watched):
     """One or P policies, improved by gradients through a frozen latent model.
@@ -86,6 +82,8 @@ class PWM(Watched):
         execution: how updates are run: compiled, in bf16, as CUDA graphs; None: eager, in fp32.
 
     Attributes:
+        updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`.
         execution: what of it is possible on the actor's device.
         target: the critic that bootstraps.
         average: the averaged actor, or the actor itself.
@@ -96,7 +94,7 @@ class PWM(Watched):
     Source: PWM (arXiv 2407.02466), algorithm 1.
     """
 
-    decay_floor = 0.02  # share of the learning rates that is left at the end of a fit
+    decay_floor = 0.02
 
     def __init__(
         self,
@@ -222,37 +220,6 @@ class PWM(Watched):
             "critic_grad_norm": critic_norm,
             "saturated": saturated_share(loc, mask=real),
         }
-
-    def fit(
-        self, replay: Any, steps: int, *, tasks: Sequence[int] | None = None, batch_size: int = 64
-    ) -> dict:
-        """Update `steps` times from a replay; learning rates fall linearly to 2% of their start.
-
-        Args:
-            replay: a `ReplayBuffer`; its windows are used, or for a population `batch_size` starts
-                a policy.
-            steps: number of updates, at least 1.
-            tasks: task id of each policy of a population.
-            batch_size: starts per policy of a population.
-
-        Returns:
-            Metrics of the last update.
-        """
-        whole(1, steps=steps)
-        if (tasks is None) != (self.population is None):
-            raise ValueError(f"tasks must be given exactly for a population, got {tasks}")
-        if tasks is not None and len(tasks) != self.population:
-            raise ValueError(
-                f"tasks must have one entry per policy ({self.population}), got {list(tasks)}"
-            )
-        has("sample" if tasks is None else "sample_starts")(replay=replay)
-        metrics: dict[str, Tensor] = {}
-        for step in range(steps):
-            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
-            batch = replay.sample() if tasks is None else replay.sample_starts(tasks, batch_size)
-            metrics = self.update(batch)
-        self.check_finite()
-        return metrics
 
     @checked(factor=least(0.0), critic=least(0.0))
     def set_learning_rates(self, factor: float, critic: float | None = None) -> None:

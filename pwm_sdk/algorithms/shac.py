@@ -15,7 +15,6 @@ from pwm_sdk.algorithms.probe import probe_slopes
 from pwm_sdk.algorithms.shac_config import SHACConfig
 from pwm_sdk.algorithms.streams import Streams
 from pwm_sdk.calls import checked, floating, has, least, shaped
-from pwm_sdk.checks import whole
 from pwm_sdk.contract.models import features
 from pwm_sdk.contract.policies import StochasticPolicy
 from pwm_sdk.functional.losses import saturated_share
@@ -25,7 +24,6 @@ from pwm_sdk.objectives.policy import actor_loss, lambda_targets
 from pwm_sdk.optim import (
     adam,
     frozen,
-    linear_decay,
     optimize,
     scale_learning_rates,
     soft_update,
@@ -38,7 +36,6 @@ from pwm_sdk.states import load_state, state_of
     actor=has(StochasticPolicy, "parameters"),
     critic=has("values", "parameters"),
     normalizer=has("normalize", "update"),
-    steps=least(1),
     observation=(shaped(..., "O"), floating),
     model=has("step"),
 )
@@ -63,6 +60,8 @@ class SHAC:
             of its own, seeded by torch's global one.
 
     Attributes:
+        updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`.
         target: the critic that bootstraps.
         streams: the environments.
         steps: agent steps taken so far, in all environments together.
@@ -75,7 +74,7 @@ class SHAC:
     optional clip of the cotangent at each step.
     """
 
-    decay_floor = 0.02  # share of the learning rates that is left at the end of a fit
+    decay_floor = 0.02
 
     def __init__(
         self,
@@ -120,15 +119,18 @@ class SHAC:
                 "generator": generator,
             },
         )
-        self.steps = 0
+        self.steps = self.updates = 0
         self._last_return = torch.full((1,), float("nan"), device=self.streams.state.device)
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return what the policy sees of an environment's observations `[.., O]`."""
         return observation if self.normalizer is None else self.normalizer.normalize(observation)
 
-    def update(self) -> dict[str, Tensor]:
+    def update(self, batch: None = None) -> dict[str, Tensor]:
         """Run one window in all environments and improve actor and critic from it.
+
+        Args:
+            batch: None: the data are its own.
 
         Returns:
             Detached scalars: return (what the actor climbs, over H: the window's return, or with
@@ -161,6 +163,7 @@ class SHAC:
         if self.normalizer is not None:
             self.normalizer.update(features(self.model, trajectory[keys.STATE]))
         self.steps += config.environments * config.horizon
+        self.updates += 1
         finished = torch.cat([self._last_return[:0], *self.streams.finished])
         if len(finished):
             self._last_return = finished
@@ -174,22 +177,6 @@ class SHAC:
             "clipped": self.streams.clipped_share(),
             "saturated": saturated_share(trajectory[keys.LOC]),
         }
-
-    def fit(self, steps: int) -> dict[str, Tensor]:
-        """Update `steps` times; learning rates fall linearly to 2% of their start.
-
-        Args:
-            steps: number of updates, at least 1.
-
-        Returns:
-            Metrics of the last update.
-        """
-        whole(1, steps=steps)
-        metrics: dict[str, Tensor] = {}
-        for step in range(steps):
-            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
-            metrics = self.update()
-        return metrics
 
     def check_finite(self) -> None:
         """Do nothing: every update has read all its losses and gradients, and raised."""
@@ -208,13 +195,20 @@ class SHAC:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
         state = {name: state_of(part) for name, part in self._parts().items()}
-        return {**state, "generator": self.generator.get_state(), "steps": self.steps}
+        return {
+            **state,
+            "generator": self.generator.get_state(),
+            "steps": self.steps,
+            "updates": self.updates,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         for name, part in self._parts().items():
             load_state(part, state[name])
         self.steps = state["steps"]
+        per_update = self.config.environments * self.config.horizon
+        self.updates = state.get("updates", self.steps // per_update)  # not kept before
         restore_generator(self.generator, state.get("generator"))
 
     def _parts(self) -> dict[str, Any]:
