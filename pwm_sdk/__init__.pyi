@@ -5,7 +5,6 @@ from .algorithms.behaviour_cloning import BehaviourCloning as BehaviourCloning
 from .algorithms.behaviour_cloning import BehaviourCloningConfig as BehaviourCloningConfig
 from .algorithms.dreamer_v3 import DreamerV3 as DreamerV3
 from .algorithms.dreamer_v3_config import DreamerV3Config as DreamerV3Config
-from .algorithms.execution import Execution as Execution
 from .algorithms.population import Population as Population
 from .algorithms.ppo import PPO as PPO
 from .algorithms.ppo import PPOConfig as PPOConfig
@@ -62,6 +61,7 @@ from .envs.factory import make_gym as make_gym
 from .envs.factory import register_task as register_task
 from .envs.pool import EnvPool as EnvPool
 from .envs.simulated import SimulatorEnv as SimulatorEnv
+from .execution.settings import Execution as Execution
 from .functional.gradients import clip_cotangent as clip_cotangent
 from .functional.rewards import tolerance as tolerance
 from .models.actor import FirstOrderActor as FirstOrderActor

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from pwm_sdk.calls import checked, least, may_be_infinite
 from pwm_sdk.checks import in_unit, positive
-from pwm_sdk.finite import FiniteWatch as FiniteWatch
-from pwm_sdk.finite import keeping as keeping
-from pwm_sdk.finite import unless as unless
+from pwm_sdk.execution.finite import FiniteWatch as FiniteWatch
+from pwm_sdk.execution.finite import keeping as keeping
+from pwm_sdk.execution.finite import unless as unless
 
 
 @checked(max_norm=(positive, may_be_infinite), population=least(1))

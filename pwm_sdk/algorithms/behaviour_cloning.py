@@ -10,10 +10,10 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
-from pwm_sdk.algorithms.execution import Execution
-from pwm_sdk.algorithms.watched import Watched
 from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, positive
+from pwm_sdk.execution.finite import Watched
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.objectives.policy import behaviour_loss
 from pwm_sdk.optim import FiniteWatch, adam, optimize, scale_learning_rates
 from pwm_sdk.states import load_state, state_of

@@ -137,6 +137,11 @@ class Planner(Protocol):
         ...
 
 
+def population_of(part: Any) -> int | None:
+    """Return how many policies or values a part is at once, P; None for one."""
+    return getattr(part, "population", None)
+
+
 def is_stochastic(policy: Any) -> bool:
     """Tell whether a policy is a `StochasticPolicy`, a compiled one too.
 

@@ -13,9 +13,9 @@ import torch
 from spoiled import BAD, MEMBERS, MODEL, OTHERS, VALUES, batch, differences, finite, quiet, run
 from tensordict import TensorDict
 
-from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.population import Population
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.normalizers import ReturnScale

@@ -31,7 +31,7 @@ from legal_parts import (
 from torch import nn
 
 import pwm_sdk as sdk
-from pwm_sdk.finite import FiniteWatch
+from pwm_sdk.execution.finite import FiniteWatch
 
 
 def growing() -> Any:
