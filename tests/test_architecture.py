@@ -25,8 +25,8 @@ INTERNAL = {
     "states": set(),
     "keys": set(),
     "contract": {"functional", "keys"},
-    "finite": set(),
-    "optim": {"finite"},
+    "execution": set(),
+    "optim": {"execution"},
     "generators": set(),
     "tasks": set(),
     "functional": set(),
@@ -34,8 +34,8 @@ INTERNAL = {
     "models": {"functional", "keys", "contract", "checkpoints"},
     # data: ids of tasks
     "policies": {"checkpoints", "contract", "data", "functional", "keys", "models"},
-    "rollout": {"functional", "keys", "contract"},
-    "planner": {"functional", "keys", "contract"},
+    "rollout": {"functional", "keys", "contract", "execution"},
+    "planner": {"functional", "keys", "contract", "execution"},
     "objectives": {"functional", "keys", "contract"},
     "data": {"generators", "keys", "checkpoints"},
     "envs": {"keys", "contract", "tasks", "simulators"},
@@ -49,6 +49,7 @@ INTERNAL = {
         "planner",
         "policies",
         "optim",
+        "execution",
         "functional",
         "generators",
         "keys",
@@ -59,6 +60,7 @@ INTERNAL = {
         "checkpoints",
         "data",
         "envs",
+        "execution",
         "generators",
         "objectives",
         "optim",
@@ -121,7 +123,6 @@ WAIVERS: dict[str, str] = {
     "pwm_sdk/training/online.py": "one loop, with its state, its statistics and its processes",
     "pwm_sdk/data/replay.py": "one class, which each kind of data can be read into",
     "pwm_sdk/tasks.py": "half of it are tables of tasks",
-    "pwm_sdk/algorithms/pwm.py": "one update, what it changes and how it is kept belong together",
 }
 KEY_NAMES = {getattr(keys, name) for name in keys.__all__}
 KEY_METHODS = {"get", "set", "set_", "pop", "select", "exclude"}

@@ -11,11 +11,10 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
 from pwm_sdk.calls import WINDOWS, checked, has, least
-from pwm_sdk.checks import whole
 from pwm_sdk.contract.models import TrainableModel
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.generators import drawing_from, own_generator, restore_generator
 from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targets
 from pwm_sdk.objectives.world_model import StepErrors, step_errors, task_ids
@@ -23,7 +22,6 @@ from pwm_sdk.optim import (
     FiniteWatch,
     adam,
     frozen,
-    linear_decay,
     optimize,
     scale_learning_rates,
     soft_update,
@@ -39,9 +37,7 @@ WATCHED = JOINT, PRIOR = "the joint loss and its gradient", "the prior's loss an
     model=has(TrainableModel, "latent_dim", "action_dim"),
     q=has("logits", "latent_dim", "action_dim"),
     prior=has("distribution", "latent_dim", "action_dim"),
-    replay=has("sample"),
     batch=WINDOWS,
-    steps=least(1),
     factor=least(0.0),
 )
 class TDMPC2:
@@ -57,6 +53,9 @@ class TDMPC2:
         synchronize: average gradients over the processes of `torch.distributed`.
 
     Attributes:
+        updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`: all, as in its
+            program.
         target: the slowly moving Q functions.
         scale: divides values in the prior's loss, `[]`; see `running_scale`.
 
@@ -66,7 +65,7 @@ class TDMPC2:
     Source: TD-MPC2 (arXiv 2310.16828), section 3 and its program.
     """
 
-    decay_floor = 1.0  # learning rates stay as they are, as in its program
+    decay_floor = 1.0
 
     def __init__(
         self,
@@ -131,24 +130,6 @@ class TDMPC2:
     def check_finite(self) -> None:
         """Wait for the device; raise ValueError if something was not finite since the last time."""
         self.finite.read()
-
-    def fit(self, replay: Any, steps: int) -> dict[str, Tensor]:
-        """Update `steps` times from the windows of a `ReplayBuffer`, at constant learning rates.
-
-        Args:
-            replay: has `sample()`, which returns a batch of windows.
-            steps: number of updates, at least 1.
-
-        Returns:
-            Metrics of the last update.
-        """
-        whole(1, steps=steps)
-        metrics: dict[str, Tensor] = {}
-        for step in range(steps):
-            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
-            metrics = self.update(replay.sample().to(self.device))
-        self.check_finite()
-        return metrics
 
     def losses(
         self, batch: TensorDictBase, task: Tensor | None = None

@@ -159,6 +159,11 @@ class Planner(Protocol):
         ...
 
 
+def population_of(part: Any) -> int | None:
+    """Return how many policies or values a part is at once, P; None for one."""
+    return getattr(part, "population", None)
+
+
 def is_stochastic(policy: Any) -> bool:
     """Tell whether a policy is a `StochasticPolicy`, a compiled one too.
 
@@ -190,11 +195,6 @@ def depends_on_task(part: Any) -> bool:
 def model_of(planner: Any) -> Any:
     """Return the model that a planner plans in; None where it does not say."""
     return getattr(planner, "model", None)
-
-
-def population_of(part: Any) -> int | None:
-    """Return the number of policies that a policy or value is of; None for a single one."""
-    return getattr(part, "population", None)
 
 
 def latent_size(part: Any, default: int) -> int:

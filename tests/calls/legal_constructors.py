@@ -24,7 +24,7 @@ from legal_parts import (
 from torch import nn
 
 import pwm_sdk as sdk
-from pwm_sdk.finite import FiniteWatch
+from pwm_sdk.execution.finite import FiniteWatch
 
 CART = """
 <mujoco><worldbody><body><joint name="x" type="slide" axis="1 0 0"/><geom size="0.1"/></body>

@@ -36,7 +36,7 @@ from pwm_sdk.functional import (
     scale,
     twohot,
 )
-from pwm_sdk.optim import decay_factor, scale_learning_rates
+from pwm_sdk.optim import scale_learning_rates
 
 
 @functools.cache
@@ -144,15 +144,14 @@ def _part_2() -> dict[str, Call]:
         "to_minari": (lambda dataset_id, **more: sdk.to_minari(
             dataset_id=named(dataset_id), **more), f(source=p.replay, dataset_id="calls/point-v0",
             task=sdk.Task("point", 0, "own", O, A, 5))),
-        "train_offline": (sdk.train_offline, f(algorithm=pwm(), replay=p.replay, steps=1,
-            floor=0.1, path=None, save_every=1, on_step=lambda step, metrics: None)),
+        "fit": (sdk.fit, f(agent=pwm(), batches=p.replay, updates=1, schedule=lambda done: 0.5,
+            hooks=[lambda step, metrics: None], path=None, save_every=1)),
         "transitions": (lambda **more: next(sdk.transitions(**more)), f(pool=p.pool,
             behaviour=p.policy, steps=2)),
         "world_model_errors": (sdk.world_model_errors, f(model=p.model, batch=p.batch, rho=0.5)),
         "world_model_loss": (sdk.world_model_loss, f(model=p.model, batch=p.batch,
             reward_weight=torch.ones(2), **o.coefficients)),
-        "linear_decay": (sdk.linear_decay, f(progress=0.5, floor=0.1)),
-        "decay_factor": (decay_factor, f(progress=0.5, share=0.5, floor=0.1)),
+        "linear_decay": (sdk.linear_decay, f(progress=0.5, floor=0.1, share=0.5, least=0.0)),
         "scale_learning_rates": (scale_learning_rates, f(
             optimizer=torch.optim.SGD(p.actor.parameters(), lr=0.0), factor=0.5)),
         "discount_of": (discount_of, f(gamma=0.9, population=None, device=torch.device("cpu"))),

@@ -58,10 +58,10 @@ LEGITIMATE = [
     ("FiniteWatch", "names", "of str", "names"),
     ("optimize|FiniteWatch.note", "name", "unknown", "a name"),
     (".*", "remedy", "unknown", "a text"),
-    ("linear_decay|decay_factor", "progress", "negative", "before the start, as at it"),
+    ("linear_decay", "progress", "negative", "before the start, as at it"),
     (r"Task(\.from_env)?", "name|suite", "unknown", "a name"),
     (r"EpisodeCutter|ReplayBuffer\.from_.*", "bounds", "of negatives", "any interval"),
-    ("train_offline", "path", "str", "a new file"),
+    ("fit", "path", "str", "a new file"),
     # data
     (".*", "batch|trajectory|episode", "without .*", "an entry that is not read, or not needed"),
     (".*", ".*", "empty|longer", "a sequence of any length"),
