@@ -5,7 +5,6 @@ from .algorithms.behaviour_cloning import BehaviourCloning as BehaviourCloning
 from .algorithms.behaviour_cloning import BehaviourCloningConfig as BehaviourCloningConfig
 from .algorithms.dreamer_v3 import DreamerV3 as DreamerV3
 from .algorithms.dreamer_v3_config import DreamerV3Config as DreamerV3Config
-from .algorithms.execution import Execution as Execution
 from .algorithms.population import Population as Population
 from .algorithms.ppo import PPO as PPO
 from .algorithms.ppo import PPOConfig as PPOConfig
@@ -34,6 +33,7 @@ from .checkpoints.tdmpc2 import tdmpc2_policy_prior as tdmpc2_policy_prior
 from .checkpoints.tdmpc2 import tdmpc2_q_ensemble as tdmpc2_q_ensemble
 from .checkpoints.writing import save_state as save_state
 from .checkpoints.writing import write_json as write_json
+from .contract.agent_checks import check_agent as check_agent
 from .contract.agents import ActingPolicy as ActingPolicy
 from .contract.agents import Agent as Agent
 from .contract.agents import Batches as Batches
@@ -62,6 +62,7 @@ from .envs.factory import make_gym as make_gym
 from .envs.factory import register_task as register_task
 from .envs.pool import EnvPool as EnvPool
 from .envs.simulated import SimulatorEnv as SimulatorEnv
+from .execution.settings import Execution as Execution
 from .functional.gradients import clip_cotangent as clip_cotangent
 from .functional.rewards import tolerance as tolerance
 from .models.actor import FirstOrderActor as FirstOrderActor
@@ -96,6 +97,9 @@ from .optim import optimize as optimize
 from .optim import soft_update as soft_update
 from .planner.mppi import MPPI as MPPI
 from .planner.policy_value import PolicyValue as PolicyValue
+from .policies.behaviours import LatentBehaviour as LatentBehaviour
+from .policies.behaviours import RandomBehaviour as RandomBehaviour
+from .policies.policy import ObservationPolicy as ObservationPolicy
 from .rollout import LatentRollout as LatentRollout
 from .simulators.mass_spring import MassSpring as MassSpring
 from .simulators.mujoco import MuJoCoModel as MuJoCoModel
@@ -107,20 +111,15 @@ from .tasks import SINGLE_TASKS as SINGLE_TASKS
 from .tasks import Task as Task
 from .tasks import TaskSet as TaskSet
 from .training.collect import Episode as Episode
-from .training.collect import LatentBehaviour as LatentBehaviour
-from .training.collect import RandomBehaviour as RandomBehaviour
 from .training.collect import run_episodes as run_episodes
 from .training.evaluate import evaluate as evaluate
 from .training.evaluate import evaluate_members as evaluate_members
 from .training.evaluate import summarize as summarize
+from .training.loop import fit as fit
 from .training.metrics import exploitation_gap as exploitation_gap
-from .training.offline import train_offline as train_offline
 from .training.online import GrowingBatch as GrowingBatch
-from .training.planning import PlannerBehaviour as PlannerBehaviour
 from .training.settings import Learner as Learner
 from .training.settings import RoundConfig as RoundConfig
-from .training.transitions import ObservationBehaviour as ObservationBehaviour
-from .training.transitions import RecurrentBehaviour as RecurrentBehaviour
 from .training.transitions import transitions as transitions
 
 __version__: str

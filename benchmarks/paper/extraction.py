@@ -20,6 +20,7 @@ from pwm_sdk import (
     EnvPool,
     Execution,
     FirstOrderActor,
+    ObservationPolicy,
     Population,
     Prefetcher,
     PWMConfig,
@@ -27,13 +28,14 @@ from pwm_sdk import (
     TaskSet,
     WorldModel,
     evaluate_members,
+    fit,
     init_orthogonal,
     init_uniform,
+    linear_decay,
     load_state,
     make_gym,
     run_identity,
     save_state,
-    train_offline,
 )
 from quick.final import score_of
 from quick.seeds import seed_for
@@ -209,8 +211,10 @@ class Extraction:
                 self._read(pool, step, time.perf_counter() - begin)
 
         with self.starts, contextlib.closing(self._open()) as pool:
-            with patience():
-                train_offline(self.learners, self.starts, preset.steps, on_step=on_step)
+            left = preset.steps - self.learners.updates
+            if left:
+                with patience():
+                    fit(self.learners, self.starts, left, schedule=self._rates, hooks=[on_step])
             scores = self._read(pool, preset.steps, time.perf_counter() - begin)
         stopped = self.learners.stopped
         for i, policy in enumerate(self.policies):
@@ -223,6 +227,10 @@ class Extraction:
                 row["stopped"] = 1
             self.place.write(policy, "scores.json", row)
 
+    def _rates(self, _: float) -> float:
+        """Return the published factor of the learning rates, over all updates of all calls."""
+        return linear_decay(self.learners.updates / self.preset.steps)
+
     def _open(self) -> EnvPool:
         """Make an environment for each policy, for all of its evaluations."""
         kind = {"padded": True, "tasks": TASK_SETS[self.preset.suite]}
@@ -231,8 +239,8 @@ class Extraction:
     def _read(self, pool: EnvPool, step: int, seconds: float) -> list[dict[str, float]]:
         """Evaluate all policies, every time from the same seeds; a point of each one's curve."""
         seeds, episodes = [42 + policy.seed for policy in self.policies], self.preset.episodes
-        actor = self.learners.actor
-        scores = evaluate_members(pool, self.model, actor, episodes, seeds=seeds)
+        policy = ObservationPolicy(self.learners.actor, model=self.model)
+        scores = evaluate_members(pool, policy, episodes, seeds=seeds)
         for policy, curve, own in zip(self.policies, self.curves, scores, strict=True):
             point = {"updates": step, "seconds": seconds, "tasks": {policy.task: own}}
             curve[:] = [*(old for old in curve if old["updates"] < step), point]

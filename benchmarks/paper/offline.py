@@ -29,8 +29,8 @@ from pwm_sdk import (
     ReplayBuffer,
     TDMPC2Config,
     WorldModel,
+    fit,
     model_size,
-    train_offline,
 )
 from quick.seeds import seed_for
 from stopping import Interrupted, patience, stop_asked
@@ -191,14 +191,13 @@ def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> P
             if stop_asked():
                 raise Interrupted  # the loop keeps its state first
 
-        train_offline(
+        fit(
             algorithm,
             batches,
             preset.pretrain_steps,
-            floor=1.0,
             path=folder / "pretraining.pt",
             save_every=preset.save_every,
-            on_step=on_step,
+            hooks=[on_step],
         )
     q.save(folder / Q_FILE)
     prior.save(folder / PRIOR_FILE)

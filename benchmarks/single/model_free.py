@@ -10,12 +10,12 @@ from pwm_sdk import (
     SHAC,
     Critic,
     FirstOrderActor,
-    LatentBehaviour,
     PPOConfig,
     RandomBehaviour,
     RunningMeanStd,
     SACConfig,
     SHACConfig,
+    fit,
 )
 from single.physics import no_simulator, simulator_of
 from single.registry import method
@@ -56,7 +56,7 @@ def shac(job: Job) -> None:
     if bridge is not None:
         bridge.centred = False  # half the cost, enough for learning
     agent = _shac(job, simulator, "cpu" if bridge is not None else job.device)
-    behaviour = LatentBehaviour(agent, [agent.actor], [0])
+    behaviour = agent.policy().behaviour([0])
     while job.goes_on(behaviour):
         agent.set_learning_rates(max(0.05, 1.0 - job.progress))
         agent.update()
@@ -101,7 +101,7 @@ def sac(job: Job) -> None:
         "published": SACConfig(),
     }
     agent = SAC(*_sizes(job), configs[job.scale], device=job.device)
-    agent.fit(job.stream(agent))
+    fit(agent, agent.replayed(job.stream(agent)), None)
 
 
 @method("ppo")

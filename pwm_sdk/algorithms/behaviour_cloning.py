@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
-from pwm_sdk.algorithms.execution import Execution
-from pwm_sdk.algorithms.watched import Watched
 from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
-from pwm_sdk.checks import at_least, positive, whole
+from pwm_sdk.checks import at_least, positive
+from pwm_sdk.contract.policies import is_stochastic
+from pwm_sdk.execution.finite import Watched
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.objectives.policy import behaviour_loss
-from pwm_sdk.optim import FiniteWatch, adam, linear_decay, optimize, scale_learning_rates
+from pwm_sdk.optim import FiniteWatch, adam, optimize, scale_learning_rates
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 
 LOSS = "loss and gradient"  # as the watch knows them
@@ -47,15 +49,14 @@ class BehaviourCloningConfig:
     factor=least(0.0),
     model=has("encode"),
     batch=holds(keys.OBSERVATION, keys.ACTION),
-    replay=has("sample"),
-    steps=least(1),
     observation=(shaped(..., "O"), floating),
 )
 class BehaviourCloning(Watched):
     """Least squares from observations, or a model's latents, to the actions of the data.
 
-    Policies of a population are independent. One whose loss or gradient is not finite is stopped
-    and stays as it was before that update; the others go on.
+    It draws no random numbers, so it has no generator. Policies of a population are independent.
+    One whose loss or gradient is not finite is stopped and stays as it was before that update; the
+    others go on.
 
     Args:
         actor: maps observations `[.., O]`, or latents `[.., D]`, to actions `[.., A]`, for example
@@ -64,12 +65,13 @@ class BehaviourCloning(Watched):
         model: encodes observations, and is left as it is; None: the actor sees observations.
 
     Attributes:
-        updates: done so far.
+        updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`.
 
     Source: ALVINN (Pomerleau, 1988); the squared error is that of TD3+BC (arXiv 2106.06860).
     """
 
-    decay_floor = 0.02  # share of the learning rate that is left at the end of a fit
+    decay_floor = 0.02
 
     def __init__(
         self, actor: nn.Module, config: BehaviourCloningConfig | None = None, *, model: Any = None
@@ -127,31 +129,18 @@ class BehaviourCloning(Watched):
             self.check_finite()
         return {"loss": loss.detach(), "grad_norm": norm}
 
-    def fit(
-        self, replay: Any, steps: int, *, tasks: Sequence[int] | None = None, batch_size: int = 64
-    ) -> dict[str, Tensor]:
-        """Update `steps` times from a replay; the learning rate falls linearly to 2% of its start.
+    def policy(self) -> ObservationPolicy:
+        """Return the policy that acts by its mean, which follows later updates."""
+        return ObservationPolicy(self.actor, model=self.model)
 
-        Args:
-            replay: a `ReplayBuffer`, or anything whose `sample` returns a batch; for a population
-                its `sample_starts` is used, whose rows hold actions.
-            steps: number of updates, at least 1.
-            tasks: task id of each policy of a population.
-            batch_size: pairs per policy of a population.
+    def explorer(self) -> ObservationPolicy:
+        """Return the policy that acts with the actor's noise, or by its mean where it has none.
 
-        Returns:
-            Metrics of the last update.
+        It follows later updates. Cloning itself draws nothing: the noise starts from the number of
+        updates.
         """
-        whole(1, steps=steps)
-        if (tasks is None) != (self.population is None):
-            raise ValueError(f"tasks must be given exactly for a population, got {tasks}")
-        metrics: dict[str, Tensor] = {}
-        for step in range(steps):
-            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
-            batch = replay.sample() if tasks is None else replay.sample_starts(tasks, batch_size)
-            metrics = self.update(batch)
-        self.check_finite()
-        return metrics
+        rng = np.random.default_rng(self.updates) if is_stochastic(self.actor) else None
+        return ObservationPolicy(self.actor, model=self.model, rng=rng)
 
     def set_learning_rates(self, factor: float) -> None:
         """Set the learning rate to `factor` times the one that it was made with."""

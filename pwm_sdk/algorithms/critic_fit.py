@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pwm_sdk.algorithms.execution import Captured, Execution, prepare
-from pwm_sdk.functional.compiling import compiled
+from pwm_sdk.execution.compiling import compiled
+from pwm_sdk.execution.graphs import Captured, prepare
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.objectives.policy import critic_loss
 from pwm_sdk.optim import FiniteWatch, keeping, minibatches, optimize
 

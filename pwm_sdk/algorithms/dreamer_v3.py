@@ -22,11 +22,10 @@ from pwm_sdk.algorithms.dreamer_v3_networks import (
     DreamerV3Networks,
 )
 from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
-from pwm_sdk.calls import checked, floating, has, holds, least, shaped
-from pwm_sdk.checks import whole
+from pwm_sdk.calls import checked, floating, holds, least, shaped
 from pwm_sdk.functional.twohot import symlog
 from pwm_sdk.generators import drawing_from, restore_generator
-from pwm_sdk.optim import linear_decay
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 
 PREVIOUS_ACTION, IS_INIT = "previous_action", "is_init"
@@ -35,8 +34,6 @@ PREVIOUS_ACTION, IS_INIT = "previous_action", "is_init"
 @checked(
     observation_dim=least(1),
     action_dim=least(1),
-    replay=has("sample"),
-    steps=least(1),
     batch=holds(keys.OBSERVATION, keys.ACTION, keys.REWARD, keys.TERMINATED),
     observation=(shaped("N", "O"), floating),
     memory=holds("state", "belief"),
@@ -55,6 +52,8 @@ class DreamerV3(OverTorchRL):
     Attributes:
         loss: TorchRL's joint loss, which holds all networks.
         updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`: all, as in its
+            program.
 
     Raises:
         ValueError: for a generator on another device.
@@ -65,7 +64,7 @@ class DreamerV3(OverTorchRL):
     with a clip instead of LaProp with adaptive clipping; windows start from an empty memory.
     """
 
-    decay_floor = 1.0  # the learning rate stays as it is, as in its program
+    decay_floor = 1.0
 
     def __init__(
         self,
@@ -118,6 +117,14 @@ class DreamerV3(OverTorchRL):
         memory[IS_INIT] = torch.zeros_like(memory[IS_INIT])
         return action, memory
 
+    def policy(self) -> ObservationPolicy:
+        """Return the policy that acts by its mean and remembers, which follows later updates."""
+        return ObservationPolicy(_Remembering(self, explore=False))
+
+    def explorer(self) -> ObservationPolicy:
+        """Return the policy that draws actions and remembers, which follows later updates."""
+        return ObservationPolicy(_Remembering(self, explore=True))
+
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Improve model, policy and value once.
 
@@ -142,24 +149,6 @@ class DreamerV3(OverTorchRL):
         self._count()
         metrics = {name: value.detach() for name, value in parts.items()}
         return {**metrics, "return_scale": losses["return_scale"], "grad_norm": norm}
-
-    def fit(self, replay: Any, steps: int) -> dict[str, Tensor]:
-        """Update `steps` times from a replay, at a constant learning rate.
-
-        Args:
-            replay: a `ReplayBuffer`, or anything whose `sample` returns windows.
-            steps: number of updates, at least 1.
-
-        Returns:
-            Metrics of the last update.
-        """
-        whole(1, steps=steps)
-        metrics: dict[str, Tensor] = {}
-        for step in range(steps):
-            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
-            metrics = self.update(replay.sample().to(self.device))
-        self.check_finite()
-        return metrics
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
@@ -208,6 +197,19 @@ class DreamerV3(OverTorchRL):
         zeros = {name: torch.zeros(count, size, **kind) for name, size in sizes.items()}
         begins = torch.ones(count, 1, dtype=torch.bool, device=device)
         return TensorDict({**zeros, IS_INIT: begins}, [count])
+
+
+class _Remembering:
+    """`act` of an agent as a `RecurrentPolicy`."""
+
+    def __init__(self, agent: DreamerV3, explore: bool) -> None:
+        self.agent, self.loss, self.explore = agent, agent.loss, explore
+
+    def carry(
+        self, observation: Tensor, memory: Any, first: Tensor, task: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Return actions and the memory for the next call."""
+        return self.agent.act(observation, memory, first, explore=self.explore)
 
 
 @contextmanager

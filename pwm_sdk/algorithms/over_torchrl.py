@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from pwm_sdk.algorithms.execution import Execution
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.generators import following, own_generator
 from pwm_sdk.optim import FiniteWatch, adam, optimize, scale_learning_rates
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,8 @@ from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
 from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, in_unit, positive, whole
 from pwm_sdk.generators import drawing_from, restore_generator
-from pwm_sdk.optim import linear_decay
+from pwm_sdk.policies.networks import MeanActor, Normalized
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 
 
@@ -70,7 +70,6 @@ class PPOConfig:
     observations=has("normalize", "update"),
     returns=has("update", "std"),
     factor=least(0.0),
-    steps=least(1),
     batch=holds(keys.OBSERVATION, keys.ACTION, keys.NEXT),
     observation=(shaped(..., "O"), floating),
 )
@@ -96,6 +95,8 @@ class PPO(OverTorchRL):
     Attributes:
         steps: transitions seen.
         updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`: none, as in its
+            program.
 
     Raises:
         ValueError: for a generator on another device.
@@ -103,6 +104,8 @@ class PPO(OverTorchRL):
     Source: Proximal policy optimization (arXiv 1707.06347), section 5. The normalisation, the
     orthogonal weights and the decay of `set_learning_rates` are those of its program.
     """
+
+    decay_floor = 0.0
 
     def __init__(
         self,
@@ -142,7 +145,7 @@ class PPO(OverTorchRL):
             loss_critic_type="l2",
             normalize_advantage=True,
         )
-        self.policy = policy
+        self._policy = policy
         super().__init__(loss, config.lr, device, generator, eps=1e-5)
         for moments in (observations, returns):
             if isinstance(moments, nn.Module):
@@ -159,6 +162,15 @@ class PPO(OverTorchRL):
         with drawing_from(self.generator):
             loc, scale = self.actor(self._seen(observation))
             return loc + scale * torch.randn_like(loc)
+
+    def policy(self) -> ObservationPolicy:
+        """Return the policy that acts by its mean, which follows later updates."""
+        seen = None if self.observations is None else Normalized(self.observations)
+        return ObservationPolicy(MeanActor(self.actor.net, "clip"), model=seen)
+
+    def explorer(self) -> ObservationPolicy:
+        """Return the policy of `explore`, which follows later updates."""
+        return ObservationPolicy(self.explore)
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Improve actor and critic from steps of the present policy.
@@ -193,26 +205,6 @@ class PPO(OverTorchRL):
             self.observations.update(raw)
         self.steps += len(flat)
         self._count()
-        return metrics
-
-    def fit(self, data: Iterable[TensorDictBase], steps: int | None = None) -> dict[str, Tensor]:
-        """Update from a stream of batches until it ends.
-
-        Args:
-            data: batches `[N, T]` of the policy of `explore`, as from `transitions` or a TorchRL
-                collector.
-            steps: transitions planned in all; the learning rate falls linearly to 0 at their end.
-                None: it stays.
-
-        Returns:
-            Metrics of the last update; empty if there was none.
-        """
-        metrics: dict[str, Tensor] = {}
-        for batch in data:
-            if steps is not None:
-                self.set_learning_rates(linear_decay(self.steps / steps, 0.0))
-            metrics = self.update(batch.to(self.device))
-        self.check_finite()
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
@@ -252,7 +244,7 @@ class PPO(OverTorchRL):
         after[keys.REWARD] = self._scaled(after[keys.REWARD], after[keys.DONE])
         batch[keys.OBSERVATION] = self._seen(batch[keys.OBSERVATION])
         batch[keys.NEXT] = after
-        log_prob = self.policy.get_dist(batch).log_prob(batch[keys.ACTION])
+        log_prob = self._policy.get_dist(batch).log_prob(batch[keys.ACTION])
         batch[self.loss.tensor_keys.sample_log_prob] = log_prob
         return self.advantages(batch)
 

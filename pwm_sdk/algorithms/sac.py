@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
 from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 from pwm_sdk.generators import drawing_from, own_generator, restore_generator
+from pwm_sdk.policies.networks import MeanActor
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 
 
@@ -32,9 +34,9 @@ class SACConfig:
         tau: rate of the slowly moving critics.
         lr: Adam's rate for actor, critics and temperature.
         batch_size: transitions per update.
-        capacity: transitions that `fit` keeps.
+        capacity: transitions that `make_replay` keeps.
         random_steps: uniform actions for so many transitions at first.
-        updates_per_step: updates per transition collected by `fit`.
+        updates_per_step: updates per transition that `replayed` keeps.
         alpha: initial temperature.
         target_entropy: entropy that the temperature steers to; None: minus the action's size.
         hidden: widths of the default networks.
@@ -68,8 +70,7 @@ class SACConfig:
 @checked(
     observation_dim=least(1),
     action_dim=least(1),
-    replay=has("sample"),
-    steps=least(1),
+    replay=has("sample", "extend"),
     factor=least(0.0),
     observation=(shaped(..., "O"), floating),
     batch=holds(keys.OBSERVATION, keys.ACTION, keys.NEXT),
@@ -90,14 +91,18 @@ class SAC(OverTorchRL):
             seeded by torch's global one. It follows `loss.to`.
 
     Attributes:
-        steps: transitions seen by `fit`.
+        steps: transitions seen by `replayed`.
         updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`: all, as in its
+            paper.
 
     Raises:
         ValueError: for a generator on another device.
 
     Source: Soft actor-critic algorithms and applications (arXiv 1812.05905), algorithm 1.
     """
+
+    decay_floor = 1.0
 
     def __init__(
         self,
@@ -152,6 +157,14 @@ class SAC(OverTorchRL):
             loc, scale = self.actor(observation)
             return torch.tanh(loc + scale * torch.randn_like(loc))
 
+    def policy(self) -> ObservationPolicy:
+        """Return the policy that acts by its mean, which follows later updates."""
+        return ObservationPolicy(MeanActor(self.actor.net, "tanh", halves=True))
+
+    def explorer(self) -> ObservationPolicy:
+        """Return the policy of `explore`, which follows later updates."""
+        return ObservationPolicy(self.explore)
+
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Improve actor, critics and temperature once.
 
@@ -180,30 +193,32 @@ class SAC(OverTorchRL):
             "entropy": losses["entropy"].detach(),
         }
 
-    def fit(self, data: Iterable[TensorDictBase], replay: Any = None) -> dict[str, Tensor]:
-        """Keep what a stream of transitions brings and learn from it until it ends.
+    def replayed(
+        self, stream: Iterable[TensorDictBase], replay: Any = None
+    ) -> Iterator[TensorDictBase]:
+        """Keep what a stream of transitions brings, and yield a sample of it for each update due.
+
+        `fit(sac, sac.replayed(stream), updates)` is the online loop of the paper.
 
         Args:
-            data: batches of transitions `[..]` of the policy of `explore`, as from `transitions` or
-                a TorchRL collector.
+            stream: batches of transitions `[..]` of the policy of `explore`, as from `transitions`
+                or a TorchRL collector; each is read when no update is due any more.
             replay: a TorchRL replay buffer that samples `[B]`; None: a new uniform one.
 
-        Returns:
-            Metrics of the last update; empty if there was none.
+        Yields:
+            `config.updates_per_step` samples `[B]` per transition, none before
+            `config.random_steps` of them.
         """
         replay = replay if replay is not None else self.make_replay()
-        metrics: dict[str, Tensor] = {}
-        for batch in data:
+        for batch in stream:
             replay.extend(batch.reshape(-1))
             self.steps += batch.numel()
             if self.steps < self.config.random_steps:
                 continue
             self._owed += self.config.updates_per_step * batch.numel()
             while self._owed >= 1.0:
-                metrics = self.update(replay.sample().to(self.device))
                 self._owed -= 1.0
-        self.check_finite()
-        return metrics
+                yield replay.sample()
 
     def make_replay(self) -> TensorDictReplayBuffer:
         """Return an empty uniform replay of this configuration, with a generator of its own."""
@@ -215,7 +230,7 @@ class SAC(OverTorchRL):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that `update` and `fit` change; the replay is the caller's."""
+        """Return everything that `update` and `replayed` change; the replay is the caller's."""
         return {
             "loss": state_of(self.loss),
             "optimizer": self.optimizer.state_dict(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +11,10 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
 from pwm_sdk.calls import WINDOWS, checked, has, least
-from pwm_sdk.checks import whole
 from pwm_sdk.contract.models import TrainableModel
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.generators import drawing_from, own_generator, restore_generator
 from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targets
 from pwm_sdk.objectives.world_model import StepErrors, step_errors, task_ids
@@ -23,11 +22,12 @@ from pwm_sdk.optim import (
     FiniteWatch,
     adam,
     frozen,
-    linear_decay,
     optimize,
     scale_learning_rates,
     soft_update,
 )
+from pwm_sdk.planner import MPPI, PolicyValue
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 
 WATCHED = JOINT, PRIOR = "the joint loss and its gradient", "the prior's loss and gradient"
@@ -37,9 +37,7 @@ WATCHED = JOINT, PRIOR = "the joint loss and its gradient", "the prior's loss an
     model=has(TrainableModel, "latent_dim", "action_dim"),
     q=has("logits", "latent_dim", "action_dim"),
     prior=has("distribution", "latent_dim", "action_dim"),
-    replay=has("sample"),
     batch=WINDOWS,
-    steps=least(1),
     factor=least(0.0),
 )
 class TDMPC2:
@@ -55,6 +53,9 @@ class TDMPC2:
         synchronize: average gradients over the processes of `torch.distributed`.
 
     Attributes:
+        updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`: all, as in its
+            program.
         target: the slowly moving Q functions.
         scale: divides values in the prior's loss, `[]`; see `running_scale`.
 
@@ -64,7 +65,7 @@ class TDMPC2:
     Source: TD-MPC2 (arXiv 2310.16828), section 3 and its program.
     """
 
-    decay_floor = 1.0  # learning rates stay as they are, as in its program
+    decay_floor = 1.0
 
     def __init__(
         self,
@@ -130,24 +131,6 @@ class TDMPC2:
         """Wait for the device; raise ValueError if something was not finite since the last time."""
         self.finite.read()
 
-    def fit(self, replay: Any, steps: int) -> dict[str, Tensor]:
-        """Update `steps` times from the windows of a `ReplayBuffer`, at constant learning rates.
-
-        Args:
-            replay: has `sample()`, which returns a batch of windows.
-            steps: number of updates, at least 1.
-
-        Returns:
-            Metrics of the last update.
-        """
-        whole(1, steps=steps)
-        metrics: dict[str, Tensor] = {}
-        for step in range(steps):
-            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
-            metrics = self.update(replay.sample().to(self.device))
-        self.check_finite()
-        return metrics
-
     def losses(
         self, batch: TensorDictBase, task: Tensor | None = None
     ) -> tuple[StepErrors, JointLoss]:
@@ -186,6 +169,26 @@ class TDMPC2:
             )
         return errors, joint
 
+    def policy(self, plan: bool = True, **settings: Any) -> ObservationPolicy:
+        """Return the policy that plans, or the prior's mean, which follows later updates.
+
+        Args:
+            plan: plan by `MPPI`, with the prior's proposals and the Q functions behind them, as the
+                paper evaluates; False: the prior alone, some hundred times cheaper.
+            settings: arguments of `MPPI`, for example `samples` and `horizon`.
+        """
+        if not plan:
+            return ObservationPolicy(self.prior, model=self.model)
+        return ObservationPolicy(self._planner(settings))
+
+    def explorer(self, **settings: Any) -> ObservationPolicy:
+        """Return the planner with its noise, to collect data, which follows later updates.
+
+        Args:
+            settings: arguments of `MPPI`.
+        """
+        return ObservationPolicy(self._planner(settings), choice="explore")
+
     def set_learning_rates(self, factor: float) -> None:
         """Set all learning rates to `factor` times their start."""
         scale_learning_rates(self.optimizer, factor)
@@ -210,6 +213,15 @@ class TDMPC2:
         self._carried = None if carried is None else carried.to(self.device)
         self.updates = state["updates"]
         restore_generator(self.generator, state.get("generator"))
+
+    def _planner(self, settings: Mapping[str, Any]) -> MPPI:
+        """Return a planner with draws of its own, from the algorithm's seed and its updates."""
+        generator = torch.Generator(self.device)
+        generator.manual_seed(self.generator.initial_seed() + self.updates)
+        gamma = self.config.gamma
+        value = PolicyValue(self.q, self.prior)
+        given = {"gamma": gamma, "generator": generator, **settings}
+        return MPPI(self.model, self.prior, value, **given)
 
     def _parts(self) -> dict[str, Any]:
         return {

@@ -20,13 +20,14 @@ from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import (
     FiniteWatch,
-    decay_factor,
+    linear_decay,
     optimize,
     remember_learning_rates,
     scale_learning_rates,
 )
+from pwm_sdk.policies.behaviours import LatentBehaviour, RandomBehaviour
 from pwm_sdk.states import load_state, state_of
-from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
+from pwm_sdk.training.collect import Episode, run_episodes
 from pwm_sdk.training.keeping import keep_episodes
 from pwm_sdk.training.metrics import exploitation_gap
 from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_abilities, check_ids
@@ -298,7 +299,8 @@ class GrowingBatch:
     def _schedule(self, progress: float) -> None:
         first, last = self.config.std
         std = first + (last - first) * min(1.0, progress / self.config.std_share)
-        factor = decay_factor(progress, self.config.decay_share, self.config.decay_floor)
+        share, least = self.config.decay_share, self.config.decay_floor
+        factor = linear_decay(progress, 0.0, share=share, least=least)
         scale_learning_rates(self.model_optimizer, factor)
         for learner in self.learners:
             learner.pwm.actor.set_std(std)

@@ -30,7 +30,7 @@ from pwm_sdk import (
 from pwm_sdk.simulators.mass_spring import MassSpring
 
 DRAWING = ("PWM", "Population", "SHAC", "TDMPC2", "SAC", "PPO", "DreamerV3")
-WINDOWED = ("PWM", "TDMPC2", "DreamerV3", "BehaviourCloning")  # `fit(replay, steps)`
+EVERY = (*DRAWING, "BehaviourCloning")
 SMALL = {"horizon": 3, "critic_epochs": 1, "critic_splits": 2}
 DREAMER = DreamerV3Config(
     hidden=16, layers=1, belief=16, blocks=2, categoricals=2, classes=4, bins=15, horizon=3
@@ -74,6 +74,16 @@ def use(agent: Any) -> dict[str, Tensor]:
     if isinstance(agent, DreamerV3):
         metrics["drawn"] = agent.act(windows("cpu")["observation"][:, 0], explore=True)[0]
     return metrics
+
+
+def batches_of(name: str) -> Windows | None:
+    """What `fit` trains it from, the same batch for ever."""
+    if name == "SHAC":
+        return None
+    if name == "Population":
+        return Windows(starts("cpu", 2))
+    leads = {"SAC": (8,), "PPO": (2, 4)}
+    return Windows(transitions("cpu", *leads[name])) if name in leads else replay()
 
 
 def replay() -> Windows:

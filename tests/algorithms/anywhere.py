@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,15 +28,13 @@ from pwm_sdk import (
     LatentBehaviour,
     LatentRollout,
     Learner,
-    ObservationBehaviour,
-    PlannerBehaviour,
+    ObservationPolicy,
     PolicyPrior,
     PolicyValue,
     Population,
     PPOConfig,
     PWMConfig,
     QEnsemble,
-    RecurrentBehaviour,
     ReplayBuffer,
     ReturnScale,
     RoundConfig,
@@ -46,9 +43,9 @@ from pwm_sdk import (
     SHACConfig,
     TDMPC2Config,
     WorldModel,
+    fit,
     make_episode,
     pwm_model_loss,
-    train_offline,
     world_model_errors,
     world_model_loss,
 )  # fmt: skip
@@ -109,6 +106,17 @@ class Windows:
         return self.batch
 
 
+def twice(agent: Any, batch: Any) -> Found:
+    """The metrics of the second of two updates."""
+    agent.update(batch)
+    return agent.update(batch)
+
+
+def numbers(agent: Any, batches: Any, updates: int | None = 2) -> Found:
+    """The metrics that `fit` returns."""
+    return {name: torch.tensor(v) for name, v in fit(agent, batches, updates).items()}
+
+
 def pwm(
     population: int | None = None,
     config: PWMConfig = OURS,
@@ -147,7 +155,7 @@ def shac(device: Any) -> Found:
     config = SHACConfig(environments=4, horizon=3, critic_epochs=1, cotangent_clip=1.0)
     normalizer = RunningMeanStd((size,)).to(device)
     critic = Critic(size, (8,), 1).to(device)
-    return SHAC(simulator, actor, critic, config, normalizer=normalizer).fit(2)
+    return twice(SHAC(simulator, actor, critic, config, normalizer=normalizer), None)
 
 
 def tdmpc2(tasks: int = 2, *, loop: bool = False, **settings: Any) -> Callable[[Any], Found]:
@@ -157,10 +165,9 @@ def tdmpc2(tasks: int = 2, *, loop: bool = False, **settings: Any) -> Callable[[
         prior = PolicyPrior.for_model(made).to(device)
         config = TDMPC2Config(gamma=[0.9, 0.5] if tasks else 0.9)
         agent = TDMPC2(made, q, prior, config)
-        replay = Windows(windows(device))
         if loop:
-            return {name: torch.tensor(v) for name, v in train_offline(agent, replay, 2).items()}
-        return {**agent.fit(replay, 2), "value_scale": agent.scale}
+            return numbers(agent, Windows(windows(device)))
+        return {**twice(agent, windows(device)), "value_scale": agent.scale}
 
     return run
 
@@ -186,20 +193,21 @@ def sac(device: Any) -> Found:
 def sac_fit(device: Any) -> Found:
     """From data of the CPU, as environments make them."""
     config = SACConfig(hidden=(8,), batch_size=4, random_steps=0)
-    return SAC(3, 2, config, device=device).fit([transitions("cpu", 2, 2)])
+    agent = SAC(3, 2, config, device=device)
+    return numbers(agent, agent.replayed([transitions("cpu", 2, 2)]), None)
 
 
 def ppo(device: Any) -> Found:
     moments = {"observations": RunningMeanStd((3,)), "returns": RunningMeanStd((1,))}
     agent = PPO(3, 2, PPOConfig(hidden=(8,), epochs=1), **moments, device=device)
     drawn = agent.explore(transitions(device, 2)["observation"])
-    return {**agent.fit([transitions("cpu", 2, 4)], steps=100), "drawn": drawn}
+    return {**numbers(agent, [transitions("cpu", 2, 4)], None), "drawn": drawn}
 
 
 def dreamer(device: Any) -> Found:
     sizes = {"hidden": 16, "layers": 1, "belief": 16, "blocks": 2, "categoricals": 2, "classes": 4}
     agent = DreamerV3(3, 2, DreamerV3Config(**sizes, bins=15, horizon=3), device=device)
-    metrics = agent.fit(Windows(windows(device)), 2)
+    metrics = twice(agent, windows(device))
     action, _ = agent.act(windows(device)["observation"][:, 0], explore=True)
     return {**metrics, "action": action}
 
@@ -208,7 +216,7 @@ def cloning(*, encoded: bool) -> Callable[[Any], Found]:
     def run(device: Any) -> Found:
         made = model(device) if encoded else None
         actor = FirstOrderActor(16 if encoded else 3, 2, (8,)).to(device)
-        return BehaviourCloning(actor, model=made).fit(Windows(windows(device)), 2)
+        return twice(BehaviourCloning(actor, model=made), windows(device))
 
     return run
 
@@ -224,10 +232,10 @@ def behaviours(device: Any) -> Found:
     plan = MPPI(made, actor, critic, samples=8, elites=4, policy_samples=2, iterations=1)
     cloned = BehaviourCloning(FirstOrderActor(3, 2, (8,)).to(device))
     acting: dict[str, Any] = {
-        "cloned": ObservationBehaviour(cloned),
-        "recurrent": RecurrentBehaviour(partial(dream.act, explore=True), 2),
-        "observation": ObservationBehaviour(free.explore),
-        "planner": PlannerBehaviour(plan, [0, 1]),
+        "cloned": cloned.policy().behaviour([None, None]),
+        "recurrent": dream.explorer().behaviour([None, None]),
+        "observation": free.explorer().behaviour([None, None]),
+        "planner": ObservationPolicy(plan).behaviour([0, 1]),
         "latent": LatentBehaviour(made, [actor], [0, 1]),
         "team": LatentBehaviour(made, [team], [0, 1], np.random.default_rng(0), 0.5),
     }
@@ -353,10 +361,7 @@ def make_loop(device: Any, kept: Any) -> GrowingBatch:
 
 
 def offline(device: Any) -> Found:
-    made = model(device)
-    agent = PWM(made, *networks(device, None), OURS)
-    found = train_offline(agent, Windows(windows(device)), 2)
-    return {name: torch.tensor(value) for name, value in found.items()}
+    return numbers(PWM(model(device), *networks(device, None), OURS), Windows(windows(device)))
 
 
 ANYWHERE: dict[str, Callable[[Any], Found]] = {
@@ -388,12 +393,12 @@ WITH_NUMBERS: dict[str, Callable[[Any], Found]] = {
     "SAC": sac,
     "PPO": ppo,
     "DreamerV3": dreamer,
-    "SAC.fit": sac_fit,
+    "fit(SAC)": sac_fit,
     "Population.keep": pwm(2, members=True, keep=True),
     "ReplayBuffer": replay,
     "behaviours": behaviours,
     "GrowingBatch": growing(),
     "GrowingBatch, replay on the CPU": growing(lambda _: "cpu"),
-    "train_offline(PWM)": offline,
-    "train_offline(TDMPC2)": tdmpc2(loop=True),
+    "fit(PWM)": offline,
+    "fit(TDMPC2)": tdmpc2(loop=True),
 }

@@ -18,14 +18,13 @@ from legal_parts import (
     Point,
     dreamer,
     parts,
-    planner,
     population_of_one,
     pwm,
 )
 from torch import nn
 
 import pwm_sdk as sdk
-from pwm_sdk.finite import FiniteWatch
+from pwm_sdk.execution.finite import FiniteWatch
 
 CART = """
 <mujoco><worldbody><body><joint name="x" type="slide" axis="1 0 0"/><geom size="0.1"/></body>
@@ -87,8 +86,8 @@ def _part_1() -> dict[str, Call]:
             reward=lambda before, action, after: after.qpos - 0.1 * action, features=None,
             terminated=None, start=None, substeps=1, action_repeat=1, episode_length=5,
             sensors=False, integrator="implicitfast", threads=1, dtype=torch.float64)),
-        "ObservationBehaviour": (sdk.ObservationBehaviour, f(policy=nn.Linear(O, A),
-            device="cpu")),
+        "ObservationPolicy": (sdk.ObservationPolicy, f(actor=p.actor, model=p.model, tasks=0,
+            choice="mean", rng=np.random.default_rng(0), correlation=0.5, low=-1.0, high=1.0)),
         "PPO": (sdk.PPO, f(observation_dim=O, action_dim=A, config=None, actor=nn.Linear(O, A),
             critic=nn.Linear(O, 1), observations=sdk.RunningMeanStd((O,)),
             returns=sdk.RunningMeanStd((1,)))),
@@ -108,8 +107,6 @@ def _part_2() -> dict[str, Call]:
             critic_epochs=1, critic_splits=1, critic_limit=1, saturation=0.1, behaviour=0.1,
             target_tau=0.1, average_tau=0.1, detach=False, extra_discount=False,
             symlog_reward=False, mask_actions=True, shuffle=True, normalize_returns=False)),
-        "PlannerBehaviour": (sdk.PlannerBehaviour, f(planner=planner(), tasks=[0], choice="mean",
-            action_dim=A)),
         "PolicyPrior": (sdk.PolicyPrior, f(latent_dim=D, action_dim=A, task_dim=0, hidden=(8,),
             log_std=(-10.0, 2.0), activation="mish")),
         "PolicyValue": (sdk.PolicyValue, f(q=p.q, policy=p.actor, generator=torch.Generator())),
@@ -122,8 +119,6 @@ def _part_2() -> dict[str, Call]:
         "QEnsemble": (sdk.QEnsemble, f(latent_dim=D, action_dim=A, task_dim=0, hidden=(8,),
             ensemble=2, num_bins=11, dropout=0.01, activation="mish")),
         "RandomBehaviour": (sdk.RandomBehaviour, f(count=1, action_dim=A, seed=0, hold=2)),
-        "RecurrentBehaviour": (sdk.RecurrentBehaviour, f(act=dreamer().act, count=1,
-            device="cpu")),
         "EpisodeCutter": (sdk.EpisodeCutter, f(task=0, bounds=(-1.0, 1.0), absorbing=1)),
         "ReplayBuffer": (sdk.ReplayBuffer, f(capacity=100, slice_len=H + 1, batch_size=B,
             task_weights={0: 1.0}, recent=0.5, device="cpu", seed=0)),

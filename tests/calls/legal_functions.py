@@ -36,7 +36,7 @@ from pwm_sdk.functional import (
     scale,
     twohot,
 )
-from pwm_sdk.optim import decay_factor, scale_learning_rates
+from pwm_sdk.optim import scale_learning_rates
 
 
 @functools.cache
@@ -67,10 +67,10 @@ def _part_1() -> dict[str, Call]:
         "clip_cotangent": (sdk.clip_cotangent, f(x=p.latent, limit=1.0, on_clip=lambda m: None)),
         "critic_loss": (sdk.critic_loss, f(critic=p.critic, latents=p.latent,
             targets=torch.randn(B, 1), weight=torch.ones(B, 1))),
-        "evaluate": (sdk.evaluate, f(env=Point(), model=p.model, actor=p.actor, episodes=1,
-            task=0, workers=0)),
-        "evaluate_members": (sdk.evaluate_members, f(envs=[Point(), Point()], model=p.model,
-            actor=p.actors, episodes=1, tasks=[0, 0], seeds=[1, 2], workers=0)),
+        "evaluate": (sdk.evaluate, f(env=Point(), policy=p.acting, episodes=1, task=0,
+            workers=0)),
+        "evaluate_members": (sdk.evaluate_members, f(envs=[Point(), Point()],
+            policy=p.team, episodes=1, tasks=[0, 0], seeds=[1, 2], workers=0)),
         "exploitation_gap": (sdk.exploitation_gap, f(model=p.model, actor=p.actors,
             critic=p.critics, episodes=[[p.episode], [p.episode]], tasks=[0, 0], gamma=0.9,
             reward_scale=[1.0, 1.0], horizon=3, count=2, rng=np.random.default_rng(0),
@@ -144,15 +144,14 @@ def _part_2() -> dict[str, Call]:
         "to_minari": (lambda dataset_id, **more: sdk.to_minari(
             dataset_id=named(dataset_id), **more), f(source=p.replay, dataset_id="calls/point-v0",
             task=sdk.Task("point", 0, "own", O, A, 5))),
-        "train_offline": (sdk.train_offline, f(algorithm=pwm(), replay=p.replay, steps=1,
-            floor=0.1, path=None, save_every=1, on_step=lambda step, metrics: None)),
+        "fit": (sdk.fit, f(agent=pwm(), batches=p.replay, updates=1, schedule=lambda done: 0.5,
+            hooks=[lambda step, metrics: None], path=None, save_every=1)),
         "transitions": (lambda **more: next(sdk.transitions(**more)), f(pool=p.pool,
             behaviour=p.policy, steps=2)),
         "world_model_errors": (sdk.world_model_errors, f(model=p.model, batch=p.batch, rho=0.5)),
         "world_model_loss": (sdk.world_model_loss, f(model=p.model, batch=p.batch,
             reward_weight=torch.ones(2), **o.coefficients)),
-        "linear_decay": (sdk.linear_decay, f(progress=0.5, floor=0.1)),
-        "decay_factor": (decay_factor, f(progress=0.5, share=0.5, floor=0.1)),
+        "linear_decay": (sdk.linear_decay, f(progress=0.5, floor=0.1, share=0.5, least=0.0)),
         "scale_learning_rates": (scale_learning_rates, f(
             optimizer=torch.optim.SGD(p.actor.parameters(), lr=0.0), factor=0.5)),
         "discount_of": (discount_of, f(gamma=0.9, population=None, device=torch.device("cpu"))),

@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from waits import NoCopying, NoReading
 
-from pwm_sdk.algorithms.execution import Captured, Execution
 from pwm_sdk.algorithms.pwm import PWMConfig
+from pwm_sdk.execution.graphs import Captured
+from pwm_sdk.execution.settings import Execution
 
 EAGER = [
     Execution(check_every=2),
@@ -53,8 +54,8 @@ def test_every_variant_is_the_eager_update(
     In bf16 parameters that start at zero are compared as part of their network's step only.
     """
     # Without a GPU a captured pass is the pass itself, behind the same door.
-    monkeypatch.setattr(Execution, "on", lambda self, device: self)
-    monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
+    monkeypatch.setattr(Execution, "on", lambda self, device, **_: self)
+    monkeypatch.setattr("pwm_sdk.execution.graphs.CudaGraphModule", lambda function: function)
     config, half = {"ours": CONFIG, "theirs": PUBLISHED}[settings], execution.precision == "bf16"
     size = {"updates": 1, "count": 256} if half else {"updates": 2, "count": 32}
     first, own = assemble(kind, config=config), assemble(kind, execution, config)
@@ -138,8 +139,8 @@ def test_nothing_is_read_inside_of_a_graph_even_if_every_update_is(monkeypatch) 
 
         return run
 
-    monkeypatch.setattr(Execution, "on", lambda self, device: self)
-    monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", captured)
+    monkeypatch.setattr(Execution, "on", lambda self, device, **_: self)
+    monkeypatch.setattr("pwm_sdk.execution.graphs.CudaGraphModule", captured)
     pwm, bad = assemble(None, Execution(cuda_graphs=True, check_every=1)), starts(None)
     before = copy.deepcopy(pwm.actor.state_dict())
     bad["observation"][:] = torch.nan
@@ -168,8 +169,8 @@ def test_what_is_not_finite_is_not_stepped_and_told_later(published: bool) -> No
 
 def test_the_numbers_of_a_captured_step_keep_their_place(monkeypatch) -> None:
     """A graph replays addresses: rates, flags and the scale must be written, not replaced."""
-    monkeypatch.setattr(Execution, "on", lambda self, device: self)
-    monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
+    monkeypatch.setattr(Execution, "on", lambda self, device, **_: self)
+    monkeypatch.setattr("pwm_sdk.execution.graphs.CudaGraphModule", lambda function: function)
     pwm = assemble(None, Execution(cuda_graphs=True, check_every=1000), PWMConfig.published())
     pwm.update(starts(None))
 
@@ -192,8 +193,8 @@ def test_a_state_moves_between_executions(monkeypatch) -> None:
     eager.update(starts(None))
     eager.set_learning_rates(0.5)
     with monkeypatch.context() as patch:
-        patch.setattr(Execution, "on", lambda self, device: self)
-        patch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
+        patch.setattr(Execution, "on", lambda self, device, **_: self)
+        patch.setattr("pwm_sdk.execution.graphs.CudaGraphModule", lambda function: function)
         other = assemble(None, Execution(cuda_graphs=True))
         other.load_state_dict(copy.deepcopy(eager.state_dict()))
         group = other.actor_optimizer.param_groups[0]
@@ -211,9 +212,7 @@ def test_a_state_moves_between_executions(monkeypatch) -> None:
 
 def test_a_function_is_captured_once_for_each_shape(monkeypatch) -> None:
     made = []
-    monkeypatch.setattr(
-        "pwm_sdk.algorithms.execution.CudaGraphModule", lambda f: made.append(f) or f
-    )
+    monkeypatch.setattr("pwm_sdk.execution.graphs.CudaGraphModule", lambda f: made.append(f) or f)
     double = Captured(lambda x, y: (2 * x, y))
     for size in (3, 3, 4):
         assert double(torch.ones(size), None)[0].tolist() == [2.0] * size

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pwm_sdk import PWM, Critic, Execution, FirstOrderActor, PWMConfig, WorldModel
-from pwm_sdk.algorithms.half_weights import HalfWeights
+from pwm_sdk.execution.half_weights import HalfWeights
 
 STARTS = 5
 
@@ -99,7 +99,7 @@ def test_an_update_in_bf16_casts_no_weight_of_the_model_at_every_step() -> None:
     with Casts(weights) as casts:
         pwm.update(batch)
     assert casts.count == 0
-    pwm._weights = HalfWeights(None)
+    pwm.runner._weights = HalfWeights(None)
     with Casts(weights) as casts:
         pwm.update(batch)
     assert casts.count == 4 * horizon  # weight and bias of both layers

@@ -1,94 +1,12 @@
-"""How an update is executed: compiled, in which precision, as captured graphs."""
+"""Functions of tensors as CUDA graphs."""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from pwm_sdk.calls import checked, least
-from pwm_sdk.checks import whole
-
-PRECISIONS = ("fp32", "tf32", "bf16")
-
-
-@checked(check_every=least(1))
-@dataclass(frozen=True)
-class Execution:
-    """How `PWM` runs its update; none of it changes what is computed, beyond rounding.
-
-    Attributes:
-        compile: compile one step of the rollout, the values of the targets and one loss of the
-            critic; needs a C++ compiler.
-        precision: of the products of matrices; LayerNorm, activations, returns and the optimizer
-            stay in float32. "fp32" leaves them as the process has them, in float32 unless told
-            otherwise; "tf32" rounds their factors to 10 bits behind the point on a GPU and is fp32
-            on a CPU; "bf16" runs them in bfloat16, where the device has an autocast.
-        cuda_graphs: capture the actor's pass and the critic's step and replay them, without waiting
-            for the device (not seen on a GPU); one graph per shape of batch. Without a GPU: one
-            warning, and no graphs.
-        check_every: updates between two readings of whether losses and gradients were finite; a
-            step that is not finite is never taken. None: 1 on a CPU, 100 where a reading waits for
-            the device. Captured graphs are never read inside, with 1 after each update.
-
-    Raises:
-        ValueError: for another precision, or a `check_every` below 1.
-    """
-
-    compile: bool = False
-    precision: str = "fp32"
-    cuda_graphs: bool = False
-    check_every: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
-        whole(1, check_every=self.check_every)
-
-    def reads_every(self, device: torch.device) -> int:
-        """Return the number of updates between two readings on `device`."""
-        if self.check_every is not None:
-            return self.check_every
-        return 1 if device.type == "cpu" else 100
-
-    def products(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-        """Return the context in which matrix products have the wanted precision."""
-        if self.precision != "bf16":
-            return contextlib.nullcontext()
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-
-    @contextlib.contextmanager
-    def tf32(self, device: torch.device) -> Iterator[None]:
-        """Let a GPU's float32 products be tf32, on the way back too, if that is the precision."""
-        products = torch.backends.cuda.matmul
-        before = products.fp32_precision
-        if self.precision != "tf32" or device.type != "cuda" or before == "tf32":
-            yield
-            return
-        products.allow_tf32 = True  # of torch's two settings it keeps the other in step
-        try:
-            yield
-        finally:
-            products.allow_tf32 = False
-            products.fp32_precision = before
-
-    def on(self, device: torch.device) -> Execution:
-        """Return what of it is possible on `device`; warn if graphs are wanted and are not."""
-        if self.precision == "bf16" and not torch.amp.is_autocast_available(device.type):
-            return replace(self, precision="fp32").on(device)
-        if not self.cuda_graphs or device.type == "cuda":
-            return self
-        warnings.warn(
-            f"cuda_graphs=True needs a GPU, got parameters on {device.type}: running without",
-            stacklevel=3,
-        )
-        return replace(self, cuda_graphs=False)
 
 
 class Captured:

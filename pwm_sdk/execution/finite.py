@@ -194,6 +194,26 @@ class FiniteWatch:
             )
 
 
+class Watched:
+    """A learner whose `finite` watches its losses and gradients, of each policy by itself."""
+
+    finite: FiniteWatch
+
+    @property
+    def stopped(self) -> list[int]:
+        """Numbers of the policies of a population that are stopped; waits for the device."""
+        return self.finite.members()
+
+    def check_finite(self) -> None:
+        """Wait for the device and tell what was not finite since the last reading.
+
+        Raises:
+            ValueError: naming it; of a population only if all policies are stopped, others are
+                named in a warning.
+        """
+        self.finite.read()
+
+
 def keeping(watch: FiniteWatch | None, *parts: object) -> AbstractContextManager[None]:
     """Return `watch.keeping(*parts)`, or without a watch a context that does nothing."""
     return nullcontext() if watch is None else watch.keeping(*parts)

@@ -11,7 +11,8 @@ import torch
 from small_updates import CONFIG, assemble, outcome
 from torch import Tensor
 
-from pwm_sdk.algorithms.execution import Captured, Execution
+from pwm_sdk.execution.graphs import Captured
+from pwm_sdk.execution.settings import Execution
 
 
 class Graph:
@@ -145,7 +146,7 @@ def test_there_is_one_graph_for_each_shape(cuda: Cuda) -> None:
 
 def test_updates_by_graphs_are_the_eager_ones(cuda: Cuda, monkeypatch) -> None:
     """Warm-up, capture and replays of actor and critic together."""
-    monkeypatch.setattr(Execution, "on", lambda self, device: self)
+    monkeypatch.setattr(Execution, "on", lambda self, device, **_: self)
     plain = Captured.__init__
     monkeypatch.setattr(Captured, "__init__", lambda self, f: plain(self, recorded(f)))
     expected = outcome(assemble(None, Execution(check_every=100), CONFIG), updates=5)
