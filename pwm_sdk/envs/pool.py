@@ -11,7 +11,8 @@ from torchrl.envs import EnvBase
 
 from pwm_sdk.checks import positive, seed, whole
 from pwm_sdk.contract.pools import PoolStep
-from pwm_sdk.envs.member import About, Limits, Member, is_maker, members_of
+from pwm_sdk.envs.member import About, Limits, Member
+from pwm_sdk.envs.opening import is_maker, members_of
 from pwm_sdk.envs.workers import Workers
 
 __all__ = ["EnvPool", "PoolStep"]

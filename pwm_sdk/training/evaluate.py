@@ -11,7 +11,7 @@ import numpy as np
 from pwm_sdk.calls import checked, has, least, or_nothing
 from pwm_sdk.checks import whole
 from pwm_sdk.contract.agents import Behaviour
-from pwm_sdk.envs.member import is_maker
+from pwm_sdk.envs.opening import is_maker
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.training.collect import Episode, LatentBehaviour, run_episodes
 from pwm_sdk.training.planning import PlannerBehaviour
