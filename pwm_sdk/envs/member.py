@@ -46,9 +46,8 @@ class Turn:
 _TURNS: WeakValueDictionary[int, Turn] = WeakValueDictionary()
 
 
-def turn_of(env: Any) -> Turn:
-    """Return the one turn of an environment, however it is wrapped."""
-    *_, base = layers(env)
+def turn_of(base: Any) -> Turn:
+    """Return the one turn of an environment below all that wraps it."""
     return _TURNS.setdefault(id(base), Turn())
 
 
@@ -68,7 +67,8 @@ class Member(ABC):
         if self.about.task is not None:
             gate.hint = PADDED
         self._steps: int | None = None  # in this episode; None outside of one
-        self._turn = turn_of(env)
+        *_, base = layers(env)
+        self._turn = turn_of(base)
 
     def reset(self, seed: int | None) -> np.ndarray:
         """Start an episode; returns the observation `[O]` float32."""
