@@ -10,7 +10,8 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 from torchrl.envs import EnvBase
 
-from pwm_sdk.checks import flag, positive, seed as checked_seed, whole
+from pwm_sdk.checks import flag, positive, whole
+from pwm_sdk.checks import seed as checked_seed
 from pwm_sdk.contract.models import SimulatorModel
 from pwm_sdk.contract.pools import Pool
 from pwm_sdk.envs.factory import make_gym
@@ -44,7 +45,7 @@ def make_pool(
 
     | given | the pool |
     |---|---|
-    | name of a task, or a `Task` | N environments of it; where the task is a simulator, one that steps N states at once |
+    | name of a task, or a `Task` | N of its environments; of a simulator, stepped at once |
     | a `SimulatorModel` | N states stepped at once |
     | a `gymnasium.vector.VectorEnv` of any autoreset mode | its environments |
     | a TorchRL environment of batch size `[N]` | its rows, started by `"_reset"` |
@@ -73,7 +74,7 @@ def make_pool(
             cannot be reset alone, and a batch, seed or workers for what cannot take them; later for
             what the gate does not let pass (see `EnvPool`).
         TypeError: for an environment of another kind.
-    """  # fmt: skip
+    """
     count, workers = whole(1, batch=batch), whole(0, workers=workers)
     seed, max_steps = checked_seed(seed=seed), whole(1, max_steps=max_steps)
     flag(padded=padded)

@@ -117,6 +117,7 @@ class BatchedPool(ABC):
         parts = (part.tolist() for part in (reward, success, terminated, truncated))
         return [PoolStep(*row) for row in zip(observation, *parts, strict=True)]
 
+    @abstractmethod
     def close(self) -> None:
         """Close the environments, where there is something to close."""
 
@@ -133,9 +134,7 @@ class BatchedPool(ABC):
         steps = self._steps[rows]
         if (steps == _OUTSIDE).any():
             where = self._gates[rows[int((steps == _OUTSIDE).argmax())]].where
-            raise RuntimeError(
-                f"step must follow reset, got a step outside an episode of {where}"
-            )
+            raise RuntimeError(f"step must follow reset, got a step outside an episode of {where}")
         if self._turn.owner is not self._token:
             raise GateError(
                 f"{self._gates[rows[0]].where} must end its episode before another pool resets "

@@ -14,7 +14,7 @@ import numpy as np
 from pwm_sdk.checks import seed as checked_seed
 from pwm_sdk.contract.pools import PoolStep
 from pwm_sdk.envs.gate import Gate, GateError, action_box, vector_size
-from pwm_sdk.envs.layers import layers, name_of, task_of
+from pwm_sdk.envs.layers import layers, task_of
 from pwm_sdk.envs.task_env import PADDED, TaskEnv
 from pwm_sdk.keys import SUCCESS
 

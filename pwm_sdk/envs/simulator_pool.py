@@ -64,6 +64,9 @@ class SimulatorPool(BatchedPool):
             generator.seed() if seeds is None else generator.manual_seed(seeds[i])
         self._state = torch.zeros(0, device="cpu")  # [N, D] from the first start on
 
+    def close(self) -> None:
+        """Do nothing: a simulator holds nothing open."""
+
     @torch.no_grad()
     def _reset(self, rows: list[int], seeds: list[int | None]) -> Any:
         for i, seed in zip(rows, seeds, strict=True):

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 
+from pwm_sdk import keys
 from pwm_sdk.contract.models import padded
 from pwm_sdk.data.episode import task_index
 
-__all__ = ["acted", "dtype_of", "stacked", "task_ids", "wide_enough"]
+__all__ = ["acted", "dtype_of", "packed", "stacked", "task_ids", "wide_enough"]
 
 
 def task_ids(tasks: Sequence[Any], model: Any) -> Tensor:
@@ -97,3 +99,30 @@ def stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
             f"brings it about), got {[list(row.shape) for row in rows]}"
         )
     return np.stack(rows)
+
+
+def packed(
+    before: np.ndarray,
+    action: np.ndarray,
+    after: np.ndarray,
+    reward: np.ndarray,
+    flags: np.ndarray,
+) -> TensorDict:
+    """Lay out transitions `[N, T]` as a TorchRL collector does."""
+    terminated, truncated = flags[..., :1], flags[..., 1:]
+    following = {
+        keys.OBSERVATION: after,
+        keys.REWARD: reward[..., None],
+        keys.TERMINATED: terminated,
+        keys.TRUNCATED: truncated,
+        keys.DONE: terminated | truncated,
+    }
+    shape = before.shape[:2]
+    return TensorDict(
+        {
+            keys.OBSERVATION: torch.from_numpy(before),
+            keys.ACTION: torch.from_numpy(action),
+            keys.NEXT: TensorDict({k: torch.from_numpy(v) for k, v in following.items()}, shape),
+        },
+        shape,
+    )
