@@ -10,7 +10,7 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 from torchrl.envs import EnvBase
 
-from pwm_sdk.checks import flag, positive, whole
+from pwm_sdk.checks import flag, positive, single, whole
 from pwm_sdk.checks import seed as checked_seed
 from pwm_sdk.contract.models import SimulatorModel
 from pwm_sdk.contract.pools import Pool
@@ -25,7 +25,7 @@ from pwm_sdk.envs.torchrl_pool import TorchRLPoolEnv
 from pwm_sdk.envs.vector_pool import VectorPool
 from pwm_sdk.tasks import MT80, Task, TaskSet
 
-__all__ = ["make_pool"]
+__all__ = ["make_pool", "makes"]
 
 Single = gymnasium.Env | EnvBase | Callable[[], Any] | str | Task
 
@@ -49,19 +49,17 @@ def make_pool(
     | a `SimulatorModel` | N states stepped at once |
     | a `gymnasium.vector.VectorEnv` of any autoreset mode | its environments |
     | a TorchRL environment of batch size `[N]` | its rows, started by `"_reset"` |
-    | a gymnasium or unbatched TorchRL environment | that one |
     | a function or class that makes an environment | N environments made by it |
     | a sequence of names, tasks, environments and functions | one environment each, an `EnvPool` |
-    | a pool | the same |
+    | a gymnasium or unbatched TorchRL environment, or a pool | that one |
 
-    A simulator draws the start states of each row from a stream of its own, as a single environment
-    of that seed does. A vector environment, or a TorchRL one, steps all rows at once: where only
-    some are stepped, the others lose their episode.
+    Rows of a simulator start as single environments of their seeds do. A vector environment, or a
+    TorchRL one, steps all rows at once: where only some are stepped, the others lose their episode.
 
     Args:
         envs: see the table.
         batch: N; None: 1. Given for tasks, simulators and functions only.
-        seed: seed of row 0 in [0, 2**32), row i has `seed + i`; of tasks and simulators only.
+        seed: of row 0, in [0, 2**32); row i has `seed + i`. For tasks and simulators only.
         padded: whether a task's observations and actions have the padded sizes of `tasks`.
         tasks: the task set of the data and the model.
         workers: processes of single environments (see `EnvPool`), or threads of the MuJoCo
@@ -71,40 +69,55 @@ def make_pool(
 
     Raises:
         ValueError: for an unknown task, spaces that do not fit, a batched environment whose rows
-            cannot be reset alone, and a batch, seed or workers for what cannot take them; later for
-            what the gate does not let pass (see `EnvPool`).
+            cannot be reset alone, and settings for what cannot take them; later as `EnvPool`.
         TypeError: for an environment of another kind.
     """
-    count, workers = whole(1, batch=batch), whole(0, workers=workers)
-    seed, max_steps = checked_seed(seed=seed), whole(1, max_steps=max_steps)
+    numbers = {"batch": batch, "workers": workers, "max_steps": max_steps, "timeout": timeout}
+    single(**{name: value for name, value in numbers.items() if value is not None})
+    count, workers = whole(1, batch=batch) or 1, whole(0, workers=workers)
+    seed, limits = checked_seed(seed=seed), _limits(max_steps, timeout)
     flag(padded=padded)
-    positive(timeout=timeout)
-    limits = Limits(max_steps, timeout)
     made = partial(make_gym, padded=padded, tasks=tasks)
     if isinstance(envs, str | Task):
         make = partial(made, envs)
-        return task_pool(make(seed=seed), make, count or 1, seed, workers=workers, limits=limits)
+        return task_pool(make(seed=seed), make, count, seed, workers=workers, limits=limits)
     if _is_simulator(envs):
         _without(envs, workers=workers)
-        seeds = None if seed is None else [(seed + i) % 2**32 for i in range(count or 1)]
-        return SimulatorPool(envs, count or 1, seeds=seeds, limits=limits)
+        seeds = None if seed is None else [(seed + i) % 2**32 for i in range(count)]
+        return SimulatorPool(envs, count, seeds=seeds, limits=limits)
     if is_maker(envs):
         _without(envs, seed=seed)
-        return _of_singles([envs] * (count or 1), workers, limits)
+        return _of_singles([envs] * count, workers, limits)
     if isinstance(envs, Sequence):
-        _without(envs, batch=count)
+        _without(envs, batch=batch)
         return _of_singles(_named(envs, made, seed), workers, limits)
-    _without(envs, batch=count, seed=seed, workers=workers)
+    _without(envs, batch=batch, seed=seed, workers=workers)
+    return _as_it_is(envs, limits)
+
+
+def _as_it_is(envs: Any, limits: Limits) -> Pool:
+    """Return a pool of what has its own size."""
     if isinstance(envs, TorchRLPoolEnv):
         return envs.pool
     if isinstance(envs, VectorEnv):
         return VectorPool(envs, limits)
     if isinstance(envs, EnvBase):
-        single = not envs.batch_size
-        return _of_singles([envs], 0, limits) if single else TensorDictPool(envs, limits)
+        alone = not envs.batch_size
+        return _of_singles([envs], 0, limits) if alone else TensorDictPool(envs, limits)
     if isinstance(envs, Pool):
         return envs
     return _of_singles([envs], 0, limits)
+
+
+def makes(envs: Any) -> bool:
+    """Tell whether `make_pool` makes all environments of `envs` itself: nobody else needs them."""
+    given = envs if isinstance(envs, Sequence) and not isinstance(envs, str) else [envs]
+    return all(isinstance(env, str | Task) or is_maker(env) for env in given)
+
+
+def _limits(max_steps: int | None, timeout: float | None) -> Limits:
+    positive(timeout=timeout)
+    return Limits(whole(1, max_steps=max_steps), timeout)
 
 
 def _is_simulator(envs: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from pwm_sdk.checks import file_name, flag, whole
+from pwm_sdk.checks import file_name, flag, single, whole
 from pwm_sdk.envs.dmcontrol import DMControlEnv
 from pwm_sdk.envs.engines import MissingSimulatorError
 from pwm_sdk.envs.metaworld import MetaWorldEnv
@@ -78,6 +78,8 @@ def make_env(
     from pwm_sdk.envs.torchrl_env import TorchRLTaskEnv  # keeps torch out of numpy-only workers
 
     check_device(device=device)
+    if batch is not None:
+        single(batch=batch)
     count = whole(1, batch=batch)
     env = make_gym(task, seed=seed, padded=padded, tasks=tasks)
     num_tasks = 1 + max(env.task.index, *(member.index for member in tasks))

@@ -48,7 +48,8 @@ class LatentEnv(ModelBasedEnvBase):
     """
 
     def __init__(self, model: LatentModel) -> None:
-        inner, tasks = _Step(model), getattr(model, "num_tasks", 0) or 0
+        inner = _Step(model)
+        tasks: int = inner.model.num_tasks if inner.counts else 0
         parameter = next(inner.parameters(), torch.zeros(0, device="cpu"))
         key = STATE if inner.shows else LATENT
         names = [key, ACTION, *[TASK] * bool(tasks)]
@@ -114,7 +115,8 @@ class LatentEnv(ModelBasedEnvBase):
         return self.start(latent, task if self._tasks else None)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
-        latent, action = tensordict[self._key], tensordict[ACTION]
+        latent = tensordict[self._key]
+        action = tensordict[ACTION].to(latent.dtype)
         task = tensordict[TASK] if self._tasks else None
         following, reward, terminated = self.world_model.module(latent, action, task)
         found = {LATENT: features(self.model, following), self._key: following}
@@ -160,7 +162,8 @@ class _Step(nn.Module):
         super().__init__()
         self.model = model
         self.shows = not lacks(model, FeatureModel)
-        self.looks_up = not lacks(model, TaskModel)
+        self.counts = "num_tasks" not in lacks(model, TaskModel)
+        self.looks_up = "context" not in lacks(model, TaskModel)
 
     def forward(
         self, latent: Tensor, action: Tensor, task: Tensor | None = None

@@ -12,7 +12,6 @@ from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.envs.simulated import SimulatorEnv
 from pwm_sdk.envs.simulator_pool import SimulatorPool
 from pwm_sdk.envs.task_env import TaskEnv
-from pwm_sdk.simulators.mujoco import MuJoCoModel
 
 __all__ = ["task_pool"]
 
@@ -39,7 +38,9 @@ def task_pool(
         limits: of episodes and steps.
     """
     limits = Limits() if limits is None else limits
-    seeds = None if seed is None else [(seed + i) % _SEEDS for i in range(count)]
+    seeds = None if seed is None else [(int(seed) + i) % _SEEDS for i in range(count)]
+    from pwm_sdk.simulators.mujoco import MuJoCoModel
+
     model = _model_of(first)
     if model is not None:
         if workers and isinstance(model, MuJoCoModel):

@@ -66,6 +66,8 @@ class VectorPool(LockstepPool):
         found = dict(zip(rows, (self._fresh[i] for i in rows), strict=True))
         given = dict(zip(rows, seeds, strict=True))
         late = [i for i in rows if found[i] is None or given[i] is not None]
+        if late and not self._masks and len(rows) == len(self):
+            late = rows
         if late:
             every: Any = [given.get(i) for i in range(len(self))]  # a list of int or None
             if len(late) == len(self) or not self._begun:

@@ -11,8 +11,8 @@ import numpy as np
 from pwm_sdk.calls import checked, has, least, or_nothing
 from pwm_sdk.checks import whole
 from pwm_sdk.contract.agents import Behaviour
-from pwm_sdk.envs.opening import is_maker
-from pwm_sdk.envs.pool import EnvPool
+from pwm_sdk.contract.pools import Pool
+from pwm_sdk.envs.any_pool import make_pool, makes
 from pwm_sdk.training.collect import Episode, LatentBehaviour, run_episodes
 from pwm_sdk.training.planning import PlannerBehaviour
 from pwm_sdk.training.transitions import ObservationBehaviour
@@ -55,9 +55,9 @@ def evaluate(
     """Run the mean action of a policy for whole episodes.
 
     Args:
-        env: an environment of `make_env` or `make_gym`, any unbatched TorchRL or gymnasium
-            environment, or a function that makes one; or several of them, for example with seeds
-            of their own, which run side by side and share the episodes out.
+        env: the name of a task, an environment of any kind, a function that makes one, several of
+            these, for example with seeds of their own, or a pool: whatever `make_pool` takes. Those
+            of a pool run side by side and share the episodes out.
         model: encodes observations; None: the policy sees them as they are.
         actor: one policy on its latents (without a model: on observations, for example an `SAC`),
             or an `MPPI`, which plans at every step.
@@ -75,8 +75,7 @@ def evaluate(
             what `EnvPool` refuses.
     """
     episodes = whole(1, episodes=episodes)
-    envs = list(env) if isinstance(env, Sequence) else [env]
-    with _opened(envs, workers, max_steps, timeout) as pool:
+    with _opened(env, workers, max_steps, timeout) as pool:
         ids = pool.tasks if task is None else [task] * len(pool)
         if hasattr(actor, "plan"):
             behaviour = PlannerBehaviour(actor, ids, action_dim=pool.action_dims[0])
@@ -91,7 +90,7 @@ def evaluate(
 
 @checked(model=has("encode"), actor=has("__call__"), episodes=least(1), workers=least(0))
 def evaluate_members(
-    envs: Sequence[Any] | EnvPool,
+    envs: Sequence[Any] | Pool,
     model: Any,
     actor: Any,
     episodes: int = 10,
@@ -137,22 +136,19 @@ def evaluate_members(
     return [summarize(mine) for mine in found]
 
 
-def evaluate_pool(pool: EnvPool, behaviour: Behaviour, episodes: int) -> list[list[Episode]]:
+def evaluate_pool(pool: Pool, behaviour: Behaviour, episodes: int) -> list[list[Episode]]:
     """Run `episodes` whole episodes in every environment of a pool."""
     return run_episodes(pool, behaviour, [episodes] * len(pool))
 
 
 @contextmanager
 def _opened(
-    envs: Sequence[Any] | EnvPool, workers: int, max_steps: int | None, timeout: float | None
-) -> Iterator[EnvPool]:
+    envs: Any, workers: int, max_steps: int | None, timeout: float | None
+) -> Iterator[Pool]:
     """Give a pool, and close it where its environments are made for it."""
-    if isinstance(envs, EnvPool):
-        yield envs
-        return
-    pool = EnvPool(envs, workers, max_steps=max_steps, timeout=timeout)
+    pool = make_pool(envs, workers=workers, max_steps=max_steps, timeout=timeout)
     try:
         yield pool
     finally:
-        if all(is_maker(env) for env in envs):
+        if makes(envs):
             pool.close()

@@ -129,6 +129,7 @@ def _part_1() -> dict[str, Call]:
         "LatentBehaviour.__call__": (sdk.LatentBehaviour(p.model, [p.actor], [0]).__call__, f(
             observation=p.seen)),
         "LatentBehaviour.start": (sdk.LatentBehaviour(p.model, [p.actor], [0]).start, f(index=0)),
+        "LatentEnv.start": (sdk.LatentEnv(p.model).start, f(latent=p.latent, task=None)),
         "LatentRollout.__call__": (p.rollout.__call__, f(latent=p.latent, task=None,
             noise=torch.randn(H, B, A), restart=None)),
         "LatentRollout.draw_noise": (p.rollout.draw_noise, f(latent=p.latent, policy=p.actor)),
