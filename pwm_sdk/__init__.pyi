@@ -40,12 +40,14 @@ from .contract.agents import Batches as Batches
 from .contract.agents import Behaviour as Behaviour
 from .contract.agents import Loop as Loop
 from .contract.checks import check_latent_model as check_latent_model
+from .contract.checks import check_pool as check_pool
 from .contract.models import LatentModel as LatentModel
 from .contract.models import SimulatorModel as SimulatorModel
 from .contract.policies import Policy as Policy
 from .contract.policies import StochasticPolicy as StochasticPolicy
 from .contract.policies import ValueFunction as ValueFunction
 from .contract.pools import Pool as Pool
+from .contract.pools import PoolStep as PoolStep
 from .data.episode import make_episode as make_episode
 from .data.minari_files import to_minari as to_minari
 from .data.prefetch import Prefetcher as Prefetcher
@@ -57,9 +59,11 @@ from .diagnostics.encoded import EncodedSimulator as EncodedSimulator
 from .diagnostics.gradients import gradient_statistics as gradient_statistics
 from .diagnostics.gradients import policy_gradients as policy_gradients
 from .diagnostics.landscape import return_landscape as return_landscape
+from .envs.any_pool import make_pool as make_pool
 from .envs.factory import make_env as make_env
 from .envs.factory import make_gym as make_gym
 from .envs.factory import register_task as register_task
+from .envs.latent_env import LatentEnv as LatentEnv
 from .envs.pool import EnvPool as EnvPool
 from .envs.simulated import SimulatorEnv as SimulatorEnv
 from .execution.settings import Execution as Execution

@@ -73,6 +73,7 @@ def _part_1() -> dict[str, Call]:
             episodes=[1], seed=0, weight=1.0, execution=None)),
         "LatentBehaviour": (sdk.LatentBehaviour, f(model=p.model, actors=[p.actor], tasks=[0],
             rng=np.random.default_rng(0), correlation=0.5)),
+        "LatentEnv": (sdk.LatentEnv, f(model=p.model)),
         "LatentRollout": (sdk.LatentRollout, f(model=p.model, policy=p.actor, horizon=H,
             detach=False, generator=torch.Generator(), compile=False)),
         "Learner": (sdk.Learner, f(pwm=pwm(), tasks=[0], starts=4, every=1)),

@@ -130,6 +130,7 @@ def _part_1() -> dict[str, Call]:
             observation=p.observation[:1])),
         "LatentBehaviour.set_tasks": (sdk.LatentBehaviour(p.model, [p.actor], [0]).set_tasks, f(
             tasks=[0])),
+        "LatentEnv.start": (sdk.LatentEnv(p.model).start, f(latent=p.latent, task=None)),
         "LatentRollout.__call__": (p.rollout.__call__, f(latent=p.latent, task=None,
             noise=torch.randn(H, B, A), restart=None)),
         "LatentRollout.draw_noise": (p.rollout.draw_noise, f(latent=p.latent, policy=p.actor)),
