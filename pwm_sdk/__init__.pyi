@@ -97,6 +97,9 @@ from .optim import soft_update as soft_update
 from .planner.mppi import MPPI as MPPI
 from .planner.policy_value import PolicyValue as PolicyValue
 from .rollout import LatentRollout as LatentRollout
+from .runs.logger import Logger as Logger
+from .runs.logger import make_logger as make_logger
+from .runs.progress import ProgressBar as ProgressBar
 from .simulators.mass_spring import MassSpring as MassSpring
 from .simulators.mujoco import MuJoCoModel as MuJoCoModel
 from .simulators.soft_body import SoftBody as SoftBody

@@ -1,0 +1,58 @@
+"""Metrics of loops as plain numbers, one name each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["flat_metrics"]
+
+
+def flat_metrics(
+    metrics: Mapping[str, Any], only: Collection[str] | None = None
+) -> dict[str, float]:
+    """Return nested metrics as numbers by joined names, such as `policies_0/actor_loss`.
+
+    Numbers of one device are read together, so that a GPU is waited for once.
+
+    Args:
+        metrics: numbers, arrays, tensors `[]` or `[P]`, or mappings of these. A value of several
+            policies is averaged over those that go on: NaN stands for one that was stopped.
+        only: last parts of the names that are read; None: all of them.
+
+    Raises:
+        ValueError: if a metric is none of these.
+    """
+    flat = dict(_walk(metrics, only))
+    waiting: dict[torch.device, dict[str, Tensor]] = {}
+    for name, value in flat.items():
+        if isinstance(value, Tensor):
+            waiting.setdefault(value.device, {})[name] = value
+    for tensors in waiting.values():
+        flat.update(zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True))
+    return flat
+
+
+def _walk(
+    metrics: Mapping[str, Any], only: Collection[str] | None, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Yield joined names with a float or a tensor of one number each."""
+    for key, value in metrics.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _walk(value, only, f"{name}/")
+        elif only is not None and name.rpartition("/")[2] not in only:
+            continue
+        elif isinstance(value, Tensor):
+            value = value.detach()
+            yield name, (value if value.is_floating_point() else value.double()).nanmean()
+        else:
+            try:
+                yield name, float(torch.as_tensor(value, dtype=torch.float64).nanmean())
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ValueError(
+                    f"metrics must be numbers, tensors or mappings of these, got {name}={value!r}"
+                ) from error
