@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,9 +51,17 @@ def _walk(
             value = value.detach()
             yield name, (value if value.is_floating_point() else value.double()).nanmean()
         else:
-            try:
-                yield name, float(torch.as_tensor(value, dtype=torch.float64).nanmean())
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise ValueError(
-                    f"metrics must be numbers, tensors or mappings of these, got {name}={value!r}"
-                ) from error
+            yield name, _number(name, value)
+
+
+def _number(name: str, value: Any) -> float:
+    """Return a number, or the mean of an array."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of several lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"metrics must be numbers, tensors or mappings of these, got {name}={value!r}"
+        )
+    return float(torch.from_numpy(array.astype(np.float64)).nanmean())

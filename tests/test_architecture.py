@@ -100,6 +100,7 @@ EXTERNAL = {
     "simulators": {*TENSORS, "numpy"},
     "checkpoints": {"torch", "safetensors"},
     "algorithms": {*TENSORS, "torchrl"},
+    "metrics": {"torch", "numpy"},
     "training": {*TENSORS, "torchrl", "numpy"},
     "runs": {*TENSORS, "numpy"},
     "__init__": {"lazy_loader"},

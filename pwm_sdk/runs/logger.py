@@ -225,6 +225,7 @@ def _wandb(folder: Path, project: str | None, offline: bool) -> Any:
         raise ImportError(_missing("wandb")) from error
     from torchrl.record.loggers import WandbLogger
 
+    more: dict[str, Any] = {"mode": "offline"} if offline else {}
     kept = folder / "wandb_id"
     if not kept.exists():
         write_atomic(kept, lambda part: part.write_text(secrets.token_hex(4), encoding="ascii"))
@@ -234,7 +235,7 @@ def _wandb(folder: Path, project: str | None, offline: bool) -> Any:
         id=kept.read_text(encoding="ascii").strip(),
         project=project,
         log_env_packages=False,  # the machine's paths
-        **({"mode": "offline"} if offline else {}),
+        **more,
     )
 
 

@@ -55,6 +55,8 @@ LEGITIMATE = [
     ("evaluate", "model", "None", "the policy sees observations"),
     ("FiniteWatch", "names", "of str", "names"),
     ("optimize|FiniteWatch.note", "name", "unknown", "a name"),
+    ("ProgressBar|make_logger", "name|unit|project", "unknown|str", "what it is called"),
+    ("ProgressBar", "show", "of str", "names of metrics"),
     (".*", "remedy", "unknown", "a text"),
     ("linear_decay|decay_factor", "progress", "negative", "before the start, as at it"),
     (r"Task(\.from_env)?", "name|suite", "unknown", "a name"),
