@@ -1,6 +1,7 @@
 """The flat public API of pwm_sdk: a name that is not here is private."""
 
 from . import functional as functional
+from . import runs as runs
 from .algorithms.behaviour_cloning import BehaviourCloning as BehaviourCloning
 from .algorithms.behaviour_cloning import BehaviourCloningConfig as BehaviourCloningConfig
 from .algorithms.dreamer_v3 import DreamerV3 as DreamerV3

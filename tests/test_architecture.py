@@ -102,7 +102,7 @@ EXTERNAL = {
     "algorithms": {*TENSORS, "torchrl"},
     "metrics": {"torch", "numpy"},
     "training": {*TENSORS, "torchrl", "numpy"},
-    "runs": {*TENSORS, "numpy"},
+    "runs": {*TENSORS, "lazy_loader", "numpy"},
     "__init__": {"lazy_loader"},
 }
 
@@ -117,14 +117,12 @@ LAZY = {
 # part of the benchmarks -> the other parts it may import; a command may import all of these, and
 # nothing imports a command
 PROGRAMS = {
-    "stopping": set(),
-    "processes": {"stopping"},
-    "command_line": {"processes", "stopping"},
+    "command_line": set(),
     "files": set(),
-    "machine": {"processes", "stopping"},
+    "machine": set(),
     "reporting": {"files", "machine"},
-    "quick": {"files", "stopping"},
-    "paper": {"command_line", "files", "machine", "processes", "quick", "stopping"},
+    "quick": {"files"},
+    "paper": {"command_line", "files", "machine", "quick"},
     "single": {"files", "machine", "quick", "reporting"},
     "speed": {"machine"},
 }
@@ -279,7 +277,7 @@ def test_the_page_for_contributors_has_the_same_table() -> None:
         row[0].strip("`"): set(re.findall(r"`(\w+)`", row[2])) for row in rows if len(row) == 3
     }
     # a sentence of the page says that all may import these
-    shared = {"command_line", "files", "machine", "processes", "stopping"}
+    shared = {"command_line", "files", "machine"}
     assert programs == {p: PROGRAMS[p] - shared for p in set(PROGRAMS) - shared}
     assert written == {part: allowed for part, allowed in INTERNAL.items() if part != "__init__"}
 
