@@ -1,6 +1,7 @@
 """The flat public API of pwm_sdk: a name that is not here is private."""
 
 from . import functional as functional
+from . import runs as runs
 from .algorithms.behaviour_cloning import BehaviourCloning as BehaviourCloning
 from .algorithms.behaviour_cloning import BehaviourCloningConfig as BehaviourCloningConfig
 from .algorithms.dreamer_v3 import DreamerV3 as DreamerV3
@@ -105,6 +106,9 @@ from .policies.behaviours import LatentBehaviour as LatentBehaviour
 from .policies.behaviours import RandomBehaviour as RandomBehaviour
 from .policies.policy import ObservationPolicy as ObservationPolicy
 from .rollout import LatentRollout as LatentRollout
+from .runs.logger import Logger as Logger
+from .runs.logger import make_logger as make_logger
+from .runs.progress import ProgressBar as ProgressBar
 from .simulators.mass_spring import MassSpring as MassSpring
 from .simulators.mujoco import MuJoCoModel as MuJoCoModel
 from .simulators.soft_body import SoftBody as SoftBody

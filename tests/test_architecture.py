@@ -26,6 +26,7 @@ INTERNAL = {
     "keys": set(),
     "contract": {"functional", "keys"},
     "execution": set(),
+    "metrics": set(),
     "optim": {"execution"},
     "generators": set(),
     "tasks": set(),
@@ -62,12 +63,32 @@ INTERNAL = {
         "envs",
         "execution",
         "generators",
+        "metrics",
         "objectives",
         "optim",
         "policies",
         "rollout",
         "keys",
         "contract",
+    },
+    # what a user starts: it composes all that lies below, and nothing below imports it
+    "runs": {
+        "algorithms",
+        "checkpoints",
+        "contract",
+        "data",
+        "envs",
+        "generators",
+        "keys",
+        "metrics",
+        "models",
+        "objectives",
+        "optim",
+        "planner",
+        "rollout",
+        "simulators",
+        "tasks",
+        "training",
     },
     "__init__": set(),  # imports everything, but only when a name is used
 }
@@ -87,28 +108,29 @@ EXTERNAL = {
     "policies": {*TENSORS, "torchrl", "numpy", "gymnasium"},
     "generators": {*TENSORS, "numpy"},
     "algorithms": {*TENSORS, "torchrl", "numpy"},
+    "metrics": {"torch", "numpy"},
     "training": {*TENSORS, "torchrl", "numpy"},
+    "runs": {*TENSORS, "lazy_loader", "numpy"},
     "__init__": {"lazy_loader"},
 }
 
-# part of the package -> packages of an extra, which it may import inside a function
+# part of the package -> what it may import inside a function: packages of an extra, or slow ones
 LAZY = {
     "data": {"gymnasium", "minari"},
     "envs": {"dm_control", "metaworld", "mujoco"},
     "simulators": {"mujoco", "newton", "warp"},
+    "runs": {"matplotlib", "rliable", "tensorboard", "torchrl", "tqdm", "wandb"},
 }
 
 # part of the benchmarks -> the other parts it may import; a command may import all of these, and
 # nothing imports a command
 PROGRAMS = {
-    "stopping": set(),
-    "processes": {"stopping"},
-    "command_line": {"processes", "stopping"},
+    "command_line": set(),
     "files": set(),
-    "machine": {"processes", "stopping"},
+    "machine": set(),
     "reporting": {"files", "machine"},
-    "quick": {"files", "stopping"},
-    "paper": {"command_line", "files", "machine", "processes", "quick", "stopping"},
+    "quick": {"files"},
+    "paper": {"command_line", "files", "machine", "quick"},
     "single": {"files", "machine", "quick", "reporting"},
     "speed": {"machine"},
 }
@@ -265,7 +287,7 @@ def test_the_page_for_contributors_has_the_same_table() -> None:
         row[0].strip("`"): set(re.findall(r"`(\w+)`", row[2])) for row in rows if len(row) == 3
     }
     # a sentence of the page says that all may import these
-    shared = {"command_line", "files", "machine", "processes", "stopping"}
+    shared = {"command_line", "files", "machine"}
     assert programs == {p: PROGRAMS[p] - shared for p in set(PROGRAMS) - shared}
     assert written == {part: allowed for part, allowed in INTERNAL.items() if part != "__init__"}
 

@@ -32,9 +32,9 @@ from pwm_sdk import (
     write_atomic,
     write_result,
 )
+from pwm_sdk.runs import Interrupted, patience, stop_asked
 from quick.final import FinalEvaluation
 from quick.recipe import Preset, build, plan_of, split_tasks
-from stopping import Interrupted, patience, stop_asked
 
 Progress = Callable[[float, str], None]
 

@@ -19,6 +19,7 @@ from pwm_sdk.contract.models import TrainableModel
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.execution.settings import Execution
 from pwm_sdk.generators import random_state, set_random_state
+from pwm_sdk.metrics import flat_metrics
 from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import (
     FiniteWatch,
@@ -228,7 +229,7 @@ class GrowingBatch:
             updates=self.updates,
             train_return=np.asarray([np.mean([e.total for e in mine]) for mine in gathered]),
             alarms=self.alarms(gathered, deterministic=False),
-            metrics=_flatten(metrics),
+            metrics=flat_metrics(metrics),
             train_seconds=trained - begin,
             collect_seconds=time.perf_counter() - trained,
             left_out=self.left_out - left_out,
@@ -369,13 +370,3 @@ class GrowingBatch:
         dist.all_reduce(own)
         dist.all_reduce(total)
         table.copy_(torch.where(own > 0, total, others))
-
-
-def _flatten(metrics: dict[str, Any]) -> dict[str, float]:
-    flat: dict[str, float] = {}
-    for name, value in metrics.items():
-        if isinstance(value, dict):
-            flat.update({f"{name}/{key}": float(v.nanmean()) for key, v in value.items()})
-        else:
-            flat[name] = float(value)
-    return flat

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+ROOT = Path(__file__).resolve().parents[2]
+PATHS = os.pathsep.join((str(ROOT), str(ROOT / "benchmarks")))
 PROGRAM = """
 import multiprocessing, os, sys, time
 from pathlib import Path
 from command_line import command
-from processes import manager, process_pool
-from stopping import Interrupted, patience, stop_asked
+from pwm_sdk.runs import Interrupted, JobPool, patience, stop_asked
 
 def work(kind, out, news):
     lock = multiprocessing.get_context("spawn").Lock()  # torchrl makes some
@@ -39,8 +39,8 @@ def work(kind, out, news):
 def main():
     kinds, out = sys.argv[2:], Path(sys.argv[1])
     with command():
-        with manager() as shared, process_pool(len(kinds), errors=out) as pool:
-            news = shared.Queue()
+        with JobPool(len(kinds), errors=out) as pool:
+            news = pool.news()
             jobs = [pool.submit(work, k, sys.argv[1], news, name=f"the {k} job") for k in kinds]
             while not all(job.done() for job in jobs) or not news.empty():
                 print(news.get(), flush=True) if not news.empty() else time.sleep(0.05)
@@ -61,7 +61,7 @@ class Program:
         (folder / "program.py").write_text(PROGRAM)
         self.process = subprocess.Popen(
             [sys.executable, str(folder / "program.py"), str(folder), *kinds],
-            env={**os.environ, "PYTHONPATH": str(BENCHMARKS)},
+            env={**os.environ, "PYTHONPATH": PATHS},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -141,14 +141,14 @@ def test_a_worker_that_exits_is_named(tmp_path: Path) -> None:
 
 def test_many_jobs_in_few_processes() -> None:
     code = """
-from processes import process_pool
+from pwm_sdk.runs import JobPool
 if __name__ == "__main__":
-    with process_pool(2) as pool:
+    with JobPool(2) as pool:
         print(list(pool.map(pow, range(7), [2] * 7)))
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(BENCHMARKS)},
+        env={**os.environ, "PYTHONPATH": PATHS},
         capture_output=True,
         text=True,
         timeout=60,

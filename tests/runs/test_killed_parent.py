@@ -9,14 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+ROOT = Path(__file__).resolve().parents[2]
+PATHS = os.pathsep.join((str(ROOT), str(ROOT / "benchmarks")))
 PROGRAM = """
 import time
-from machine import manager, process_pool
+from pwm_sdk.runs import JobPool
 
 if __name__ == "__main__":
-    with manager() as shared, process_pool(2) as pool:
-        news = shared.Queue()
+    with JobPool(2) as pool:
+        news = pool.news()
         pool.submit(news.put, "at work")
         pool.submit(time.sleep, 300)
         print(news.get(), flush=True)
@@ -28,7 +29,7 @@ def test_a_killed_benchmark_leaves_no_process(tmp_path: Path) -> None:
     file.write_text(PROGRAM)
     program = subprocess.Popen(
         [sys.executable, str(file)],
-        env={**os.environ, "PYTHONPATH": str(BENCHMARKS)},
+        env={**os.environ, "PYTHONPATH": PATHS},
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,

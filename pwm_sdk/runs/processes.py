@@ -1,4 +1,4 @@
-"""Jobs of a benchmark in processes of their own: watched, and ended together."""
+"""Jobs in processes of their own, such as tasks times seeds: watched, and ended together."""
 
 from __future__ import annotations
 
@@ -15,12 +15,34 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from stopping import GRACE, begin_work, ending, no_signals, start, stop, stop_asked
+from pwm_sdk.checks import file_path, whole
+from pwm_sdk.runs.stopping import GRACE, begin_work, ending, no_signals, start, stop, stop_asked
+
+__all__ = ["JobError", "JobPool", "News", "cores"]
 
 AGAIN = "give the same command again to continue"
+# of each process, where the environment does not say otherwise
+SETTINGS = {
+    # Small networks gain nothing from a second thread; the second core has its own job.
+    "OMP_NUM_THREADS": "1",
+    # Processes of a group meet on this machine.
+    "GLOO_SOCKET_IFNAME": "lo",
+    # By default glibc returns large blocks to the kernel after every operation.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+    # TorchRL tells of every module that it imports.
+    "RL_LOGGING_LEVEL": "WARNING",
+}
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class JobError(Exception):
@@ -61,37 +83,6 @@ class News:
         return _CHANNELS[self.number].empty()
 
 
-class Manager:
-    """Makes what jobs share with the process that started them."""
-
-    def Queue(self) -> News:  # noqa: N802 - as multiprocessing names it
-        """Return a queue from jobs to this process."""
-        number = next(_NUMBERS)
-        _CHANNELS[number] = queue.Queue()
-        return News(number)
-
-    def __enter__(self) -> Manager:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        """End nothing: there is no process."""
-
-
-def follow(work: Sequence[Future[Any]], news: News, tell: Callable[[Any], object]) -> None:
-    """Hand on the news of jobs until all are done; one that failed raises its error at once."""
-    while not all(job.done() for job in work) or not news.empty():
-        with contextlib.suppress(queue.Empty):
-            tell(news.get(timeout=0.5))
-        for job in work:
-            if job.done():
-                job.result()
-
-
-def manager() -> Manager:
-    """Return what makes queues between jobs and this process."""
-    return Manager()
-
-
 def _send(message: Any) -> None:
     """Send a message to the process that started this one."""
     if _LINE is None:
@@ -100,47 +91,67 @@ def _send(message: Any) -> None:
         _LINE.send(message)
 
 
-def _work(line: Connection) -> None:
-    """Do one job after the other, until there are no more."""
+def _work(line: Connection, number: int, job: bytes) -> None:
+    """Do a job and send what it returned, or why it did not."""
     global _LINE
     _LINE = line
-    with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError, ConnectionResetError):
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError, ConnectionResetError):
         begin_work()
-        while True:
-            number, job = line.recv_bytes(), line.recv_bytes()
-            try:
-                function, args = pickle.loads(job)
-                answer = True, function(*args)
-                pickle.dumps(answer)
-            except Exception as error:
-                if stop_asked():  # what it works with was asked to end as well
-                    return
-                first = (str(error) or "no message").splitlines()[0]
-                answer = False, (f"{type(error).__name__}: {first}", traceback.format_exc())
-            _send(("done", int(number), answer))
+        try:
+            function, args = pickle.loads(job)
+            answer = True, function(*args)
+            pickle.dumps(answer)
+        except Exception as error:
+            if stop_asked():  # what it works with was asked to end as well
+                return
+            first = (str(error) or "no message").splitlines()[0]
+            answer = False, (f"{type(error).__name__}: {first}", traceback.format_exc())
+        _send(("done", number, answer))
 
 
-class Worker:
-    """A process of a pool, and the job that it does."""
+class _Worker:
+    """A process, and the job that it does."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int, job: bytes) -> None:
+        self.number = number
         self.line, other = multiprocessing.get_context("spawn").Pipe()
-        self.process = start(_work, other)
+        with _settled():
+            self.process = start(_work, other, number, job)
         other.close()
-        self.job: int | None = None
 
 
-class Pool:
-    """Fresh processes that do jobs; each is watched, and all end with the `with` block.
+class JobPool:
+    """Jobs, each in a fresh process; each is watched, and all end with the `with` block.
+
+    A job that fails, or whose process is killed, raises `JobError` where its result is asked for,
+    and there only: whoever catches it keeps the results of the others. SIGINT and SIGTERM ask all
+    jobs to stop (see `patience`), and end those that have not done so in time; no process outlives
+    the one that started it.
+
+    Example:
+        ```
+        with JobPool() as pool:
+            jobs = {pool.submit(learn, task, seed): (task, seed) for task, seed in pairs}
+            for job in as_completed(jobs):
+                print(jobs[job], job.result())
+        ```
 
     Args:
-        count: processes at most.
+        count: processes at most at a time; None: one per core. Each has one thread unless
+            `OMP_NUM_THREADS` says otherwise.
         errors: folder whose `error.txt` gets the traceback of a job that failed.
+
+    Raises:
+        ValueError: if `count` is below 1.
     """
 
-    def __init__(self, count: int, errors: Path | None = None) -> None:
-        self.count, self.errors = count, errors
-        self._workers: list[Worker] = []
+    def __init__(
+        self, count: int | None = None, *, errors: str | os.PathLike[str] | None = None
+    ) -> None:
+        self.count = cores() if count is None else count
+        whole(1, count=self.count)
+        self.errors = None if errors is None else file_path(errors=errors).absolute()
+        self._workers: list[_Worker] = []
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._futures: dict[int, tuple[Future[Any], str]] = {}
         self._numbers, self._lock, self._closed = itertools.count(), threading.Lock(), False
@@ -150,18 +161,21 @@ class Pool:
             self._watch.start()
 
     def submit(self, function: Callable[..., Any], *args: Any, name: str = "") -> Future[Any]:
-        """Let a process call `function(*args)`; `name` says in messages which job it is."""
+        """Let a process call `function(*args)`.
+
+        Args:
+            function: of a module that the process can import.
+            args: what can be pickled.
+            name: says in messages which job it is.
+
+        Returns:
+            A future of `concurrent.futures`.
+        """
         number, future = next(self._numbers), Future()
         job = pickle.dumps((function, args))
         with self._lock:
             self._futures[number] = future, name or f"job {number}"
             self._waiting.append((number, job))
-            idle = sum(worker.job is None for worker in self._workers)
-            more = idle < len(self._waiting) and len(self._workers) < self.count
-        if more:
-            worker = Worker()
-            with self._lock:
-                self._workers.append(worker)
         os.write(self._button, b"x")
         return future
 
@@ -170,7 +184,24 @@ class Pool:
         jobs = [self.submit(function, *row) for row in zip(*columns, strict=True)]
         return (job.result() for job in jobs)
 
-    def __enter__(self) -> Pool:
+    def news(self) -> News:
+        """Return a queue from jobs to this process, to be handed to them."""
+        number = next(_NUMBERS)
+        _CHANNELS[number] = queue.Queue()
+        return News(number)
+
+    def follow(
+        self, jobs: Sequence[Future[Any]], news: News, tell: Callable[[Any], object]
+    ) -> None:
+        """Hand on the news of jobs until all are done; one that failed raises its error at once."""
+        while not all(job.done() for job in jobs) or not news.empty():
+            with contextlib.suppress(queue.Empty):
+                tell(news.get(timeout=0.5))
+            for job in jobs:
+                if job.done():
+                    job.result()
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -205,36 +236,40 @@ class Pool:
         os.close(self._button)
 
     def _watched(self) -> None:
-        """Hand out jobs, take answers and notice ends, until the pool is closed."""
+        """Start jobs, take answers and notice ends, until the pool is closed."""
         while True:
             with self._lock:
                 if self._closed:
                     return
                 workers = list(self._workers)
-            lines: dict[Any, Worker] = {worker.line: worker for worker in workers}
-            ends: dict[Any, Worker] = {worker.process.sentinel: worker for worker in workers}
+            lines: dict[Any, _Worker] = {worker.line: worker for worker in workers}
+            ends: dict[Any, _Worker] = {worker.process.sentinel: worker for worker in workers}
             ready = wait([*lines, *ends, self._bell], timeout=1.0)
             if self._bell in ready:
                 os.read(self._bell, 1)
             for item in ready:
-                if item in lines and lines[item] in self._workers:
+                if item in lines:
                     self._take(lines[item])
             for item in ready:
-                if item in ends and ends[item] in self._workers:
+                if item in ends:
                     self._lose(ends[item])
-            self._hand_out()
+            self._start()
 
-    def _hand_out(self) -> None:
-        """Give waiting jobs to idle processes."""
-        with self._lock:
-            for worker in self._workers:
-                if worker.job is None and self._waiting and not self._closed:
-                    worker.job, job = self._waiting.popleft()
-                    with contextlib.suppress(OSError):  # its end is noticed next
-                        worker.line.send_bytes(str(worker.job).encode())
-                        worker.line.send_bytes(job)
+    def _start(self) -> None:
+        """Start a process for each waiting job, as long as there may be more."""
+        while True:
+            with self._lock:
+                full = len(self._workers) >= self.count
+                if full or not self._waiting or self._closed:
+                    return
+                number, job = self._waiting.popleft()
+                try:
+                    self._workers.append(_Worker(number, job))
+                except Exception as error:  # no memory, or no `if __name__ == "__main__"`
+                    reason = str(error).strip().splitlines()[0]
+                    self._settle(number, False, (f"no process for it: {reason}", None))
 
-    def _take(self, worker: Worker) -> None:
+    def _take(self, worker: _Worker) -> None:
         """Take what a process has said, all of it."""
         with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
             while worker.line.poll():
@@ -242,21 +277,17 @@ class Pool:
                 if what == "news":
                     _CHANNELS[number].put(value)
                 else:
-                    worker.job = None
                     self._settle(number, *value)
 
-    def _lose(self, worker: Worker) -> None:
-        """Let the job of a process that is gone fail."""
+    def _lose(self, worker: _Worker) -> None:
+        """Take leave of a process that is gone; its job failed if it gave no answer."""
         self._take(worker)
         worker.process.join()
         with self._lock:
             self._workers.remove(worker)
-            lost = [worker.job] if worker.job is not None else []
-            if not self._workers:
-                lost += [number for number, _ in self._waiting]
-                self._waiting.clear()
-        for number in lost:
-            self._settle(number, False, (f"{ending(worker.process.exitcode)}; {AGAIN}", None))
+        worker.line.close()
+        reason = f"{ending(worker.process.exitcode)}; {AGAIN}"
+        self._settle(worker.number, False, (reason, None))
 
     def _settle(self, number: int, fine: bool, value: Any) -> None:
         """End a job with what it returned, or with why it did not."""
@@ -280,6 +311,13 @@ class Pool:
         return f"\n{trace}"
 
 
-def process_pool(count: int, errors: Path | None = None) -> Pool:
-    """Return a pool of fresh processes, which read the settings anew and end with this one."""
-    return Pool(count, errors)
+@contextlib.contextmanager
+def _settled() -> Iterator[None]:
+    """Let processes that are started meanwhile have `SETTINGS`, where nobody set them."""
+    new = {name: value for name, value in SETTINGS.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
