@@ -93,6 +93,7 @@ EXTERNAL = {
 
 # part of the package -> packages of an extra, which it may import inside a function
 LAZY = {
+    "policies": {"onnxscript"},
     "data": {"gymnasium", "minari"},
     "envs": {"dm_control", "metaworld", "mujoco"},
     "simulators": {"mujoco", "newton", "warp"},
