@@ -116,6 +116,7 @@ EXTERNAL = {
 
 # part of the package -> what it may import inside a function: packages of an extra, or slow ones
 LAZY = {
+    "policies": {"onnxscript"},
     "data": {"gymnasium", "minari"},
     "envs": {"dm_control", "metaworld", "mujoco"},
     "simulators": {"mujoco", "newton", "warp"},

@@ -63,6 +63,9 @@ def export_program(
         ValueError: for another suffix, or networks that do not say how wide their observations are.
         ImportError: if the packages of the extra `export` are missing for ONNX.
     """
+    if not isinstance(program.actor, nn.Module):
+        kind = type(program.actor).__name__
+        raise ValueError(f"actor must be a module to be exported, got {kind}")
     kind = Path(path).suffix
     if kind not in WRITERS:
         raise ValueError(f"path must end in one of {sorted(WRITERS)}, got {os.fspath(path)!r}")

@@ -62,6 +62,8 @@ def _part_1() -> dict[str, Call]:
             lam=0.9, scale=1.0, saturation=0.1, returns=torch.randn(B, 1))),
         "behaviour_loss": (sdk.behaviour_loss, f(policy=p.actor, latents=p.latent,
             actions=p.action)),
+        "check_agent": (sdk.check_agent, f(agent=sdk.BehaviourCloning(sdk.FirstOrderActor(O, A)),
+            batch=p.batch, observation=p.observation)),
         "check_latent_model": (sdk.check_latent_model, f(model=p.model,
             observation=p.observation, task=None)),
         "check_pool": (sdk.check_pool, f(pool=p.pool, steps=6)),

@@ -157,6 +157,11 @@ def _part_2() -> dict[str, Call]:
         "ObservationPolicy.bounded": (p.acting.bounded, f(low=-2.0, high=2.0)),
         "ObservationPolicy.for_env": (p.acting.for_env, f(env=Point())),
         "ObservationPolicy.for_tasks": (p.acting.for_tasks, f(tasks=0)),
+        "ObservationPolicy.save": (p.acting.save, f(path=p.folder / "policy.safetensors")),
+        "ObservationPolicy.load": (sdk.ObservationPolicy.load, f(
+            path=p.folder / "acting.safetensors", actor=None, model=None)),
+        "ObservationPolicy.export": (p.acting.export, f(path=p.folder / "policy.pt2",
+            observation_dim=O)),
         "ObservationPolicy.member": (p.team.member, f(index=0)),
         "PPO.__call__": (o.ppo.__call__, f(observation=p.observation)),
         "PPO.explore": (o.ppo.explore, f(observation=p.observation)),
