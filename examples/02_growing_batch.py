@@ -55,4 +55,4 @@ for i in range(ROUNDS):
     report = loop.run_round(progress=i / ROUNDS)
     print(f"round {i}: training return {report.train_return[0]:.1f}", end=", ")
     print(f"gap {report.alarms['gap'][0]:+.2f}")
-print(evaluate(make_env(task, seed=1), model, actor.member(0), episodes=1))
+print(evaluate(make_env(task, seed=1), pwm.policy(), episodes=1))

@@ -46,7 +46,7 @@ normalizer = RunningMeanStd((size,))
 shac = SHAC(simulator, actor, critic, config, normalizer=normalizer)
 
 env = make_env(task, seed=100 + seed)
-print("before", evaluate(env, shac, actor, episodes=1)["return"])
+print("before", evaluate(env, shac.policy(), episodes=1)["return"])
 start = shown = time.process_time()
 while (spent := time.process_time() - start) < budget:
     shac.set_learning_rates(max(0.05, 1.0 - spent / budget))
@@ -55,4 +55,4 @@ while (spent := time.process_time() - start) < budget:
         shown = time.process_time()
         values = {name: round(float(value), 3) for name, value in metrics.items()}
         print(f"{spent:.0f} s, {shac.steps} steps", values, flush=True)
-print("after", evaluate(env, shac, actor, episodes=10 if budget > 30 else 1), shac.steps, "steps")
+print("after", evaluate(env, shac.policy(), episodes=10 if budget > 30 else 1), shac.steps, "steps")

@@ -96,6 +96,9 @@ from .optim import optimize as optimize
 from .optim import soft_update as soft_update
 from .planner.mppi import MPPI as MPPI
 from .planner.policy_value import PolicyValue as PolicyValue
+from .policies.behaviours import LatentBehaviour as LatentBehaviour
+from .policies.behaviours import RandomBehaviour as RandomBehaviour
+from .policies.policy import ObservationPolicy as ObservationPolicy
 from .rollout import LatentRollout as LatentRollout
 from .simulators.mass_spring import MassSpring as MassSpring
 from .simulators.mujoco import MuJoCoModel as MuJoCoModel
@@ -107,8 +110,6 @@ from .tasks import SINGLE_TASKS as SINGLE_TASKS
 from .tasks import Task as Task
 from .tasks import TaskSet as TaskSet
 from .training.collect import Episode as Episode
-from .training.collect import LatentBehaviour as LatentBehaviour
-from .training.collect import RandomBehaviour as RandomBehaviour
 from .training.collect import run_episodes as run_episodes
 from .training.evaluate import evaluate as evaluate
 from .training.evaluate import evaluate_members as evaluate_members
@@ -116,11 +117,8 @@ from .training.evaluate import summarize as summarize
 from .training.metrics import exploitation_gap as exploitation_gap
 from .training.offline import train_offline as train_offline
 from .training.online import GrowingBatch as GrowingBatch
-from .training.planning import PlannerBehaviour as PlannerBehaviour
 from .training.settings import Learner as Learner
 from .training.settings import RoundConfig as RoundConfig
-from .training.transitions import ObservationBehaviour as ObservationBehaviour
-from .training.transitions import RecurrentBehaviour as RecurrentBehaviour
 from .training.transitions import transitions as transitions
 
 __version__: str

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -97,6 +98,14 @@ def restore_generator(generator: torch.Generator, state: Tensor | None) -> None:
         generator.set_state(state)
     else:
         generator.manual_seed(int.from_bytes(hashlib.sha256(state.numpy().tobytes()).digest()[:7]))
+
+
+def numpy_rng(generator: torch.Generator, *counts: int) -> np.random.Generator:
+    """Return numpy's numbers that follow from the seed of a generator and from counts.
+
+    Nothing is drawn from it.
+    """
+    return np.random.default_rng([generator.initial_seed() % 2**63, *counts])
 
 
 def random_state() -> dict[str, Any]:

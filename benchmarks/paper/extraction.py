@@ -20,6 +20,7 @@ from pwm_sdk import (
     EnvPool,
     Execution,
     FirstOrderActor,
+    ObservationPolicy,
     Population,
     Prefetcher,
     PWMConfig,
@@ -231,8 +232,8 @@ class Extraction:
     def _read(self, pool: EnvPool, step: int, seconds: float) -> list[dict[str, float]]:
         """Evaluate all policies, every time from the same seeds; a point of each one's curve."""
         seeds, episodes = [42 + policy.seed for policy in self.policies], self.preset.episodes
-        actor = self.learners.actor
-        scores = evaluate_members(pool, self.model, actor, episodes, seeds=seeds)
+        policy = ObservationPolicy(self.learners.actor, model=self.model)
+        scores = evaluate_members(pool, policy, episodes, seeds=seeds)
         for policy, curve, own in zip(self.policies, self.curves, scores, strict=True):
             point = {"updates": step, "seconds": seconds, "tasks": {policy.task: own}}
             curve[:] = [*(old for old in curve if old["updates"] < step), point]

@@ -17,7 +17,7 @@ from paper.extraction import TASK_SETS, OfflinePreset, Place, load_model
 from pwm_sdk import (
     MPPI,
     EnvPool,
-    PlannerBehaviour,
+    ObservationPolicy,
     PolicyPrior,
     PolicyValue,
     QEnsemble,
@@ -138,7 +138,7 @@ def plan(names: Sequence[str], preset: OfflinePreset, place: Place, plans: Plans
     planner = make_planner(model.to(place.device), parts, tasks, plans.samples)
     pool = EnvPool([partial(make_gym, t, seed=42, padded=True, tasks=tasks) for t in mine])
     try:
-        behaviour = PlannerBehaviour(planner, pool.tasks, choice="elite")
+        behaviour = ObservationPolicy(planner, choice="elite").behaviour(pool.tasks)
         quota = [plans.episodes] * len(mine)
         found = run_episodes(pool, behaviour, quota, on_step=lambda: news.put(len(mine)))
         milliseconds = _latency(planner, pool, place.device)

@@ -18,7 +18,7 @@ from pwm_sdk import (
     GrowingBatch,
     LatentBehaviour,
     Learner,
-    PlannerBehaviour,
+    ObservationPolicy,
     RandomBehaviour,
     Task,
     run_episodes,
@@ -81,7 +81,7 @@ class FinalEvaluation:
         rows, low = [], 0
         for learner in self.loop.learners:
             mine = self.tasks[low : low + len(learner.tasks)]
-            behaviour = PlannerBehaviour(self._planner(learner, mine), learner.tasks)
+            behaviour = ObservationPolicy(self._planner(learner, mine)).behaviour(learner.tasks)
             pool = make_pool(mine, 3_000_000 + 1000 * self.seed)
             try:
                 episodes = run_episodes(pool, behaviour, [self.preset.plan_episodes] * len(mine))

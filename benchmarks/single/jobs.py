@@ -18,7 +18,6 @@ from files import find_result, write_json
 from machine import memory
 from pwm_sdk import (
     EnvPool,
-    ObservationBehaviour,
     ReplayBuffer,
     Task,
     make_episode,
@@ -116,7 +115,7 @@ class Job:
         """Take a reading of `behaviour` if one is due, and tell whether budget is left.
 
         Args:
-            behaviour: acts in one environment, as `LatentBehaviour` or `ObservationBehaviour` do;
+            behaviour: acts in one environment, as `behaviour` of a policy does;
                 the one of the last call is the result of the job.
         """
         self._behaviour = behaviour
@@ -140,17 +139,15 @@ class Job:
         self.steps += steps
 
     def stream(self, agent: Any, envs: int = 1, steps: int = 10) -> Iterator[TensorDictBase]:
-        """Yield transitions `[envs, steps]` of `agent.explore` until the budget is spent.
+        """Yield transitions `[envs, steps]` of an agent's explorer until the budget is spent.
 
         Args:
-            agent: `explore(observation)` draws actions, `agent(observation)` is what is evaluated.
+            agent: its explorer acts, its policy is what is evaluated.
             envs: environments side by side.
             steps: of each per batch.
         """
-        policy = ObservationBehaviour(agent, self.device)
-        yield from self._batches(
-            ObservationBehaviour(agent.explore, self.device), policy, envs, steps
-        )
+        policy = agent.policy().behaviour([None])
+        yield from self._batches(agent.explorer().behaviour([None] * envs), policy, envs, steps)
 
     def play(
         self, acting: Any, policy: Any, replay: ReplayBuffer, length: int | None = None

@@ -18,14 +18,12 @@ from pwm_sdk import (
     DreamerV3Config,
     FirstOrderActor,
     GrowingBatch,
-    LatentBehaviour,
     Learner,
-    PlannerBehaviour,
+    ObservationPolicy,
     PolicyPrior,
     PolicyValue,
     QEnsemble,
     RandomBehaviour,
-    RecurrentBehaviour,
     ReplayBuffer,
     ReturnScale,
     TDMPC2Config,
@@ -45,7 +43,7 @@ if TYPE_CHECKING:
 def pwm(job: Job) -> None:
     """PWM online: a growing batch with one task."""
     loop, seed_episodes = growing_batch(job)
-    behaviour = LatentBehaviour(loop.model, [loop.learners[0].pwm.average], loop.tasks)
+    behaviour = loop.learners[0].pwm.policy().behaviour(loop.tasks)
     loop.collect_seed([seed_episodes])
     while job.goes_on(behaviour):
         loop.run_round(job.progress)
@@ -66,8 +64,9 @@ def tdmpc2(job: Job) -> None:
         gamma=job.task.discount,
         **plan_of_size(size, job.task.action_dim),
     )
-    policy = PlannerBehaviour(planner(), [0])
-    acting = Warmup(job, random_steps, PlannerBehaviour(planner(), [0], choice="explore"))
+    policy = ObservationPolicy(planner()).behaviour([0])
+    explore = ObservationPolicy(planner(), choice="explore").behaviour([0])
+    acting = Warmup(job, random_steps, explore)
     owed = 0  # steps without their update
     for step in job.play(acting, policy, replay, 50 if job.tiny else None):
         owed += 1
@@ -92,9 +91,8 @@ def dreamerv3(job: Job) -> None:
     size = sizes.DREAMER[job.scale]
     agent = DreamerV3(*_sizes(job), DreamerV3Config(**size.config), device=job.device)
     replay = _replay(job, size.window + 1, size.rows)
-    policy = RecurrentBehaviour(agent.act, device=job.device)
-    explore = RecurrentBehaviour(partial(agent.act, explore=True), device=job.device)
-    acting = Warmup(job, size.seed_steps, explore)
+    policy = agent.policy().behaviour([None])
+    acting = Warmup(job, size.seed_steps, agent.explorer().behaviour([None]))
     for step in job.play(acting, policy, replay, 50 if job.tiny else None):
         if step % size.every == 0 and len(replay):
             agent.update(replay.sample())

@@ -10,7 +10,6 @@ from pwm_sdk import (
     SHAC,
     Critic,
     FirstOrderActor,
-    LatentBehaviour,
     PPOConfig,
     RandomBehaviour,
     RunningMeanStd,
@@ -56,7 +55,7 @@ def shac(job: Job) -> None:
     if bridge is not None:
         bridge.centred = False  # half the cost, enough for learning
     agent = _shac(job, simulator, "cpu" if bridge is not None else job.device)
-    behaviour = LatentBehaviour(agent, [agent.actor], [0])
+    behaviour = agent.policy().behaviour([0])
     while job.goes_on(behaviour):
         agent.set_learning_rates(max(0.05, 1.0 - job.progress))
         agent.update()

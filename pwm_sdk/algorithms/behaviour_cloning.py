@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
@@ -15,8 +16,10 @@ from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.watched import Watched
 from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, positive, whole
+from pwm_sdk.contract.policies import is_stochastic
 from pwm_sdk.objectives.policy import behaviour_loss
 from pwm_sdk.optim import FiniteWatch, adam, linear_decay, optimize, scale_learning_rates
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 
 LOSS = "loss and gradient"  # as the watch knows them
@@ -152,6 +155,19 @@ class BehaviourCloning(Watched):
             metrics = self.update(batch)
         self.check_finite()
         return metrics
+
+    def policy(self) -> ObservationPolicy:
+        """Return the policy that acts by its mean, which follows later updates."""
+        return ObservationPolicy(self.actor, model=self.model)
+
+    def explorer(self) -> ObservationPolicy:
+        """Return the policy that acts with the actor's noise, or by its mean where it has none.
+
+        It follows later updates. Cloning itself draws nothing: the noise starts from the number of
+        updates.
+        """
+        rng = np.random.default_rng(self.updates) if is_stochastic(self.actor) else None
+        return ObservationPolicy(self.actor, model=self.model, rng=rng)
 
     def set_learning_rates(self, factor: float) -> None:
         """Set the learning rate to `factor` times the one that it was made with."""

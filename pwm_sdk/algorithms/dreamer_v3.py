@@ -27,6 +27,7 @@ from pwm_sdk.checks import whole
 from pwm_sdk.functional.twohot import symlog
 from pwm_sdk.generators import drawing_from, restore_generator
 from pwm_sdk.optim import linear_decay
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 
 PREVIOUS_ACTION, IS_INIT = "previous_action", "is_init"
@@ -118,6 +119,14 @@ class DreamerV3(OverTorchRL):
         memory[IS_INIT] = torch.zeros_like(memory[IS_INIT])
         return action, memory
 
+    def policy(self) -> ObservationPolicy:
+        """Return the policy that acts by its mean and remembers, which follows later updates."""
+        return ObservationPolicy(_Remembering(self, explore=False))
+
+    def explorer(self) -> ObservationPolicy:
+        """Return the policy that draws actions and remembers, which follows later updates."""
+        return ObservationPolicy(_Remembering(self, explore=True))
+
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Improve model, policy and value once.
 
@@ -208,6 +217,19 @@ class DreamerV3(OverTorchRL):
         zeros = {name: torch.zeros(count, size, **kind) for name, size in sizes.items()}
         begins = torch.ones(count, 1, dtype=torch.bool, device=device)
         return TensorDict({**zeros, IS_INIT: begins}, [count])
+
+
+class _Remembering:
+    """`act` of an agent as a `RecurrentPolicy`."""
+
+    def __init__(self, agent: DreamerV3, explore: bool) -> None:
+        self.agent, self.loss, self.explore = agent, agent.loss, explore
+
+    def carry(
+        self, observation: Tensor, memory: Any, first: Tensor, task: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Return actions and the memory for the next call."""
+        return self.agent.act(observation, memory, first, explore=self.explore)
 
 
 @contextmanager

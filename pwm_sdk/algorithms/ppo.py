@@ -20,6 +20,8 @@ from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite,
 from pwm_sdk.checks import at_least, in_unit, positive, whole
 from pwm_sdk.generators import drawing_from, restore_generator
 from pwm_sdk.optim import linear_decay
+from pwm_sdk.policies.networks import MeanActor, Normalized
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 
 
@@ -142,7 +144,7 @@ class PPO(OverTorchRL):
             loss_critic_type="l2",
             normalize_advantage=True,
         )
-        self.policy = policy
+        self._policy = policy
         super().__init__(loss, config.lr, device, generator, eps=1e-5)
         for moments in (observations, returns):
             if isinstance(moments, nn.Module):
@@ -159,6 +161,15 @@ class PPO(OverTorchRL):
         with drawing_from(self.generator):
             loc, scale = self.actor(self._seen(observation))
             return loc + scale * torch.randn_like(loc)
+
+    def policy(self) -> ObservationPolicy:
+        """Return the policy that acts by its mean, which follows later updates."""
+        seen = None if self.observations is None else Normalized(self.observations)
+        return ObservationPolicy(MeanActor(self.actor.net, "clip"), model=seen)
+
+    def explorer(self) -> ObservationPolicy:
+        """Return the policy of `explore`, which follows later updates."""
+        return ObservationPolicy(self.explore)
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Improve actor and critic from steps of the present policy.
@@ -252,7 +263,7 @@ class PPO(OverTorchRL):
         after[keys.REWARD] = self._scaled(after[keys.REWARD], after[keys.DONE])
         batch[keys.OBSERVATION] = self._seen(batch[keys.OBSERVATION])
         batch[keys.NEXT] = after
-        log_prob = self.policy.get_dist(batch).log_prob(batch[keys.ACTION])
+        log_prob = self._policy.get_dist(batch).log_prob(batch[keys.ACTION])
         batch[self.loss.tensor_keys.sample_log_prob] = log_prob
         return self.advantages(batch)
 

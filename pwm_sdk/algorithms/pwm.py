@@ -32,7 +32,7 @@ from pwm_sdk.functional.compiling import compiled
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.returns import alive_steps
-from pwm_sdk.generators import own_generator, restore_generator
+from pwm_sdk.generators import numpy_rng, own_generator, restore_generator
 from pwm_sdk.objectives.policy import (
     actor_loss,
     behaviour_loss,
@@ -49,6 +49,7 @@ from pwm_sdk.optim import (
     soft_update,
     unless,
 )
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.states import load_state, state_of
 
@@ -253,6 +254,23 @@ class PWM(Watched):
             metrics = self.update(batch)
         self.check_finite()
         return metrics
+
+    def policy(self) -> ObservationPolicy:
+        """Return the policy that acts by its mean, by averaged weights where `average_tau` is set.
+
+        It follows later updates; after `keep` of a `Population`, ask again.
+        """
+        return ObservationPolicy(self.average, model=self.model)
+
+    def explorer(self) -> ObservationPolicy:
+        """Return the policy that acts with the actor's noise, which follows later updates.
+
+        The noise is drawn by a generator of its own, which starts from the algorithm's seed and the
+        number of updates.
+        """
+        return ObservationPolicy(
+            self.actor, model=self.model, rng=numpy_rng(self.generator, self.updates)
+        )
 
     @checked(factor=least(0.0), critic=least(0.0))
     def set_learning_rates(self, factor: float, critic: float | None = None) -> None:

@@ -19,6 +19,8 @@ from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
 from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 from pwm_sdk.generators import drawing_from, own_generator, restore_generator
+from pwm_sdk.policies.networks import MeanActor
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 
 
@@ -151,6 +153,14 @@ class SAC(OverTorchRL):
         with drawing_from(self.generator):
             loc, scale = self.actor(observation)
             return torch.tanh(loc + scale * torch.randn_like(loc))
+
+    def policy(self) -> ObservationPolicy:
+        """Return the policy that acts by its mean, which follows later updates."""
+        return ObservationPolicy(MeanActor(self.actor.net, "tanh", halves=True))
+
+    def explorer(self) -> ObservationPolicy:
+        """Return the policy of `explore`, which follows later updates."""
+        return ObservationPolicy(self.explore)
 
     def update(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Improve actor, critics and temperature once.

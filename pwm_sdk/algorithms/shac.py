@@ -20,7 +20,7 @@ from pwm_sdk.contract.models import features
 from pwm_sdk.contract.policies import StochasticPolicy
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.returns import lambda_returns, restarted_return
-from pwm_sdk.generators import own_generator, restore_generator
+from pwm_sdk.generators import numpy_rng, own_generator, restore_generator
 from pwm_sdk.objectives.policy import actor_loss, lambda_targets
 from pwm_sdk.optim import (
     adam,
@@ -30,6 +30,8 @@ from pwm_sdk.optim import (
     scale_learning_rates,
     soft_update,
 )
+from pwm_sdk.policies.networks import Normalized
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.states import load_state, state_of
 
@@ -49,7 +51,7 @@ class SHAC:
     where the last ones ended; the actor climbs the windows' returns, cut at the ends of episodes,
     with a slowly moving critic behind a cut and nothing behind a termination.
 
-    `evaluate(env, shac, shac.actor)` runs the policy in an environment that shows the simulator's
+    `evaluate(env, shac.policy())` runs the policy in an environment that shows the simulator's
     features.
 
     Args:
@@ -194,6 +196,15 @@ class SHAC:
     def check_finite(self) -> None:
         """Do nothing: every update has read all its losses and gradients, and raised."""
 
+    def policy(self) -> ObservationPolicy:
+        """Return the policy that acts by its mean on observations, which follows later updates."""
+        return ObservationPolicy(self.actor, model=self._eyes())
+
+    def explorer(self) -> ObservationPolicy:
+        """Return the policy that acts with the actor's noise, which follows later updates."""
+        rng = numpy_rng(self.generator, self.steps)
+        return ObservationPolicy(self.actor, model=self._eyes(), rng=rng)
+
     @checked(factor=least(0.0), critic=least(0.0))
     def set_learning_rates(self, factor: float, critic: float | None = None) -> None:
         """Set both learning rates to a share of those that they were made with.
@@ -216,6 +227,9 @@ class SHAC:
             load_state(part, state[name])
         self.steps = state["steps"]
         restore_generator(self.generator, state.get("generator"))
+
+    def _eyes(self) -> Normalized | None:
+        return None if self.normalizer is None else Normalized(self.normalizer)
 
     def _parts(self) -> dict[str, Any]:
         parts: dict[str, Any] = {

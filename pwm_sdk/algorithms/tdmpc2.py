@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ from pwm_sdk.optim import (
     scale_learning_rates,
     soft_update,
 )
+from pwm_sdk.planner import MPPI, PolicyValue
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 
 WATCHED = JOINT, PRIOR = "the joint loss and its gradient", "the prior's loss and gradient"
@@ -186,6 +188,26 @@ class TDMPC2:
             )
         return errors, joint
 
+    def policy(self, plan: bool = True, **settings: Any) -> ObservationPolicy:
+        """Return the policy that plans, or the prior's mean, which follows later updates.
+
+        Args:
+            plan: plan by `MPPI`, with the prior's proposals and the Q functions behind them, as the
+                paper evaluates; False: the prior alone, some hundred times cheaper.
+            settings: arguments of `MPPI`, for example `samples` and `horizon`.
+        """
+        if not plan:
+            return ObservationPolicy(self.prior, model=self.model)
+        return ObservationPolicy(self._planner(settings))
+
+    def explorer(self, **settings: Any) -> ObservationPolicy:
+        """Return the planner with its noise, to collect data, which follows later updates.
+
+        Args:
+            settings: arguments of `MPPI`.
+        """
+        return ObservationPolicy(self._planner(settings), choice="explore")
+
     def set_learning_rates(self, factor: float) -> None:
         """Set all learning rates to `factor` times their start."""
         scale_learning_rates(self.optimizer, factor)
@@ -210,6 +232,15 @@ class TDMPC2:
         self._carried = None if carried is None else carried.to(self.device)
         self.updates = state["updates"]
         restore_generator(self.generator, state.get("generator"))
+
+    def _planner(self, settings: Mapping[str, Any]) -> MPPI:
+        """Return a planner with draws of its own, from the algorithm's seed and its updates."""
+        generator = torch.Generator(self.device)
+        generator.manual_seed(self.generator.initial_seed() + self.updates)
+        gamma = self.config.gamma
+        value = PolicyValue(self.q, self.prior)
+        given = {"gamma": gamma, "generator": generator, **settings}
+        return MPPI(self.model, self.prior, value, **given)
 
     def _parts(self) -> dict[str, Any]:
         return {

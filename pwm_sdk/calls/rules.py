@@ -20,6 +20,7 @@ Rule = Callable[..., Any]
 INTEGERS = ("task", "heads")
 BOOLEANS = ("terminated", "truncated", "first")
 ANY_DTYPE = ("observation", "mask", "state")
+ACTING = ("given", "sample", "carry", "plan")  # what policies may have instead of being callable
 PLAIN = (str, bytes, bool, int, float, complex, type)
 
 
@@ -80,7 +81,7 @@ def acts(**settings: Any) -> None:
     """Raise ValueError for what is no policy or value, neither callable nor `given` tasks."""
     for name, value in settings.items():
         if isinstance(value, PLAIN) or not (
-            callable(value) or hasattr(value, "given") or hasattr(value, "sample")
+            callable(value) or any(hasattr(value, name) for name in ACTING)
         ):
             raise ValueError(f"{name} must be callable, or have given, got {shown(value)}")
 

@@ -231,6 +231,22 @@ def features(model: Any, latent: Tensor) -> Tensor:
     return model.features(latent) if hasattr(model, "features") else latent
 
 
+def known_tasks(model: Any) -> int:
+    """Return the number of tasks that a model knows; 0 where it has none, or is none."""
+    return getattr(model, "num_tasks", 0) or 0
+
+
+def looked_up(model: Any, task: Any) -> Any:
+    """Return what a model looks up of task ids `[..]`; the ids where it looks up nothing."""
+    return model.context(task) if hasattr(model, "context") else task
+
+
+def seen_size(model: Any, default: int) -> int:
+    """Return the size of the observations that a model takes, `default` where it does not say."""
+    size = getattr(model, "observation_dim", None)
+    return default if size is None else size
+
+
 def padded(name: str, value: Tensor, size: int, model: Any) -> Tensor:
     """Append the zeros by which a model of several tasks is wider than one of them.
 

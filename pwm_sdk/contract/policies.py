@@ -125,8 +125,30 @@ class EnsembleValue(Protocol):
 
 
 @runtime_checkable
+class RecurrentPolicy(Protocol):
+    """A policy on observations that carries a memory from step to step."""
+
+    def carry(
+        self, observation: Tensor, memory: Any, first: Tensor, task: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Return actions and the memory for the next call.
+
+        Args:
+            observation: `[N, O]`.
+            memory: what the last call returned; None: there was none.
+            first: `[N]` bool, where an episode begins and nothing is remembered.
+            task: ids `[N]`.
+        """
+        ...
+
+
+@runtime_checkable
 class Planner(Protocol):
-    """What plans at every step, in place of a policy, as `MPPI`."""
+    """What plans at every step, in place of a policy, as `MPPI`.
+
+    Each behaviour plans by a shallow copy, whose `reset` comes first: plans of one are not those of
+    another.
+    """
 
     def plan(self, observation: Tensor, task: Any = None) -> Tensor:
         """Return actions `[N, A]` for observations `[N, O]`."""
@@ -143,6 +165,47 @@ def is_stochastic(policy: Any) -> bool:
     `isinstance` does not see what a wrapper such as that of `torch.compile` forwards.
     """
     return callable(policy) and all(hasattr(policy, n) for n in ("action_dim", "loc", "squash"))
+
+
+def is_sampled(policy: Any) -> bool:
+    """Tell whether a policy is a `SampledPolicy`, a compiled one too."""
+    return hasattr(policy, "sample")
+
+
+def is_recurrent(policy: Any) -> bool:
+    """Tell whether a policy is a `RecurrentPolicy`, a compiled one too."""
+    return hasattr(policy, "carry")
+
+
+def is_planner(policy: Any) -> bool:
+    """Tell whether a policy is a `Planner`, which is asked to plan in place of being called."""
+    return hasattr(policy, "plan")
+
+
+def depends_on_task(part: Any) -> bool:
+    """Tell whether a policy or value is a `TaskPart`, a compiled one too."""
+    return hasattr(part, "given")
+
+
+def model_of(planner: Any) -> Any:
+    """Return the model that a planner plans in; None where it does not say."""
+    return getattr(planner, "model", None)
+
+
+def population_of(part: Any) -> int | None:
+    """Return the number of policies that a policy or value is of; None for a single one."""
+    return getattr(part, "population", None)
+
+
+def member_of(part: Any, index: int) -> Any:
+    """Return policy or value `index` of a population alone.
+
+    Raises:
+        ValueError: for a single one.
+    """
+    if population_of(part) is None:
+        raise ValueError("actor must be a population to have members, got a single policy")
+    return part.member(index)
 
 
 def given(part: Any, context: Any) -> Any:

@@ -1,76 +1,12 @@
-"""Where environments and models meet: ids of tasks, widths, types and numbers of rows."""
+"""Where environments and behaviours meet: numbers of rows and their sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from pwm_sdk.contract.models import padded
-from pwm_sdk.data.episode import task_index
-
-__all__ = ["acted", "dtype_of", "stacked", "task_ids", "wide_enough"]
-
-
-def task_ids(tasks: Sequence[Any], model: Any) -> Tensor:
-    """Return task ids `[N]` int64 for a model.
-
-    Args:
-        tasks: an id or a `Task` for each environment; None: not known.
-        model: one of several tasks must know them, one of a single task takes 0 for None.
-
-    Raises:
-        ValueError: for one that is not known to a model of several tasks, or that it has not.
-    """
-    count = getattr(model, "num_tasks", 0) or 0
-    for i, task in enumerate(tasks):
-        if task is None and count > 1:
-            raise ValueError(
-                f"task of environment {i} must be known to a model of {count} tasks, got none: "
-                "make_env and make_gym bring it, or give it by task= or tasks="
-            )
-    ids = [0 if task is None else task_index(task) for task in tasks]
-    for i, index in enumerate(ids):
-        if count and index >= count:
-            raise ValueError(
-                f"task of environment {i} must be one of the model's {count}, got {index}: "
-                "its own numbers, from 0 on, are given by task= or tasks="
-            )
-    return torch.tensor(ids, device="cpu")
-
-
-def dtype_of(*modules: Any) -> torch.dtype:
-    """Return the type of numbers that policies or models compute with, the first that has one.
-
-    Args:
-        *modules: policies, models, algorithms with a `loss`, or methods of these.
-
-    Returns:
-        That of the first floating parameter, float32 where there is none.
-    """
-    owners = [getattr(module, "__self__", module) for module in modules]
-    for holder in [part for owner in owners for part in (owner, getattr(owner, "loss", None))]:
-        if isinstance(holder, torch.nn.Module):
-            for parameter in holder.parameters():
-                if parameter.is_floating_point():
-                    return parameter.dtype
-    return torch.float32
-
-
-def wide_enough(observation: np.ndarray, model: Any, device: torch.device, *others: Any) -> Tensor:
-    """Return observations `[N, O]` in the model's type and width, padded if it is one of tasks.
-
-    Args:
-        observation: `[N, O]`.
-        model: whose they become.
-        device: where it lives.
-        *others: whose type counts where the model has no parameters.
-    """
-    seen = torch.as_tensor(observation, device=device).to(dtype_of(model, *others))
-    return padded("observation", seen, getattr(model, "observation_dim", seen.shape[-1]), model)
+__all__ = ["acted", "stacked"]
 
 
 def acted(behaviour: Callable[[np.ndarray], np.ndarray], observation: np.ndarray) -> np.ndarray:

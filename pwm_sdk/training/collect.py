@@ -1,4 +1,4 @@
-"""Running policies in environments: behaviours act, episodes come back."""
+"""Running behaviours in environments: episodes come back."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from pwm_sdk.calls import array, checked, each, has, least, outside
-from pwm_sdk.checks import in_unit
+from pwm_sdk.calls import checked, has, least, outside
 from pwm_sdk.contract.agents import Behaviour
-from pwm_sdk.contract.models import features
 from pwm_sdk.envs.member import no_end
-from pwm_sdk.training.border import acted, stacked, task_ids, wide_enough
+from pwm_sdk.training.border import acted, stacked
 
 _MOST_STEPS = 20_000  # of an episode that nothing limits: twenty times the longest of our tasks
 
@@ -43,119 +40,6 @@ class Episode:
     def total(self) -> float:
         """Undiscounted return."""
         return float(self.reward.sum(dtype=np.float64))
-
-
-@checked(count=least(1), action_dim=least(1), hold=least(1), index=least(0), observation=array)
-class RandomBehaviour:
-    """Uniform random actions; held for random times, they reach states that white noise does not.
-
-    Args:
-        count: N, number of environments.
-        action_dim: A.
-        seed: seed of the actions.
-        hold: longest time an action is held; 1 is white noise. With holding, a quarter of the
-            episodes is bang-bang (-1 or 1) and a quarter white.
-    """
-
-    def __init__(self, count: int, action_dim: int, seed: int, hold: int = 1) -> None:
-        self.rng, self.hold = np.random.default_rng(seed), hold
-        self.action = np.zeros((count, action_dim), np.float32)
-        self.left, self.mode = np.zeros(count, int), np.zeros(count, int)
-
-    def start(self, index: int) -> None:
-        """Draw the kind of the next episode."""
-        self.left[index], self.mode[index] = 0, self.rng.integers(4)
-
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
-        """Return actions `[N, A]`."""
-        for i in np.flatnonzero(self.left == 0):
-            draw = self.rng.uniform(-1.0, 1.0, self.action.shape[1])
-            self.action[i] = np.sign(draw) if self.hold > 1 and self.mode[i] == 1 else draw
-            white = self.hold == 1 or self.mode[i] == 3
-            self.left[i] = 1 if white else self.rng.integers(1, self.hold + 1)
-        self.left -= 1
-        return self.action.copy()
-
-
-@checked(
-    model=has("encode"),
-    correlation=in_unit,
-    index=least(0),
-    observation=array,
-    actors=each(has("__call__", "action_dim")),
-)
-class LatentBehaviour:
-    """Policies on the latents of one model, each in its own environment.
-
-    Args:
-        model: encodes observations.
-        actors: a single policy for all N environments, or several policies and populations that
-            share the N environments out in order.
-        tasks: task id of each environment.
-        rng: source of exploration noise; None: mean actions.
-        correlation: in every other episode (drawn) the noise is autoregressive with this
-            coefficient and the same marginal std, which carries further than white noise.
-
-    Raises:
-        ValueError: for numbers of policies and environments that differ, and for a task that is
-            not known to a model of several.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        actors: Sequence[Any],
-        tasks: Sequence[int | None],
-        rng: np.random.Generator | None = None,
-        correlation: float = 0.0,
-    ) -> None:
-        self.model, self.actors, self.rng = model, list(actors), rng
-        alone = len(tasks) if len(self.actors) == 1 else 1
-        sizes = [getattr(a, "population", None) or alone for a in self.actors]
-        if sum(sizes) != len(tasks):
-            raise ValueError(f"actors must cover {len(tasks)} environments, got {sizes}")
-        self.bounds = np.cumsum([0, *sizes]).tolist()
-        self.tasks = task_ids(tasks, model)
-        self.first = np.ones((len(tasks), 1), bool)
-        self.noise = np.zeros((len(tasks), self.actors[0].action_dim))
-        self.share = np.zeros((len(tasks), 1))
-        self.correlation = correlation
-
-    def start(self, index: int) -> None:
-        """Choose white or correlated noise for the next episode."""
-        self.first[index] = True
-        if self.rng is not None:
-            self.share[index] = self.correlation * (self.rng.random() < 0.5)
-
-    @torch.no_grad()
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
-        """Return actions `[N, A]`."""
-        device = _device(self.actors[0])
-        seen = wide_enough(observation, self.model, device, *self.actors)
-        latent = features(self.model, self.model.encode(seen, self.tasks.to(device)))
-        noise = None
-        if self.rng is not None:
-            fresh = self.rng.standard_normal(self.noise.shape)
-            later = self.share * self.noise + np.sqrt(1.0 - self.share**2) * fresh
-            self.noise = np.where(self.first, fresh, later)  # stationary from the first step on
-            self.first[:] = False
-            noise = torch.as_tensor(self.noise, dtype=latent.dtype, device=device)
-        actions = []
-        for actor, low, high in zip(self.actors, self.bounds, self.bounds[1:], strict=False):
-            part, eps = latent[low:high], None if noise is None else noise[low:high]
-            if getattr(actor, "population", None) is None:
-                actions.append(actor(part, eps))
-            else:
-                actions.append(
-                    actor(part.unsqueeze(1), None if eps is None else eps.unsqueeze(1)).squeeze(1)
-                )
-        return torch.cat(actions).float().cpu().numpy()
-
-
-def _device(actor: Any) -> torch.device:
-    """Return where an actor lives; the CPU for one without parameters."""
-    parameters = actor.parameters() if isinstance(actor, torch.nn.Module) else ()
-    return next((p.device for p in parameters), torch.device("cpu"))
 
 
 @checked(pool=has("reset_many", "step_many"), quota=least(0), lengths=least(1))

@@ -1,4 +1,4 @@
-"""How good policies really are: deterministic episodes in the environment."""
+"""How good policies really are: whole episodes in the environment."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pwm_sdk.calls import checked, has, least, or_nothing
-from pwm_sdk.checks import whole
-from pwm_sdk.contract.agents import Behaviour
+from pwm_sdk.calls import checked, least, or_nothing
+from pwm_sdk.contract.agents import ActingPolicy, Behaviour
+from pwm_sdk.contract.pools import Pool
 from pwm_sdk.envs.member import is_maker
 from pwm_sdk.envs.pool import EnvPool
-from pwm_sdk.training.collect import Episode, LatentBehaviour, run_episodes
-from pwm_sdk.training.planning import PlannerBehaviour
-from pwm_sdk.training.transitions import ObservationBehaviour
+from pwm_sdk.policies.policy import ObservationPolicy
+from pwm_sdk.training.collect import Episode, run_episodes
 
 
 @checked()
@@ -34,17 +33,10 @@ def summarize(episodes: Sequence[Episode]) -> dict[str, float]:
     }
 
 
-@checked(
-    model=(has("encode"), or_nothing),
-    actor=has("__call__"),
-    episodes=least(1),
-    workers=least(0),
-    env=or_nothing,
-)
+@checked(episodes=least(1), workers=least(0), env=or_nothing)
 def evaluate(
     env: Any,
-    model: Any,
-    actor: Any,
+    policy: ActingPolicy,
     episodes: int = 10,
     *,
     task: int | None = None,
@@ -52,20 +44,20 @@ def evaluate(
     max_steps: int | None = None,
     timeout: float | None = None,
 ) -> dict[str, float]:
-    """Run the mean action of a policy for whole episodes.
+    """Run a policy for whole episodes.
 
     Args:
         env: an environment of `make_env` or `make_gym`, any unbatched TorchRL or gymnasium
             environment, or a function that makes one; or several of them, for example with seeds
-            of their own, which run side by side and share the episodes out.
-        model: encodes observations; None: the policy sees them as they are.
-        actor: one policy on its latents (without a model: on observations, for example an `SAC`),
-            or an `MPPI`, which plans at every step.
+            of their own, which run side by side and share the episodes out; or a pool of them,
+            which is used as it is and stays open.
+        policy: `policy()` of an algorithm, or any `ObservationPolicy`.
         episodes: number of episodes in all, at least 1.
         task: task id for a multi-task model; None: the environment's own task, if it has one.
         workers: processes in which the environments run, see `EnvPool`; 0: in this one.
-        max_steps: most steps of an episode, more of which are an error; None: 20,000.
-        timeout: most seconds that a step or a reset may take, see `EnvPool`.
+        max_steps: most steps of an episode, more of which are an error; None: 20,000. A pool has
+            its own.
+        timeout: most seconds that a step or a reset may take, see `EnvPool`. A pool has its own.
 
     Returns:
         return, return_std, return_min, success_any, success_last (shares of episodes), episodes.
@@ -74,26 +66,19 @@ def evaluate(
         ValueError: for fewer than one episode, a task that is not known to a model of several, and
             what `EnvPool` refuses.
     """
-    episodes = whole(1, episodes=episodes)
-    envs = list(env) if isinstance(env, Sequence) else [env]
+    envs: Any = env if isinstance(env, Sequence | Pool) else [env]
     with _opened(envs, workers, max_steps, timeout) as pool:
-        ids = pool.tasks if task is None else [task] * len(pool)
-        if hasattr(actor, "plan"):
-            behaviour = PlannerBehaviour(actor, ids, action_dim=pool.action_dims[0])
-        elif model is None:
-            behaviour = ObservationBehaviour(actor)
-        else:
-            behaviour = LatentBehaviour(model, [actor], ids)
-        quota = [len(range(i, episodes, len(pool))) for i in range(len(pool))]
+        count = len(pool)
+        behaviour = _behaviour(policy, pool, pool.tasks if task is None else [task] * count)
+        quota = [len(range(i, episodes, count)) for i in range(count)]
         found = run_episodes(pool, behaviour, quota)
     return summarize([episode for mine in found for episode in mine])
 
 
-@checked(model=has("encode"), actor=has("__call__"), episodes=least(1), workers=least(0))
+@checked(episodes=least(1), workers=least(0))
 def evaluate_members(
-    envs: Sequence[Any] | EnvPool,
-    model: Any,
-    actor: Any,
+    envs: Sequence[Any] | Pool,
+    policy: ActingPolicy,
     episodes: int = 10,
     *,
     tasks: Sequence[int] | None = None,
@@ -102,13 +87,12 @@ def evaluate_members(
     max_steps: int | None = None,
     timeout: float | None = None,
 ) -> list[dict[str, float]]:
-    """Run the mean action of every policy of a population, all at once.
+    """Run every policy of a population in an environment of its own, all at once.
 
     Args:
         envs: one environment per policy, as for `evaluate`; or a pool of them, which is used as it
             is and stays open.
-        model: encodes observations.
-        actor: population of as many policies.
+        policy: of a population of as many policies.
         episodes: number of episodes of each, at least 1.
         tasks: task id of each policy; None: those of the environments.
         seeds: restart the random stream of each environment, so that one that stays open gives the
@@ -124,30 +108,30 @@ def evaluate_members(
         ValueError: for fewer than one episode, numbers of policies that differ, a task that is not
             known to a model of several, and what `EnvPool` refuses.
     """
-    episodes = whole(1, episodes=episodes)
     for name, given in (("tasks", tasks), ("seeds", seeds)):
         if given is not None and len(given) != len(envs):
             raise ValueError(
                 f"{name} must have one entry per policy ({len(envs)}), got {len(given)}"
             )
     with _opened(envs, workers, max_steps, timeout) as pool:
-        ids = pool.tasks if tasks is None else tasks
-        behaviour = LatentBehaviour(model, [actor], ids)
+        behaviour = _behaviour(policy, pool, pool.tasks if tasks is None else tasks)
         found = run_episodes(pool, behaviour, [episodes] * len(pool), seeds=seeds)
     return [summarize(mine) for mine in found]
 
 
-def evaluate_pool(pool: EnvPool, behaviour: Behaviour, episodes: int) -> list[list[Episode]]:
-    """Run `episodes` whole episodes in every environment of a pool."""
-    return run_episodes(pool, behaviour, [episodes] * len(pool))
+def _behaviour(policy: ActingPolicy, pool: Pool, tasks: Sequence[int | None]) -> Behaviour:
+    """Return what acts in a pool; a planner's actions are as wide as its environments'."""
+    if isinstance(policy, ObservationPolicy):
+        return policy.behaviour(tasks, action_dim=pool.action_dims[0])
+    return policy.behaviour(tasks)
 
 
 @contextmanager
 def _opened(
-    envs: Sequence[Any] | EnvPool, workers: int, max_steps: int | None, timeout: float | None
-) -> Iterator[EnvPool]:
+    envs: Sequence[Any] | Pool, workers: int, max_steps: int | None, timeout: float | None
+) -> Iterator[Pool]:
     """Give a pool, and close it where its environments are made for it."""
-    if isinstance(envs, EnvPool):
+    if isinstance(envs, Pool):
         yield envs
         return
     pool = EnvPool(envs, workers, max_steps=max_steps, timeout=timeout)

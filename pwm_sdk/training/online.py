@@ -27,8 +27,9 @@ from pwm_sdk.optim import (
     remember_learning_rates,
     scale_learning_rates,
 )
+from pwm_sdk.policies.behaviours import LatentBehaviour, RandomBehaviour
 from pwm_sdk.states import load_state, state_of
-from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
+from pwm_sdk.training.collect import Episode, run_episodes
 from pwm_sdk.training.keeping import keep_episodes
 from pwm_sdk.training.metrics import exploitation_gap
 from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_abilities, check_ids

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,15 +28,13 @@ from pwm_sdk import (
     LatentBehaviour,
     LatentRollout,
     Learner,
-    ObservationBehaviour,
-    PlannerBehaviour,
+    ObservationPolicy,
     PolicyPrior,
     PolicyValue,
     Population,
     PPOConfig,
     PWMConfig,
     QEnsemble,
-    RecurrentBehaviour,
     ReplayBuffer,
     ReturnScale,
     RoundConfig,
@@ -224,10 +221,10 @@ def behaviours(device: Any) -> Found:
     plan = MPPI(made, actor, critic, samples=8, elites=4, policy_samples=2, iterations=1)
     cloned = BehaviourCloning(FirstOrderActor(3, 2, (8,)).to(device))
     acting: dict[str, Any] = {
-        "cloned": ObservationBehaviour(cloned),
-        "recurrent": RecurrentBehaviour(partial(dream.act, explore=True), 2),
-        "observation": ObservationBehaviour(free.explore),
-        "planner": PlannerBehaviour(plan, [0, 1]),
+        "cloned": cloned.policy().behaviour([None, None]),
+        "recurrent": dream.explorer().behaviour([None, None]),
+        "observation": free.explorer().behaviour([None, None]),
+        "planner": ObservationPolicy(plan).behaviour([0, 1]),
         "latent": LatentBehaviour(made, [actor], [0, 1]),
         "team": LatentBehaviour(made, [team], [0, 1], np.random.default_rng(0), 0.5),
     }

@@ -21,7 +21,7 @@ from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.normalizers import ReturnScale
 from pwm_sdk.optim import FiniteWatch, optimize
 from pwm_sdk.planner.mppi import MPPI
-from pwm_sdk.training.collect import LatentBehaviour
+from pwm_sdk.policies.behaviours import LatentBehaviour
 
 
 @pytest.mark.parametrize("windows", [False, True])

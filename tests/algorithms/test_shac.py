@@ -321,7 +321,7 @@ def test_beats_a_random_policy_on_the_cartpole() -> None:
     shac = SHAC(model, actor, critic, config, normalizer=RunningMeanStd((5,)),
                 generator=generator.manual_seed(0))  # fmt: skip
     env = make_env("cartpole-swingup", seed=0)
-    before = evaluate(env, shac, actor, episodes=2)["return"]
+    before = evaluate(env, shac.policy(), episodes=2)["return"]
     shac.fit(40)
     assert before < 40.0
-    assert evaluate(env, shac, actor, episodes=2)["return"] > 100.0
+    assert evaluate(env, shac.policy(), episodes=2)["return"] > 100.0

@@ -23,9 +23,10 @@ from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.objectives.policy import imagined_returns, lambda_targets
 from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import optimize
+from pwm_sdk.policies.behaviours import RandomBehaviour
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.tasks import SINGLE_TASKS
-from pwm_sdk.training.collect import Episode, RandomBehaviour, run_episodes
+from pwm_sdk.training.collect import Episode, run_episodes
 
 each_task = pytest.mark.parametrize("name", ["hopper-forward", "humanoid-forward"])
 CONFIG = PWMConfig(horizon=5, gamma=0.9, critic_epochs=1, critic_splits=1)

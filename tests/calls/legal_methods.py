@@ -28,7 +28,6 @@ from legal_parts import (
     td_mpc2,
     transitions_of,
 )
-from torch import nn
 
 import pwm_sdk as sdk
 from pwm_sdk.finite import FiniteWatch
@@ -129,6 +128,10 @@ def _part_1() -> dict[str, Call]:
         "LatentBehaviour.__call__": (sdk.LatentBehaviour(p.model, [p.actor], [0]).__call__, f(
             observation=p.seen)),
         "LatentBehaviour.start": (sdk.LatentBehaviour(p.model, [p.actor], [0]).start, f(index=0)),
+        "LatentBehaviour.actions": (sdk.LatentBehaviour(p.model, [p.actor], [0]).actions, f(
+            observation=p.observation[:1])),
+        "LatentBehaviour.set_tasks": (sdk.LatentBehaviour(p.model, [p.actor], [0]).set_tasks, f(
+            tasks=[0])),
         "LatentRollout.__call__": (p.rollout.__call__, f(latent=p.latent, task=None,
             noise=torch.randn(H, B, A), restart=None)),
         "LatentRollout.draw_noise": (p.rollout.draw_noise, f(latent=p.latent, policy=p.actor)),
@@ -149,10 +152,13 @@ def _part_2() -> dict[str, Call]:
         "MuJoCoModel.view": (o.mj.view, f(latent=o.state)),
         "MuJoCoModel.reset": (o.mj.reset, f(count=1, generator=torch.Generator())),
         "MuJoCoModel.step": (o.mj.step, f(latent=o.state, action=torch.zeros(2, 1), task=None)),
-        "ObservationBehaviour.__call__": (sdk.ObservationBehaviour(nn.Linear(O, A)).__call__, f(
-            observation=p.seen)),
-        "ObservationBehaviour.start": (sdk.ObservationBehaviour(nn.Linear(O, A)).start, f(
-            index=0)),
+        "ObservationPolicy.act": (p.acting.act, f(observation=p.observation, task=0)),
+        "ObservationPolicy.reset": (p.acting.reset, f(index=0)),
+        "ObservationPolicy.behaviour": (p.acting.behaviour, f(tasks=[0], action_dim=A)),
+        "ObservationPolicy.bounded": (p.acting.bounded, f(low=-2.0, high=2.0)),
+        "ObservationPolicy.for_env": (p.acting.for_env, f(env=Point())),
+        "ObservationPolicy.for_tasks": (p.acting.for_tasks, f(tasks=0)),
+        "ObservationPolicy.member": (p.team.member, f(index=0)),
         "PPO.__call__": (o.ppo.__call__, f(observation=p.observation)),
         "PPO.explore": (o.ppo.explore, f(observation=p.observation)),
         "PPO.update": (o.ppo.update, f(batch=transitions_of((2, 4)))),
@@ -162,9 +168,6 @@ def _part_2() -> dict[str, Call]:
         "PWM.fit": (o.policy.fit, f(replay=p.replay, steps=1, tasks=None, batch_size=2)),
         "PWM.set_learning_rates": (o.policy.set_learning_rates, f(factor=0.5, critic=1.0)),
         "PWMConfig.published": (sdk.PWMConfig.published, f()),
-        "PlannerBehaviour.__call__": (sdk.PlannerBehaviour(planner(), [0]).__call__, f(
-            observation=p.seen)),
-        "PlannerBehaviour.start": (sdk.PlannerBehaviour(planner(), [0]).start, f(index=0)),
         "PolicyPrior.distribution": (p.prior.distribution, f(latent=p.latent,
             context=p.context)),
         "PolicyPrior.forward": (p.prior.forward, f(latent=p.latent, context=p.context,
@@ -208,9 +211,6 @@ def _part_3() -> dict[str, Call]:
         "RandomBehaviour.__call__": (sdk.RandomBehaviour(1, A, 0).__call__, f(
             observation=p.seen)),
         "RandomBehaviour.start": (sdk.RandomBehaviour(1, A, 0).start, f(index=0)),
-        "RecurrentBehaviour.__call__": (sdk.RecurrentBehaviour(o.dream.act).__call__, f(
-            observation=p.seen)),
-        "RecurrentBehaviour.start": (sdk.RecurrentBehaviour(o.dream.act).start, f(index=0)),
         "ReplayBuffer.add": (p.replay.add, f(episode=episode())),
         "ReplayBuffer.extend": (p.replay.extend, f(episodes=[episode()])),
         "ReplayBuffer.sample": (p.replay.sample, f(batch_size=2)),
@@ -233,6 +233,8 @@ def _part_3() -> dict[str, Call]:
         "SHAC.encode": (o.sh.encode, f(observation=p.state, task=None)),
         "SHAC.fit": (o.sh.fit, f(steps=1)),
         "SHAC.set_learning_rates": (o.sh.set_learning_rates, f(factor=0.5, critic=1.0)),
+        "TDMPC2.policy": (o.td.policy, f(plan=True)),
+        "TDMPC2.explorer": (o.td.explorer, f()),
         "TDMPC2.losses": (o.td.losses, f(batch=p.batch, task=None)),
         "TDMPC2.update": (o.td.update, f(batch=p.batch)),
         "TDMPC2.fit": (o.td.fit, f(replay=p.replay, steps=1)),

@@ -136,6 +136,8 @@ def parts() -> SimpleNamespace:
     p.sim_critic = sdk.Critic(16, (8,), 2)
     p.pool = sdk.EnvPool([Point()])
     p.policy = sdk.RandomBehaviour(1, A, 0)
+    p.acting = sdk.ObservationPolicy(p.actor, model=p.model)
+    p.team = sdk.ObservationPolicy(p.actors, model=p.model)
     p.folder = Path(tempfile.mkdtemp())
     p.actor.save(p.folder / "actor.safetensors")
     p.critic.save(p.folder / "critic.safetensors")

@@ -14,14 +14,14 @@ from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, OneHot, Unbounded
 from torchrl.envs import EnvBase
 
-from pwm_sdk.training.transitions import ObservationBehaviour
+from pwm_sdk.policies.policy import ObservationPolicy
 
 
 def act(value: float, size: int = 1) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda seen: torch.full((len(seen), size), value)
 
 
-ACTING = ObservationBehaviour(act(0.5))
+ACTING = ObservationPolicy(act(0.5)).behaviour([None])
 
 
 class Spy:

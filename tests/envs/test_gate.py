@@ -18,10 +18,11 @@ from torchrl.envs import GymWrapper
 
 from pwm_sdk.envs.factory import make_gym, register_task
 from pwm_sdk.envs.pool import EnvPool
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.tasks import Task
 from pwm_sdk.training.collect import run_episodes
 from pwm_sdk.training.evaluate import evaluate, evaluate_members
-from pwm_sdk.training.transitions import ObservationBehaviour, transitions
+from pwm_sdk.training.transitions import transitions
 
 
 def by_pool(env: Any) -> float:
@@ -29,12 +30,14 @@ def by_pool(env: Any) -> float:
 
 
 def by_evaluate(env: Any) -> float:
-    return evaluate(env, None, act(0.5), episodes=1)["return"]
+    return evaluate(env, ObservationPolicy(act(0.5)), episodes=1)["return"]
 
 
 def by_members(env: Any) -> float:
     model = Spy()
-    return evaluate_members([env], model, Still(population=1), 1, tasks=[0])[0]["return"]
+    return evaluate_members(
+        [env], ObservationPolicy(Still(population=1), model=model), 1, tasks=[0]
+    )[0]["return"]
 
 
 def by_transitions(env: Any) -> float:
@@ -117,20 +120,20 @@ def test_in_workers_the_same_is_said_and_the_cause_kept(capfd: pytest.CaptureFix
 def test_actions_must_be_finite(bad: float) -> None:
     for env in (Faulty(), GymWrapper(Faulty())):
         with pytest.raises(ValueError, match=r"action of environment 0 \(Faulty\) must be finite"):
-            run_episodes(EnvPool([env]), ObservationBehaviour(act(bad)), [1])
+            run_episodes(EnvPool([env]), ObservationPolicy(act(bad)).behaviour([None]), [1])
 
 
 def test_actions_must_fit() -> None:
     for env in (Faulty(), GymWrapper(Faulty())):
         with pytest.raises(ValueError, match=r"action of environment 0 .* \(1,\), got \(7,\)"):
-            evaluate(env, None, act(0.0, 7), episodes=1)
+            evaluate(env, ObservationPolicy(act(0.0, 7)), episodes=1)
     for wrong in (lambda seen: seen[0], lambda seen: torch.zeros(3, 1)):
         for run in (
             lambda b: run_episodes(EnvPool([Faulty()]), b, [1]),
             lambda b: next(transitions(EnvPool([Faulty()]), b, 1)),
         ):
             with pytest.raises(ValueError, match=r"actions of the behaviour must have shape"):
-                run(ObservationBehaviour(wrong))
+                run(ObservationPolicy(wrong).behaviour([None]))
 
 
 BOUNDS = [
@@ -172,7 +175,7 @@ def test_what_an_environment_shows_is_copied(make: Callable[[], Any]) -> None:
 
 def test_actions_of_torchrl_are_scaled_too() -> None:
     env = TensorBuffer()
-    run_episodes(EnvPool([env]), ObservationBehaviour(act(-3.0)), [1])
+    run_episodes(EnvPool([env]), ObservationPolicy(act(-3.0)).behaviour([None]), [1])
     assert env.given[0].tolist() == [-2.0]
     assert env.given[0].dtype == torch.float64
 

@@ -18,6 +18,7 @@ from torchrl.envs import GymWrapper, SerialEnv, StepCounter, TransformedEnv
 from pwm_sdk.envs.factory import make_env, make_gym
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.planner import MPPI
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.training.collect import run_episodes
 from pwm_sdk.training.evaluate import evaluate, evaluate_members
 from pwm_sdk.training.transitions import transitions
@@ -42,7 +43,7 @@ def test_tasks_are_found_through_wrappers() -> None:
     assert pool.tasks == [65] * 5
     assert all("(mw-reach)" in known.where for known in pool.about)
     model = Spy()
-    evaluate(wrapped(padded()), model, Still(6), episodes=1)
+    evaluate(wrapped(padded()), ObservationPolicy(Still(6), model=model), episodes=1)
     assert model.task == [65]
 
 
@@ -50,13 +51,13 @@ def test_tasks_are_never_guessed() -> None:
     planner = MPPI(Spy(), Still(), Still(), samples=4, elites=2, policy_samples=0)
     for policy in (Still(), planner):
         with pytest.raises(ValueError, match="task of environment 0 must be known to a"):
-            evaluate(Faulty(), Spy(), policy, episodes=1)
+            evaluate(Faulty(), ObservationPolicy(policy, model=Spy()), episodes=1)
     with pytest.raises(ValueError, match="task of environment 0 must be known"):
-        evaluate_members([Faulty()], Spy(), Still(population=1), 1)
+        evaluate_members([Faulty()], ObservationPolicy(Still(population=1), model=Spy()), 1)
     with pytest.raises(ValueError, match="environment 0 must be one of the model's 80, got 90"):
-        evaluate(Faulty(), Spy(), Still(), episodes=1, task=90)
+        evaluate(Faulty(), ObservationPolicy(Still(), model=Spy()), episodes=1, task=90)
     model = Spy()
-    evaluate(Faulty(), model, Still(), episodes=1, task=0)
+    evaluate(Faulty(), ObservationPolicy(Still(), model=model), episodes=1, task=0)
     assert model.task == [0]
     assert EnvPool([Faulty()]).tasks == [None]
 
@@ -126,10 +127,10 @@ def test_limits() -> None:
     says = r"environment 0 \(Faulty\) must end its episode within 7 steps, got no end: .*TimeLimit"
     for workers in (0, 1):
         with pytest.raises(ValueError, match=says):
-            evaluate(endless, None, act(0.0), 1, max_steps=7, workers=workers)
+            evaluate(endless, ObservationPolicy(act(0.0)), 1, max_steps=7, workers=workers)
     with pytest.raises(ValueError, match="within 20000 steps"):
-        evaluate(endless(), None, act(0.0), 1)
-    assert evaluate(Faulty(), None, act(0.0), 1, max_steps=5)["return"] == 5.0
+        evaluate(endless(), ObservationPolicy(act(0.0)), 1)
+    assert evaluate(Faulty(), ObservationPolicy(act(0.0)), 1, max_steps=5)["return"] == 5.0
     for bad in ({"max_steps": 0}, {"max_steps": 1.5}, {"timeout": 0.0}, {"timeout": np.nan}):
         with pytest.raises(ValueError, match=f"{next(iter(bad))} must"):
             EnvPool([Faulty()], **bad)
@@ -137,8 +138,8 @@ def test_limits() -> None:
 
 def test_slow_environments_are_named() -> None:
     with pytest.raises(ValueError, match=r"environment 0 \(Slow\) must answer within 0.01 s, got"):
-        evaluate(Slow(0.05), None, act(0.0), 1, timeout=0.01)
-    assert evaluate(Slow(0.0), None, act(0.0), 1, timeout=10.0)["return"] == 5.0
+        evaluate(Slow(0.05), ObservationPolicy(act(0.0)), 1, timeout=0.01)
+    assert evaluate(Slow(0.0), ObservationPolicy(act(0.0)), 1, timeout=10.0)["return"] == 5.0
 
 
 def test_order_of_calls() -> None:
@@ -185,7 +186,7 @@ def test_what_makes_no_environment_is_named() -> None:
         EnvPool([Faulty, lambda: {}["a"]])
     with pytest.raises(TypeError, match=r"environment 0 must be .* EnvBase, got NoneType"):
         EnvPool([lambda: None])
-    assert evaluate(Faulty, None, act(0.0), 1)["return"] == 5.0  # a class makes one
+    assert evaluate(Faulty, ObservationPolicy(act(0.0)), 1)["return"] == 5.0  # a class makes one
     for run in (
         lambda: run_episodes([Faulty()], ACTING, [1]),
         lambda: next(transitions([Faulty()], ACTING, 1)),
@@ -204,7 +205,7 @@ def test_sizes_that_differ_are_said_alike() -> None:
     with pytest.raises(ValueError, match=says):
         next(transitions(EnvPool(many()), ACTING, 1))
     with pytest.raises(ValueError, match=r"action of environment 0 .* got \(6,\): padded=True"):
-        evaluate(make_gym("pendulum-swingup"), Spy(), Still(6), episodes=1)
+        evaluate(make_gym("pendulum-swingup"), ObservationPolicy(Still(6), model=Spy()), episodes=1)
 
 
 def test_a_script_without_a_guard_is_told_of_it(tmp_path) -> None:

@@ -21,8 +21,9 @@ import torch
 
 from pwm_sdk.envs.factory import make_env, make_gym, register_task
 from pwm_sdk.envs.pool import EnvPool
+from pwm_sdk.policies.behaviours import RandomBehaviour
 from pwm_sdk.tasks import Task
-from pwm_sdk.training.collect import RandomBehaviour, run_episodes
+from pwm_sdk.training.collect import run_episodes
 
 OWN = register_task(
     Task("own-pendulum", -1, "mine", 3, 1, 200, action_repeat=1),

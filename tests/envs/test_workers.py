@@ -13,7 +13,8 @@ import pytest
 
 from pwm_sdk.envs.factory import make_env, make_gym
 from pwm_sdk.envs.pool import EnvPool
-from pwm_sdk.training.collect import RandomBehaviour, run_episodes
+from pwm_sdk.policies.behaviours import RandomBehaviour
+from pwm_sdk.training.collect import run_episodes
 
 PENDULUM = partial(gymnasium.make, "Pendulum-v1")
 REAL = [partial(make_gym, name, seed=3, padded=True) for name in ("mw-reach", "cartpole-swingup")]

@@ -176,6 +176,12 @@ def simulated(sim: Any) -> Any:
     return [following.detach(), reward.detach(), *slope]
 
 
+def played(policy: Any) -> Any:
+    """Actions of a policy for a few observations, and for one."""
+    seen = rand(B, O)
+    return [policy.act(seen), policy.act(seen[0]), policy.behaviour([0])(seen[:1].numpy())]
+
+
 def acting(behaviour: Any) -> Any:
     behaviour.start(0)
     return [behaviour(np.full((1, O), t, np.float32)) for t in range(2)]
@@ -311,8 +317,8 @@ CASES: dict[str, Case] = {
     "MuJoCoModel": Case(
         lambda n: P.MuJoCoModel(POLE, closeness, substeps=n(2), threads=n(1)), simulated
     ),
-    "ObservationBehaviour": Case(
-        lambda n: P.ObservationBehaviour(P.SAC(O, A, P.SACConfig(hidden=(4,)))), acting
+    "ObservationPolicy": Case(
+        lambda n: P.ObservationPolicy(actor(n), model=model(n), tasks=n(0), low=n(-2.0)), played
     ),
     "PPO": Case(
         lambda n: P.PPO(
@@ -327,7 +333,6 @@ CASES: dict[str, Case] = {
     "PPOConfig": settings(P.PPOConfig, gamma=0.5, epochs=2),
     "PWM": Case(pwm, learned(lambda: starts(B))),
     "PWMConfig": settings(P.PWMConfig, gamma=0.5, horizon=2),
-    "PlannerBehaviour": Case(lambda n: P.PlannerBehaviour(mppi(n), [n(0)]), acting),
     "PolicyPrior": Case(lambda n: P.PolicyPrior(n(D), n(A), hidden=(n(4),)), moved),
     "PolicyValue": Case(
         lambda n: P.PolicyValue(
@@ -350,7 +355,6 @@ CASES: dict[str, Case] = {
         lambda q: [q.logits(rand(B, D), rand(B, A)).detach(), q.state_dict()],
     ),
     "RandomBehaviour": Case(lambda n: P.RandomBehaviour(n(1), n(A), n(0), n(3)), acting),
-    "RecurrentBehaviour": Case(lambda n: P.RecurrentBehaviour(dreamer(n).act, n(1)), acting),
     "ReplayBuffer": Case(
         lambda n: filled(P.ReplayBuffer(n(50), n(H + 1), n(B), recent=n(0.5), seed=n(0))),
         lambda replay: [replay.sample().to_dict(), replay.sample_starts([0], 2).to_dict()],

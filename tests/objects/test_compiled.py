@@ -180,9 +180,9 @@ def test_they_act_plan_and_are_diagnosed() -> None:
     own, policy, value = map(compiled, (model(), actor(), critic()))
     behaviour = P.LatentBehaviour(own, [policy], [0], np.random.default_rng(0))
     assert behaviour(np.zeros((1, O), np.float32)).shape == (1, A)
-    assert P.evaluate(Line(), own, policy, 1)["episodes"] == 1.0
+    assert P.evaluate(Line(), P.ObservationPolicy(policy, model=own), 1)["episodes"] == 1.0
     planner = P.MPPI(own, policy, value, samples=8, elites=2, policy_samples=2)
-    assert P.evaluate(Line(), own, planner, 1)["episodes"] == 1.0
+    assert P.evaluate(Line(), P.ObservationPolicy(planner), 1)["episodes"] == 1.0
     q, prior = compiled(P.QEnsemble.for_model(model())), compiled(P.PolicyPrior.for_model(model()))
     planner = P.MPPI(own, prior, P.PolicyValue(q, prior), samples=8, elites=2, policy_samples=2)
     assert planner.plan(torch.zeros(2, O)).shape == (2, A)

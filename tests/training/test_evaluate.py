@@ -15,9 +15,10 @@ from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.planner import MPPI
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.tasks import MT80
-from pwm_sdk.training.collect import Episode, RandomBehaviour
-from pwm_sdk.training.evaluate import evaluate, evaluate_members, evaluate_pool, summarize
+from pwm_sdk.training.collect import Episode
+from pwm_sdk.training.evaluate import evaluate, evaluate_members, summarize
 
 
 class Identity:
@@ -35,6 +36,10 @@ def pusher(force: float) -> FirstOrderActor:
         nn.init.zeros_(parameter)
     nn.init.constant_(actor.net.head.bias, float(np.arctanh(force)))
     return actor
+
+
+def on(model, actor) -> ObservationPolicy:
+    return ObservationPolicy(actor, model=model)
 
 
 def episode(rewards: list[float], success: list[bool]) -> Episode:
@@ -70,7 +75,11 @@ def test_summary_by_hand() -> None:
 
 def test_evaluates_the_mean_action_by_hand(point_mass) -> None:
     # From rest at -1 a push of 1/2 moves to -.96875 and -.909375, far from success.
-    table = evaluate(point_mass(start=-1.0, length=2), Identity(), pusher(0.5), episodes=3)
+    table = evaluate(
+        point_mass(start=-1.0, length=2),
+        on(Identity(), pusher(0.5)),
+        episodes=3,
+    )
     expected = np.exp(-4 * 0.96875**2) + np.exp(-4 * 0.909375**2)
     assert table["return"] == pytest.approx(expected, rel=1e-5)
     assert table["return_std"] == pytest.approx(0.0, abs=1e-9)
@@ -80,9 +89,9 @@ def test_evaluates_the_mean_action_by_hand(point_mass) -> None:
 
 def test_the_task_comes_from_the_environment_or_the_argument(point_mass) -> None:
     model = Identity()
-    evaluate(point_mass(length=2), model, pusher(0.0), episodes=1)
+    evaluate(point_mass(length=2), on(model, pusher(0.0)), episodes=1)
     assert model.task.tolist() == [0]
-    evaluate(point_mass(length=2), model, pusher(0.0), episodes=1, task=7)
+    evaluate(point_mass(length=2), on(model, pusher(0.0)), episodes=1, task=7)
     assert model.task.tolist() == [7]
 
 
@@ -90,15 +99,18 @@ def test_the_task_comes_from_the_environment_or_the_argument(point_mass) -> None
 def test_a_real_task(make) -> None:
     env = make("mw-reach", seed=0)
     model = WorldModel(39, 4, num_tasks=80, task_dim=4, latent_dim=8, hidden=(8,))
-    table = evaluate(env, model, FirstOrderActor(8, 4, (8,)), episodes=1)
+    table = evaluate(env, on(model, FirstOrderActor(8, 4, (8,))), episodes=1)
     assert 0.0 < table["return"] < 1000.0
     env.close()
 
 
-def test_a_pool_gives_episodes_per_environment(point_mass) -> None:
-    pool = EnvPool([point_mass(length=3), point_mass(length=5)])
-    episodes = evaluate_pool(pool, RandomBehaviour(2, 1, seed=0), 2)
-    assert [[len(e.reward) for e in mine] for mine in episodes] == [[3, 3], [5, 5]]
+def test_a_pool_is_taken_as_it_is(point_mass) -> None:
+    policy = on(Identity(), pusher(0.5))
+    pool = EnvPool([point_mass(start=-1.0, length=2), point_mass(start=0.0, length=2)])
+    both = evaluate(pool, policy, 2)
+    envs = [point_mass(start=-1.0, length=2), point_mass(start=0.0, length=2)]
+    assert both == evaluate(envs, policy, 2)
+    assert len(pool.reset_many([0, 1])) == 2  # still open
 
 
 def test_every_member_of_a_population_is_evaluated_at_once(point_mass) -> None:
@@ -109,16 +121,16 @@ def test_every_member_of_a_population_is_evaluated_at_once(point_mass) -> None:
         actor.net.head.bias[:, 0, 0] = torch.tensor([0.5, -0.5]).atanh()
     model = Identity()
     envs = [point_mass(start=-1.0, length=2) for _ in range(2)]
-    tables = evaluate_members(envs, model, actor, episodes=2, tasks=[3, 4])
+    tables = evaluate_members(envs, on(model, actor), episodes=2, tasks=[3, 4])
     assert model.task.tolist() == [3, 4]
     for i in range(2):
         env = point_mass(start=-1.0, length=2)
-        assert tables[i] == pytest.approx(evaluate(env, model, actor.member(i), episodes=2))
+        assert tables[i] == pytest.approx(evaluate(env, on(model, actor.member(i)), episodes=2))
     assert tables[0]["return"] > tables[1]["return"]
     with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
-        evaluate_members(envs, model, actor, episodes=0)
+        evaluate_members(envs, on(model, actor), episodes=0)
     with pytest.raises(ValueError, match=r"tasks must have one entry per policy \(2\), got 1"):
-        evaluate_members(envs, model, actor, tasks=[3])
+        evaluate_members(envs, on(model, actor), tasks=[3])
 
 
 def test_a_pool_stays_open_and_gives_the_same_episodes_from_the_same_seeds() -> None:
@@ -126,14 +138,14 @@ def test_a_pool_stays_open_and_gives_the_same_episodes_from_the_same_seeds() -> 
     actor = FirstOrderActor(8, 6, (8,), population=2)
     makers = [partial(make_gym, name, padded=True) for name in ("mw-reach", "pendulum-swingup")]
     pool = EnvPool(makers)
-    first, second = (evaluate_members(pool, model, actor, 1, seeds=[3, 4]) for _ in range(2))
-    goes_on = evaluate_members(pool, model, actor, 1)
+    first, second = (evaluate_members(pool, on(model, actor), 1, seeds=[3, 4]) for _ in range(2))
+    goes_on = evaluate_members(pool, on(model, actor), 1)
     pool.close()
     seeded = [partial(maker, seed=seed) for maker, seed in zip(makers, (3, 4), strict=True)]
-    assert first == second == evaluate_members(seeded, model, actor, 1)
+    assert first == second == evaluate_members(seeded, on(model, actor), 1)
     assert goes_on[0]["return"] != first[0]["return"]
     with pytest.raises(ValueError, match=r"seeds must have one entry per policy \(2\), got 1"):
-        evaluate_members(makers, model, actor, seeds=[3])
+        evaluate_members(makers, on(model, actor), seeds=[3])
 
 
 def zero(latent):
@@ -156,29 +168,31 @@ def test_planning_in_an_exact_model_solves_the_task(point_mass) -> None:
         Exact(), torch.zeros_like, zero, horizon=8, samples=128, elites=16,
         iterations=4, temperature=5.0, generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
-    table = evaluate(point_mass(start=-1.0), planner.model, planner, episodes=2)
-    idle = evaluate(point_mass(start=-1.0), Identity(), pusher(0.0), episodes=1)
+    table = evaluate(point_mass(start=-1.0), ObservationPolicy(planner), episodes=2)
+    idle = evaluate(point_mass(start=-1.0), on(Identity(), pusher(0.0)), episodes=1)
     assert table["success_last"] == 1.0
     assert table["return"] > 25.0 > 2.0 > idle["return"]
 
 
-def test_a_new_episode_starts_a_new_plan(point_mass) -> None:
+def test_a_new_episode_starts_a_new_plan(point_mass, monkeypatch) -> None:
     planner = MPPI(Exact(), torch.zeros_like, zero, samples=32, elites=4)
     forgotten = []
-    reset = planner.reset
-    planner.reset = lambda index=None: (forgotten.append(index), reset(index))
-    evaluate(point_mass(length=2), planner.model, planner, episodes=3)
+    reset = MPPI.reset
+    monkeypatch.setattr(
+        MPPI, "reset", lambda own, index=None: (forgotten.append(index), reset(own, index))
+    )
+    evaluate(point_mass(length=2), ObservationPolicy(planner), episodes=3)
     assert forgotten == [None, 0, 0, 0]
 
 
 def test_at_least_one_episode(point_mass) -> None:
     with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
-        evaluate(point_mass(), Identity(), pusher(0.0), episodes=0)
+        evaluate(point_mass(), on(Identity(), pusher(0.0)), episodes=0)
 
 
 def test_evaluation_leaves_no_gradient(point_mass) -> None:
     actor = pusher(0.5)
-    evaluate(point_mass(length=2), Identity(), actor, episodes=1)
+    evaluate(point_mass(length=2), on(Identity(), actor), episodes=1)
     assert torch.is_grad_enabled()
     assert all(p.grad is None for p in actor.parameters())
 
@@ -186,8 +200,10 @@ def test_evaluation_leaves_no_gradient(point_mass) -> None:
 def test_copies_share_the_episodes_out(point_mass) -> None:
     starts = (-1.0, 0.0)
     copies = [point_mass(start=start, length=2) for start in starts]
-    table = evaluate(copies, Identity(), pusher(0.5), episodes=3)
-    alone = [evaluate(point_mass(start=s, length=2), Identity(), pusher(0.5), 1) for s in starts]
+    table = evaluate(copies, on(Identity(), pusher(0.5)), episodes=3)
+    alone = [
+        evaluate(point_mass(start=s, length=2), on(Identity(), pusher(0.5)), 1) for s in starts
+    ]
     returns = [alone[0]["return"], alone[0]["return"], alone[1]["return"]]
     assert table["episodes"] == 3
     assert table["return"] == pytest.approx(np.mean(returns), rel=1e-6)
@@ -199,7 +215,7 @@ def test_workers_give_the_same_table_to_the_bit() -> None:
     actor = FirstOrderActor(8, 6, (8,), population=2)
     names = ("cartpole-swingup", "pendulum-swingup")
     makers = [partial(make_gym, name, seed=0, padded=True) for name in names]
-    one, two = (evaluate_members(makers, model, actor, 1, workers=n) for n in (0, 2))
+    one, two = (evaluate_members(makers, on(model, actor), 1, workers=n) for n in (0, 2))
     assert one == two
     assert len({table["return"] for table in one}) == 2
 
@@ -208,11 +224,12 @@ def test_only_a_model_of_tasks_sees_padded_observations(point_mass) -> None:
     wide = {"latent_dim": 8, "hidden": (8,), "encoder_hidden": (8,)}
     actor = FirstOrderActor(8, 1, (4,))
     many = WorldModel(5, 1, num_tasks=1, task_dim=2, **wide)
-    assert evaluate(point_mass(length=2), many, actor, 1)["episodes"] == 1.0
+    assert evaluate(point_mass(length=2), on(many, actor), 1)["episodes"] == 1.0
     alone = WorldModel(5, 1, **wide)
-    for policy in (actor, MPPI(alone, actor, zero, samples=8, elites=2, policy_samples=2)):
+    planner = MPPI(alone, actor, zero, samples=8, elites=2, policy_samples=2)
+    for policy in (on(alone, actor), ObservationPolicy(planner)):
         with pytest.raises(ValueError, match=r"observation must have the model's size 5, got \[1"):
-            evaluate(point_mass(length=2), alone, policy, 1)
+            evaluate(point_mass(length=2), policy, 1)
 
 
 def test_environments_and_tasks_that_do_not_fit_are_named(point_mass) -> None:
@@ -225,14 +242,14 @@ def test_environments_and_tasks_that_do_not_fit_are_named(point_mass) -> None:
             return np.zeros(3, np.float32), {}
 
     with pytest.raises(ValueError, match=r"observations of one size .*, got \[\[2\], \[3\]\]"):
-        evaluate([point_mass(), Longer()], Identity(), pusher(0.5), 2)
+        evaluate([point_mass(), Longer()], on(Identity(), pusher(0.5)), 2)
     with pytest.raises(ValueError, match="task must be an integer index or a Task, got 'reach'"):
-        evaluate(point_mass(), Identity(), pusher(0.5), 1, task="reach")  # pyright: ignore
+        evaluate(point_mass(), on(Identity(), pusher(0.5)), 1, task="reach")  # pyright: ignore
     with pytest.raises(ValueError, match=r"observation of environment 0 .* finite, got nan in ent"):
-        evaluate(point_mass(start=np.nan), Identity(), pusher(0.5), 1)
+        evaluate(point_mass(start=np.nan), on(Identity(), pusher(0.5)), 1)
 
 
 def test_a_task_may_stand_for_its_id(point_mass) -> None:
     model = Identity()
-    evaluate(point_mass(length=2), model, pusher(0.5), 1, task=MT80[3])  # pyright: ignore
+    evaluate(point_mass(length=2), on(model, pusher(0.5)), 1, task=MT80[3])  # pyright: ignore
     assert model.task.tolist() == [3]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.models.actor import FirstOrderActor
-from pwm_sdk.training.collect import Episode, LatentBehaviour, run_episodes
+from pwm_sdk.policies.behaviours import LatentBehaviour
+from pwm_sdk.training.collect import Episode, run_episodes
 from pwm_sdk.training.metrics import exploitation_gap, sample_segments
 
 

@@ -17,9 +17,10 @@ from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.layers import init_fan_in
 from pwm_sdk.models.normalizers import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
+from pwm_sdk.policies.behaviours import LatentBehaviour, RandomBehaviour
 from pwm_sdk.tasks import MT80, Task
-from pwm_sdk.training.collect import LatentBehaviour, RandomBehaviour
-from pwm_sdk.training.evaluate import evaluate_pool, summarize
+from pwm_sdk.training.collect import run_episodes
+from pwm_sdk.training.evaluate import summarize
 from pwm_sdk.training.online import GrowingBatch, Learner, RoundConfig
 
 TASKS = [MT80["mw-reach"], MT80["cartpole-swingup"]]
@@ -177,7 +178,7 @@ def test_learns_a_task_of_ones_own_from_nothing(point_mass) -> None:
 
     def score(behaviour) -> float:
         test_pool = EnvPool([make_gym(task, seed=1)])
-        return summarize(evaluate_pool(test_pool, behaviour, 10)[0])["return"]
+        return summarize(run_episodes(test_pool, behaviour, [10])[0])["return"]
 
     learned = score(LatentBehaviour(model, [actor], [0]))
     random = score(RandomBehaviour(1, 1, seed=0))

@@ -16,8 +16,8 @@ from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.world_model import WorldModel
+from pwm_sdk.policies.behaviours import LatentBehaviour
 from pwm_sdk.tasks import Task
-from pwm_sdk.training.collect import LatentBehaviour
 from pwm_sdk.training.evaluate import evaluate
 from pwm_sdk.training.online import GrowingBatch, Learner, RoundConfig
 
@@ -73,7 +73,7 @@ def test_a_single_policy_imagines_from_different_starts(make_loop, monkeypatch) 
     assert seen[0]["observation"].shape == (8, 2)
     assert len(seen[0]["observation"].unique(dim=0)) > 4
     assert np.isfinite(report.alarms["gap"]).all()
-    assert evaluate(make_gym("point", seed=5), loop.model, pwm.actor, 1)["episodes"] == 1.0
+    assert evaluate(make_gym("point", seed=5), pwm.policy(), 1)["episodes"] == 1.0
 
 
 def test_several_single_policies_share_the_environments_out(make_loop) -> None:

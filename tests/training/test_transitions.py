@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +13,11 @@ from pwm_sdk.algorithms.ppo import PPO, PPOConfig
 from pwm_sdk.algorithms.sac import SAC, SACConfig
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.models.normalizers import RunningMeanStd
-from pwm_sdk.training.collect import RandomBehaviour, run_episodes
+from pwm_sdk.policies.behaviours import RandomBehaviour
+from pwm_sdk.policies.policy import ObservationPolicy
+from pwm_sdk.training.collect import run_episodes
 from pwm_sdk.training.evaluate import evaluate, summarize
-from pwm_sdk.training.transitions import (
-    ObservationBehaviour,
-    RecurrentBehaviour,
-    transitions,
-)
+from pwm_sdk.training.transitions import transitions
 
 
 def push(observation: torch.Tensor) -> torch.Tensor:
@@ -31,7 +28,8 @@ def test_steps_and_ends_by_hand(point_mass) -> None:
     # Pushed from rest at 0, v is .25, .475, .6775 and p .0625, .18125, .350625: beyond the wall of
     # .3 at the third step. The second environment is cut after two steps.
     pool = EnvPool([point_mass(start=0.0, wall=0.3), point_mass(start=0.0, length=2)])
-    first, second = islice(transitions(pool, ObservationBehaviour(push), steps=3), 2)
+    pushing = ObservationPolicy(push).behaviour([None, None])
+    first, second = islice(transitions(pool, pushing, steps=3), 2)
     assert first.shape == (2, 3)
     p = first["next", "observation"][..., 0]
     torch.testing.assert_close(
@@ -73,27 +71,9 @@ def test_a_behaviour_may_hand_out_one_buffer_again_and_again(point_mass) -> None
     assert episode.action.flatten().tolist() == [0.25, 0.5, 0.75]
 
 
-def test_a_memory_lasts_as_long_as_its_episode() -> None:
-    """The memory counts the calls of each environment since its episode began."""
-
-    def act(seen: torch.Tensor, memory: Any, first: torch.Tensor) -> tuple[torch.Tensor, Any]:
-        calls = torch.zeros(len(seen)) if memory is None else torch.where(first, 0.0, memory)
-        return (seen[:, :1] + 10 * calls.unsqueeze(-1)), calls + 1
-
-    behaviour = RecurrentBehaviour(act, count=2)
-    seen = np.asarray([[0.0, 9.0], [1.0, 9.0]], np.float32)
-    for i in range(2):
-        behaviour.start(i)
-    assert behaviour(seen).tolist() == [[0.0], [1.0]]
-    assert behaviour(seen).tolist() == [[10.0], [11.0]]
-    behaviour.start(1)
-    assert behaviour(seen).tolist() == [[20.0], [1.0]]
-    assert behaviour(seen).tolist() == [[30.0], [11.0]]
-
-
 def test_no_steps_are_refused(point_mass) -> None:
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
-        next(transitions(EnvPool([point_mass()]), ObservationBehaviour(push), 0))
+        next(transitions(EnvPool([point_mass()]), ObservationPolicy(push).behaviour([None]), 0))
 
 
 def random_score(env) -> float:
@@ -104,8 +84,8 @@ def test_sac_learns_the_point_mass(point_mass) -> None:
     config = SACConfig(gamma=0.95, lr=1e-3, batch_size=64, hidden=(64, 64), random_steps=400)
     sac = SAC(2, 1, config)
     pool = EnvPool([point_mass()])
-    sac.fit(islice(transitions(pool, ObservationBehaviour(sac.explore), steps=20), 80))
-    learned = evaluate(point_mass(), None, sac, episodes=20)["return"]
+    sac.fit(islice(transitions(pool, sac.explorer().behaviour([None]), steps=20), 80))
+    learned = evaluate(point_mass(), sac.policy(), episodes=20)["return"]
     # 38 with three other seeds, where random actions bring 11.
     assert learned > 30.0
     assert learned > 2 * random_score(point_mass())
@@ -115,9 +95,9 @@ def test_ppo_learns_the_point_mass(point_mass) -> None:
     config = PPOConfig(gamma=0.95, lr=1e-3, hidden=(32, 32))
     ppo = PPO(2, 1, config, observations=RunningMeanStd((2,)), returns=RunningMeanStd((1,)))
     pool = EnvPool([point_mass() for _ in range(8)])
-    data = islice(transitions(pool, ObservationBehaviour(ppo.explore), steps=80), 20)
+    data = islice(transitions(pool, ppo.explorer().behaviour([None] * 8), steps=80), 20)
     ppo.fit(data, steps=20 * 640)
-    learned = evaluate(point_mass(), None, ppo, episodes=20)["return"]
+    learned = evaluate(point_mass(), ppo.policy(), episodes=20)["return"]
     # 38 with three other seeds.
     assert learned > 30.0
     assert learned > 2 * random_score(point_mass())

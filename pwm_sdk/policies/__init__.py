@@ -1,0 +1,1 @@
+"""Policies from observations to actions: acting, saving, exporting, and behaviours in pools."""

@@ -1,0 +1,47 @@
+"""Small networks that policies of some algorithms are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pwm_sdk.calls import checked, has, one_of
+
+
+@checked(moments=has("normalize"))
+class Normalized(nn.Module):
+    """Running moments as what encodes: actors see observations normalised by them.
+
+    Args:
+        moments: for example a `RunningMeanStd`.
+    """
+
+    def __init__(self, moments: Any) -> None:
+        super().__init__()
+        self.moments = moments
+
+    def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return normalised observations `[.., O]`, of the same type."""
+        return self.moments.normalize(observation).to(observation.dtype)
+
+
+@checked(squash=one_of("tanh", "clip"))
+class MeanActor(nn.Module):
+    """The mean action of a Gaussian policy.
+
+    Args:
+        net: maps observations `[.., O]` to means `[.., A]`.
+        squash: "tanh" of the means, or "clip" to [-1, 1].
+        halves: the net returns `[.., 2 A]`, of which the first half are means.
+    """
+
+    def __init__(self, net: nn.Module, squash: str, *, halves: bool = False) -> None:
+        super().__init__()
+        self.net, self.squash, self.halves = net, squash, halves
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Return actions `[.., A]` in [-1, 1]."""
+        out = self.net(observation)
+        mean = out.chunk(2, -1)[0] if self.halves else out
+        return mean.tanh() if self.squash == "tanh" else mean.clamp(-1.0, 1.0)

@@ -1,0 +1,211 @@
+"""The policy from observations to actions: what one evaluates, saves, exports and deploys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+from torchrl.envs import EnvBase
+
+from pwm_sdk.calls import acts, anywhere, checked, has, least, one_of
+from pwm_sdk.checks import in_unit
+from pwm_sdk.contract.models import known_tasks
+from pwm_sdk.contract.policies import (
+    is_planner,
+    is_recurrent,
+    member_of,
+    model_of,
+    population_of,
+)
+from pwm_sdk.policies.behaviours import LatentBehaviour, PlannerBehaviour, RecurrentBehaviour
+from pwm_sdk.policies.bounds import Bounds, Edge, bounds_of
+
+Acting = LatentBehaviour | PlannerBehaviour | RecurrentBehaviour
+
+
+@checked(
+    actor=acts,
+    model=has("encode"),
+    choice=one_of("mean", "elite", "explore"),
+    correlation=in_unit,
+    index=least(0),
+    action_dim=least(1),
+    observation=anywhere,
+    task=anywhere,
+)
+class ObservationPolicy:
+    """A policy from observations to actions, of one environment or of many: an `ActingPolicy`.
+
+    It shares its networks with whoever trains them, and so follows their updates. An actor of P
+    policies acts for P environments side by side, one for each; `member(i)` is one of them alone.
+
+    Args:
+        actor: maps what it sees `[.., D]` to actions `[.., A]` in [-1, 1], for example a
+            `FirstOrderActor`, a `PolicyPrior` or any module; or a planner such as `MPPI`; or a
+            `RecurrentPolicy`, which remembers.
+        model: a `LatentModel`, whose latents the actor sees; None: it sees observations. A planner
+            has its own.
+        tasks: task id for a model of several tasks, or those of the P policies; None: they come
+            with each call.
+        choice: how a planner chooses among the elites, see `MPPI.plan`.
+        rng: source of noise with which the actor explores; None: mean actions.
+        correlation: of the noise from step to step, see `LatentBehaviour`.
+        low: smallest action of the environment, a number or `[A]`.
+        high: largest one.
+
+    Raises:
+        ValueError: for bounds or tasks that do not fit.
+    """
+
+    def __init__(
+        self,
+        actor: Any,
+        *,
+        model: Any = None,
+        tasks: Sequence[int] | int | None = None,
+        choice: str = "mean",
+        rng: np.random.Generator | None = None,
+        correlation: float = 0.0,
+        low: Edge = -1.0,
+        high: Edge = 1.0,
+    ) -> None:
+        self.actor, self.model = actor, model_of(actor) if is_planner(actor) else model
+        self.population, self.tasks = population_of(actor), tasks
+        if isinstance(tasks, Sequence) and len(tasks) != (self.population or 1):
+            raise ValueError(
+                f"tasks must have one entry per policy ({self.population or 1}), got {list(tasks)}"
+            )
+        self.choice, self.rng, self.correlation = choice, rng, correlation
+        self.bounds = Bounds(low, high)
+        self._acting: Acting | None = None  # what `act` keeps of each environment
+
+    def act(
+        self, observation: np.ndarray | Tensor | Sequence[Any], task: Any = None
+    ) -> np.ndarray | Tensor:
+        """Return actions in the environment's own units, between `low` and `high`.
+
+        What a planner or a policy with memory keeps of each environment stays from call to call,
+        until `reset`.
+
+        Args:
+            observation: `[O]`, or `[N, O]` of N environments.
+            task: task id, or `[N]`; None: the policy's own.
+
+        Returns:
+            `[A]` or `[N, A]`: a tensor on the same device for a tensor, else an array.
+
+        Raises:
+            ValueError: for observations or tasks that do not fit, or another number of environments
+                than before without a `reset`, where the policy remembers.
+        """
+        seen = torch.as_tensor(observation)
+        if seen.dim() not in (1, 2):
+            raise ValueError(f"observation must have shape [O] or [N, O], got {list(seen.shape)}")
+        rows = seen if seen.dim() == 2 else seen.unsqueeze(0)
+        action = self._acted(rows, _ids(task, len(rows)))
+        with torch.no_grad():
+            action = self.bounds.scaled(action, cut=known_tasks(self.model) > 0)
+        action = action if seen.dim() == 2 else action[0]
+        if isinstance(observation, Tensor):
+            return action.to(seen.device)
+        return action.float().cpu().numpy()
+
+    def reset(self, index: int | None = None) -> None:
+        """Forget what `act` keeps of environment `index`, or of all."""
+        if index is None:
+            self._acting = None
+        elif self._acting is not None:
+            self._acting.start(index)
+
+    def behaviour(
+        self, tasks: Sequence[int | None], *, action_dim: int | None = None
+    ) -> LatentBehaviour | PlannerBehaviour | RecurrentBehaviour:
+        """Return what acts in N environments in [-1, 1], with a memory of its own.
+
+        Args:
+            tasks: task id of each environment; None: the policy's own.
+            action_dim: width of the environments' actions, where that of a planner's model is
+                larger; None: the model's.
+
+        Raises:
+            ValueError: for numbers of policies and environments that differ, and for a task that is
+                not known to a model of several.
+        """
+        ids = self._tasks(tasks)
+        if is_planner(self.actor):
+            return PlannerBehaviour(self.actor, ids, choice=self.choice, action_dim=action_dim)
+        if is_recurrent(self.actor):
+            return RecurrentBehaviour(self.actor, ids)
+        return LatentBehaviour(self.model, [self.actor], ids, self.rng, self.correlation)
+
+    def bounded(self, low: Edge, high: Edge) -> Self:
+        """Return the same policy for actions between other bounds, numbers or `[A]` each."""
+        return self._with(low=low, high=high)
+
+    def for_env(self, env: gymnasium.Env | EnvBase) -> Self:
+        """Return the same policy for the bounds of an environment's actions."""
+        low, high = bounds_of(env)
+        return self._with(low=low, high=high)
+
+    def for_tasks(self, tasks: Sequence[int] | int) -> Self:
+        """Return the same policy for a task, or for a task for each of P policies."""
+        return self._with(tasks=tasks)
+
+    def member(self, index: int) -> Self:
+        """Return policy `index` of a population alone, with copied weights."""
+        tasks = self.tasks[index] if isinstance(self.tasks, Sequence) else self.tasks
+        return self._with(actor=member_of(self.actor, index), tasks=tasks)
+
+    def _with(self, **changed: Any) -> Self:
+        """Build the same policy but for some arguments, with nothing seen so far."""
+        same = {
+            "actor": self.actor,
+            "model": None if is_planner(self.actor) else self.model,
+            "tasks": self.tasks,
+            "choice": self.choice,
+            "rng": self.rng,
+            "correlation": self.correlation,
+            "low": self.bounds.low,
+            "high": self.bounds.high,
+        }
+        return type(self)(**{**same, **changed})
+
+    def _acted(self, rows: Tensor, tasks: list[Any]) -> Tensor:
+        """Return actions `[N, A]` in [-1, 1], going on with what was kept."""
+        acting = self._acting
+        if acting is not None and len(acting.tasks) != len(rows):
+            if is_planner(self.actor) or is_recurrent(self.actor):
+                raise ValueError(
+                    f"observation must have {len(acting.tasks)} rows, as before; call reset() for "
+                    f"other environments, got {len(rows)}"
+                )
+            acting = None
+        if acting is None:
+            self._acting = acting = self.behaviour(tasks)
+            for i in range(len(rows)):
+                acting.start(i)
+        else:
+            acting.set_tasks(self._tasks(tasks))
+        return acting.actions(rows)
+
+    def _tasks(self, tasks: Sequence[int | None]) -> list[int | None]:
+        """Put the policy's own tasks where none is given."""
+        several = isinstance(self.tasks, Sequence)
+        own: Any = self.tasks if several else [self.tasks] * len(tasks)
+        if len(own) != len(tasks):
+            raise ValueError(f"tasks must have one entry per policy ({len(own)}), got {len(tasks)}")
+        return [mine if task is None else task for mine, task in zip(own, tasks, strict=True)]
+
+
+def _ids(task: Any, count: int) -> list[Any]:
+    """Return one task for each of N environments."""
+    if isinstance(task, Tensor | np.ndarray):
+        task = task.tolist()
+    ids = list(task) if isinstance(task, Sequence) else [task] * count
+    if len(ids) != count:
+        raise ValueError(f"task must be one id or have shape [{count}], got {ids}")
+    return ids
