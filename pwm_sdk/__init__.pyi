@@ -100,6 +100,9 @@ from .policies.behaviours import LatentBehaviour as LatentBehaviour
 from .policies.behaviours import RandomBehaviour as RandomBehaviour
 from .policies.policy import ObservationPolicy as ObservationPolicy
 from .rollout import LatentRollout as LatentRollout
+from .runs.logger import Logger as Logger
+from .runs.logger import make_logger as make_logger
+from .runs.progress import ProgressBar as ProgressBar
 from .simulators.mass_spring import MassSpring as MassSpring
 from .simulators.mujoco import MuJoCoModel as MuJoCoModel
 from .simulators.soft_body import SoftBody as SoftBody

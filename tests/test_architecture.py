@@ -26,6 +26,7 @@ INTERNAL = {
     "keys": set(),
     "contract": {"functional", "keys"},
     "finite": set(),
+    "metrics": set(),
     "optim": {"finite"},
     "generators": set(),
     "tasks": set(),
@@ -60,12 +61,33 @@ INTERNAL = {
         "data",
         "envs",
         "generators",
+        "metrics",
         "objectives",
         "optim",
         "policies",
         "rollout",
         "keys",
         "contract",
+    },
+    # what a user starts: it composes all that lies below, and nothing below imports it
+    "runs": {
+        "algorithms",
+        "checkpoints",
+        "contract",
+        "data",
+        "envs",
+        "generators",
+        "keys",
+        "metrics",
+        "models",
+        "objectives",
+        "optim",
+        "planner",
+        "policies",
+        "rollout",
+        "simulators",
+        "tasks",
+        "training",
     },
     "__init__": set(),  # imports everything, but only when a name is used
 }
@@ -85,15 +107,18 @@ EXTERNAL = {
     "policies": {*TENSORS, "torchrl", "numpy", "gymnasium"},
     "generators": {*TENSORS, "numpy"},
     "algorithms": {*TENSORS, "torchrl", "numpy"},
+    "metrics": {"torch", "numpy"},
     "training": {*TENSORS, "torchrl", "numpy"},
+    "runs": {*TENSORS, "numpy"},
     "__init__": {"lazy_loader"},
 }
 
-# part of the package -> packages of an extra, which it may import inside a function
+# part of the package -> what it may import inside a function: packages of an extra, or slow ones
 LAZY = {
     "data": {"gymnasium", "minari"},
     "envs": {"dm_control", "metaworld", "mujoco"},
     "simulators": {"mujoco", "newton", "warp"},
+    "runs": {"matplotlib", "rliable", "tensorboard", "torchrl", "tqdm", "wandb"},
 }
 
 # part of the benchmarks -> the other parts it may import; a command may import all of these, and

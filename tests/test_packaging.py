@@ -45,7 +45,9 @@ NOT_IMPORTED = {
 }
 # import name -> distribution, where the metadata of what is installed may be missing
 KNOWN = {name: name for name in ("newton", "latex2mathml", "metaworld", "mujoco", "rliable")}
-KNOWN |= {name: name for name in ("matplotlib", "tyro", "tqdm")} | {"dm_control": "dm-control"}
+KNOWN |= {name: name for name in ("matplotlib", "tensorboard", "tyro", "tqdm", "wandb")} | {
+    "dm_control": "dm-control"
+}
 
 
 def distribution(requirement: str) -> str:

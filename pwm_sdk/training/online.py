@@ -19,6 +19,7 @@ from pwm_sdk.contract.models import TrainableModel
 from pwm_sdk.contract.pools import Pool
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.generators import random_state, set_random_state
+from pwm_sdk.metrics import flat_metrics
 from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import (
     FiniteWatch,
@@ -28,6 +29,7 @@ from pwm_sdk.optim import (
     scale_learning_rates,
 )
 from pwm_sdk.policies.behaviours import LatentBehaviour, RandomBehaviour
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 from pwm_sdk.training.collect import Episode, run_episodes
 from pwm_sdk.training.keeping import keep_episodes
@@ -230,7 +232,7 @@ class GrowingBatch:
             updates=self.updates,
             train_return=np.asarray([np.mean([e.total for e in mine]) for mine in gathered]),
             alarms=self.alarms(gathered, deterministic=False),
-            metrics=_flatten(metrics),
+            metrics=flat_metrics(metrics),
             train_seconds=trained - begin,
             collect_seconds=time.perf_counter() - trained,
             left_out=self.left_out - left_out,
@@ -268,6 +270,15 @@ class GrowingBatch:
             )
             low = high
         return {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
+
+    def policy(self) -> ObservationPolicy:
+        """Return the policies learned so far, for environments in the order of the tasks.
+
+        They are the averaged ones, and follow later rounds.
+        """
+        averages = [learner.pwm.average for learner in self.learners]
+        actor = averages[0] if len(averages) == 1 else Joined(averages)
+        return ObservationPolicy(actor, model=self.model, tasks=self.tasks)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all but the replay's rows: networks, optimisers, counters, random states.
@@ -396,13 +407,3 @@ def _largest_reward(episodes: Sequence[Episode]) -> float:
     """Return the largest reward, without its sign; 1 where there is none but zeros."""
     found = max((float(np.abs(e.reward).max()) for e in episodes), default=0.0)
     return found or 1.0
-
-
-def _flatten(metrics: dict[str, Any]) -> dict[str, float]:
-    flat: dict[str, float] = {}
-    for name, value in metrics.items():
-        if isinstance(value, dict):
-            flat.update({f"{name}/{key}": float(v.nanmean()) for key, v in value.items()})
-        else:
-            flat[name] = float(value)
-    return flat

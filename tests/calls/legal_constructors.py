@@ -93,6 +93,8 @@ def _part_1() -> dict[str, Call]:
             returns=sdk.RunningMeanStd((1,)))),
         "PPOConfig": (sdk.PPOConfig, f(gamma=0.9, lam=0.9, lr=1e-3, clip=0.2, epochs=1,
             minibatch=4, entropy=0.1, value=0.5, max_norm=0.5, hidden=(8,), std=1.0)),
+        "ProgressBar": (sdk.ProgressBar, f(total=10, name="", unit="update", show=("return",),
+            shown=None)),
         "PWM": (sdk.PWM, f(**o.networks, config=sdk.PWMConfig(horizon=H),
             return_scale=sdk.ReturnScale(), generator=torch.Generator(),
             execution=sdk.Execution())),

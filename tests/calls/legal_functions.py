@@ -94,6 +94,8 @@ def _part_1() -> dict[str, Call]:
         "make_episode": (sdk.make_episode, f(observations=np.zeros((4, O), np.float32),
             actions=np.zeros((3, A), np.float32), rewards=np.zeros(3, np.float32), task=0,
             terminated=np.array([False, False, True]), absorbing=1)),
+        "make_logger": (sdk.make_logger, f(folder=p.folder / "log", kinds=("csv",), every=1,
+            project=None, offline=False)),
         "make_simulator": (sdk.make_simulator, f(name="hopper-stand", margin=0.1, threads=1,
             dtype=torch.float32)),
         "minibatches": (lambda tensors, **more: list(sdk.minibatches(tensors, **more)), f(

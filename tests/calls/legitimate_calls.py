@@ -57,6 +57,8 @@ LEGITIMATE = [
     (r"TaskSet\..*", "key|names", "int|of int", "indices"),
     ("FiniteWatch", "names", "of str", "names"),
     ("optimize|FiniteWatch.note", "name", "unknown", "a name"),
+    ("ProgressBar|make_logger", "name|unit|project", "unknown|str", "what it is called"),
+    ("ProgressBar", "show", "of str", "names of metrics"),
     (".*", "remedy", "unknown", "a text"),
     ("linear_decay|decay_factor", "progress", "negative", "before the start, as at it"),
     (r"Task(\.from_env)?", "name|suite", "unknown", "a name"),

@@ -331,6 +331,10 @@ CASES: dict[str, Case] = {
         learned(lambda: transitions_of(2, 4)),
     ),
     "PPOConfig": settings(P.PPOConfig, gamma=0.5, epochs=2),
+    "ProgressBar": Case(
+        lambda n: P.ProgressBar(n(10), show=("score",), shown=True),
+        lambda bar: (bar.log({"score": 2.0}, 5), bar.close(), bar.total),
+    ),
     "PWM": Case(pwm, learned(lambda: starts(B))),
     "PWMConfig": settings(P.PWMConfig, gamma=0.5, horizon=2),
     "PolicyPrior": Case(lambda n: P.PolicyPrior(n(D), n(A), hidden=(n(4),)), moved),
