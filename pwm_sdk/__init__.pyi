@@ -103,6 +103,12 @@ from .rollout import LatentRollout as LatentRollout
 from .runs.logger import Logger as Logger
 from .runs.logger import make_logger as make_logger
 from .runs.progress import ProgressBar as ProgressBar
+from .runs.recipe import OnlineConfig as OnlineConfig
+from .runs.recipe import TaskPlan as TaskPlan
+from .runs.recipe import online_pwm as online_pwm
+from .runs.recipe import plan_for as plan_for
+from .runs.recipe import seed_for as seed_for
+from .runs.run import Run as Run
 from .simulators.mass_spring import MassSpring as MassSpring
 from .simulators.mujoco import MuJoCoModel as MuJoCoModel
 from .simulators.soft_body import SoftBody as SoftBody
@@ -112,6 +118,7 @@ from .tasks import MT80 as MT80
 from .tasks import SINGLE_TASKS as SINGLE_TASKS
 from .tasks import Task as Task
 from .tasks import TaskSet as TaskSet
+from .training.agent_loop import AgentLoop as AgentLoop
 from .training.collect import Episode as Episode
 from .training.collect import run_episodes as run_episodes
 from .training.evaluate import evaluate as evaluate

@@ -362,7 +362,7 @@ def _job(
 def _model(script: Script, job: _Job) -> WorldModel:
     """Make the world model, with ids where it has several tasks."""
     config, family = job.config, job.family
-    count, settings = 1, {}
+    settings: dict[str, Any] = {}
     if family is not None:
         count = 1 + max(task.index for task in family)
         if family is MT80:
@@ -372,27 +372,20 @@ def _model(script: Script, job: _Job) -> WorldModel:
             known, most = {task.index: task.action_dim for task in family}, family.action_dim
             sizes = [known.get(i, most) for i in range(count)]
             text = f"[{known}.get(i, {most}) for i in range({count})]"
-        settings["action_dims"] = script.name(sizes, text)
+        sizes = script.name(sizes, text)
+        settings = {"num_tasks": count, "task_dim": config.task_dim, "action_dims": sizes}
+    small = 0 if job.metaworld else 8
     settings |= {
+        "latent_dim": config.latent_dim,
+        "hidden": (config.hidden, config.hidden),
         "encoder_hidden": (config.hidden,),
+        "num_bins": 0,
+        "simnorm_size": small if config.simnorm_size is None else config.simnorm_size,
         "activation": "silu",
-        "simnorm_size": 8 if config.simnorm_size is None else config.simnorm_size,
+        "standardize": True,
+        "episodic": any(task.terminates or task.suite not in SUITES for task in job.tasks),
     }
-    if job.metaworld and config.simnorm_size is None:
-        settings["simnorm_size"] = 0
-    model = script.make(
-        "model",
-        WorldModel,
-        *job.sizes,
-        num_tasks=count,
-        task_dim=config.task_dim,
-        latent_dim=config.latent_dim,
-        hidden=(config.hidden, config.hidden),
-        num_bins=0,
-        standardize=True,
-        episodic=any(task.terminates or task.suite not in SUITES for task in job.tasks),
-        **(settings | config.world_model),
-    )
+    model = script.make("model", WorldModel, *job.sizes, **(settings | config.world_model))
     script.do(init_fan_in, model)
     if job.device != "cpu":
         script.do(model.to, job.device)
@@ -400,14 +393,13 @@ def _model(script: Script, job: _Job) -> WorldModel:
 
 
 def _learner(script: Script, job: _Job, model: WorldModel) -> Learner:
-    """Make the policies and values of tasks that imagine alike."""
-    config, end = job.config, job.end
-    shared: dict[str, Any] = {
-        "population": len(job.tasks),
-        "activation": config.activation,
-        "norm": config.norm,
-    }
-    masked = {} if job.family is None else {"action_dims": [t.action_dim for t in job.tasks]}
+    """Make the policies and values of tasks that imagine alike, a population where several may."""
+    config, end, several = job.config, job.end, job.family is not None
+    style: dict[str, Any] = {"activation": config.activation, "norm": config.norm}
+    scales, masked = [0.1 / (1.0 - plan.gamma) for plan in job.plans], {}
+    if several:
+        style["population"] = len(job.tasks)
+        masked = {"action_dims": [task.action_dim for task in job.tasks]}
     actor = script.make(
         f"actor{end}",
         FirstOrderActor,
@@ -418,7 +410,7 @@ def _learner(script: Script, job: _Job, model: WorldModel) -> Learner:
         learn_std=False,
         noise="after",
         output_gain=0.1,
-        **shared,
+        **style,
         **masked,
     )
     critic = script.make(
@@ -428,18 +420,18 @@ def _learner(script: Script, job: _Job, model: WorldModel) -> Learner:
         config.critic,
         config.ensemble,
         reduce="mean",
-        scale=[0.1 / (1.0 - plan.gamma) for plan in job.plans],
+        scale=scales if several else scales[0],
         output_gain=0.01,
-        **shared,
+        **style,
     )
-    scale = script.make(f"scale{end}", ReturnScale, len(job.tasks))
+    scale = script.make(f"scale{end}", ReturnScale, *([len(job.tasks)] if several else []))
     if job.device != "cpu":
         for module in (actor, critic, scale):
             script.do(module.to, job.device)
     plan = job.plans[0]
     horizon = config.pwm.horizon if plan.horizon is None else plan.horizon
     gamma = tuple(plan.gamma for plan in job.plans)
-    settings = replace(config.pwm, horizon=horizon, gamma=gamma[0] if job.family is None else gamma)
+    settings = replace(config.pwm, horizon=horizon, gamma=gamma if several else gamma[0])
     pwm = script.make(f"pwm{end}", PWM, model, actor, critic, settings, return_scale=scale)
     return script.part(Learner, pwm, job.ids, plan.starts or config.starts)
 

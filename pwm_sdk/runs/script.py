@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
@@ -73,6 +74,8 @@ class Script:
 
     def _call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Group:
         items = [("", self._written(value)) for value in args]
+        known = inspect.signature(function).parameters
+        kwargs = {k: v for k, v in kwargs.items() if not _is_default(known.get(k), v)}
         items += [(f"{name}=", self._written(value)) for name, value in kwargs.items()]
         return _Group(self._function(function) + "(", items, ")")
 
@@ -110,6 +113,13 @@ class Script:
                     del changed[f.name]
             return self._call(type(value), (), changed)
         raise ValueError(f"value must be noted before it is used, got {value!r}")
+
+
+def _is_default(parameter: inspect.Parameter | None, value: Any) -> bool:
+    """Tell whether an argument need not be written."""
+    if parameter is None or parameter.default is parameter.empty:
+        return False
+    return type(value) is type(parameter.default) and value == parameter.default
 
 
 def _laid_out(part: Any, before: str = "", depth: int = 0, after: str = "") -> str:

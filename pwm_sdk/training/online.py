@@ -16,6 +16,7 @@ import torch.distributed as dist
 from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checks import in_unit, positive, whole
 from pwm_sdk.contract.models import TrainableModel
+from pwm_sdk.contract.policies import member_of, population_of
 from pwm_sdk.contract.pools import Pool
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.generators import random_state, set_random_state
@@ -115,7 +116,9 @@ class GrowingBatch:
             list(lengths),
             list(episodes),
         )
-        self.seed_episodes = [5 * n for n in episodes] if seed_episodes is None else [*seed_episodes]
+        self.seed_episodes = (
+            [5 * n for n in episodes] if seed_episodes is None else [*seed_episodes]
+        )
         self.names, self.test_pool = list(pool.names if names is None else names), test_pool
         columns = (self.tasks, self.reward_scale, self.lengths, self.episodes)
         sizes = {len(part) for part in (pool, *columns, self.seed_episodes, self.names)}
@@ -277,7 +280,7 @@ class GrowingBatch:
         They are the averaged ones, and follow later rounds.
         """
         averages = [learner.pwm.average for learner in self.learners]
-        actor = averages[0] if len(averages) == 1 else Joined(averages)
+        actor = averages[0] if len(averages) == 1 else _Joined(averages)
         return ObservationPolicy(actor, model=self.model, tasks=self.tasks)
 
     def state_dict(self) -> dict[str, Any]:
@@ -401,6 +404,38 @@ class GrowingBatch:
         dist.all_reduce(own)
         dist.all_reduce(total)
         table.copy_(torch.where(own > 0, total, others))
+
+
+class _Joined(torch.nn.Module):
+    """Several policies and populations as one population, in their order.
+
+    Args:
+        actors: of latents of one size and actions of one size.
+    """
+
+    def __init__(self, actors: Sequence[Any]) -> None:
+        super().__init__()
+        self.actors = torch.nn.ModuleList(actors)
+        self.sizes = [population_of(actor) or 1 for actor in actors]
+        self.population, self.action_dim = sum(self.sizes), actors[0].action_dim
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        """Return actions `[P, .., A]` for latents `[P, .., D]`."""
+        parts = zip(self.actors, latent.split(self.sizes), strict=True)
+        return torch.cat(
+            [
+                actor(x if population_of(actor) else x[0]).reshape(len(x), *x.shape[1:-1], -1)
+                for actor, x in parts
+            ]
+        )
+
+    def member(self, index: int) -> Any:
+        """Return policy `index` alone."""
+        for actor, size in zip(self.actors, self.sizes, strict=True):
+            if index < size:
+                return actor if population_of(actor) is None else member_of(actor, index)
+            index -= size
+        raise ValueError(f"index must be one of the {self.population} policies, got {index}")
 
 
 def _largest_reward(episodes: Sequence[Episode]) -> float:
