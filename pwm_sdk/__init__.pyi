@@ -102,12 +102,12 @@ from .policies.policy import ObservationPolicy as ObservationPolicy
 from .rollout import LatentRollout as LatentRollout
 from .runs.logger import Logger as Logger
 from .runs.logger import make_logger as make_logger
+from .runs.online_config import OnlineConfig as OnlineConfig
+from .runs.online_config import TaskPlan as TaskPlan
+from .runs.online_config import plan_for as plan_for
+from .runs.online_config import seed_for as seed_for
 from .runs.progress import ProgressBar as ProgressBar
-from .runs.recipe import OnlineConfig as OnlineConfig
-from .runs.recipe import TaskPlan as TaskPlan
 from .runs.recipe import online_pwm as online_pwm
-from .runs.recipe import plan_for as plan_for
-from .runs.recipe import seed_for as seed_for
 from .runs.run import Run as Run
 from .simulators.mass_spring import MassSpring as MassSpring
 from .simulators.mujoco import MuJoCoModel as MuJoCoModel

@@ -30,9 +30,9 @@ from pwm_sdk import (
     TDMPC2Config,
     WorldModel,
     model_size,
+    seed_for,
     train_offline,
 )
-from quick.seeds import seed_for
 from stopping import Interrupted, patience, stop_asked
 
 

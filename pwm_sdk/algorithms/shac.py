@@ -122,15 +122,18 @@ class SHAC:
                 "generator": generator,
             },
         )
-        self.steps = 0
+        self.steps = self.updates = 0
         self._last_return = torch.full((1,), float("nan"), device=self.streams.state.device)
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return what the policy sees of an environment's observations `[.., O]`."""
         return observation if self.normalizer is None else self.normalizer.normalize(observation)
 
-    def update(self) -> dict[str, Tensor]:
+    def update(self, batch: None = None) -> dict[str, Tensor]:
         """Run one window in all environments and improve actor and critic from it.
+
+        Args:
+            batch: None: the data are its own.
 
         Returns:
             Detached scalars: return (what the actor climbs, over H: the window's return, or with
@@ -163,6 +166,7 @@ class SHAC:
         if self.normalizer is not None:
             self.normalizer.update(features(self.model, trajectory[keys.STATE]))
         self.steps += config.environments * config.horizon
+        self.updates += 1
         finished = torch.cat([self._last_return[:0], *self.streams.finished])
         if len(finished):
             self._last_return = finished
@@ -219,13 +223,20 @@ class SHAC:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
         state = {name: state_of(part) for name, part in self._parts().items()}
-        return {**state, "generator": self.generator.get_state(), "steps": self.steps}
+        return {
+            **state,
+            "generator": self.generator.get_state(),
+            "steps": self.steps,
+            "updates": self.updates,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         for name, part in self._parts().items():
             load_state(part, state[name])
         self.steps = state["steps"]
+        per_update = self.config.environments * self.config.horizon
+        self.updates = state.get("updates", self.steps // per_update)  # not kept before
         restore_generator(self.generator, state.get("generator"))
 
     def _eyes(self) -> Normalized | None:

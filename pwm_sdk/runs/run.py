@@ -38,9 +38,10 @@ class Run:
     """Trains a loop in a folder, to a budget, and goes on where it stopped.
 
     The folder holds `curve.json` (readings), `rounds.csv` (a row per round) and the two newest
-    checkpoints. They are written between rounds, each file whole or not at all. Whoever makes the same run again continues it: with all counters, networks,
-    data and random states, so that only what the environments draw differs from a run in one piece,
-    and two that continue from one checkpoint are equal to the bit (on a GPU: not seen).
+    checkpoints. They are written between rounds, each file whole or not at all. Whoever makes the
+    same run again continues it: with all counters, networks, data and random states, so that only
+    what the environments draw differs from a run in one piece, and two that continue from one
+    checkpoint are equal to the bit (on a GPU: not seen).
 
     In a process group of `torch.distributed` each process has a folder of its own, and all of them
     train the same number of rounds.

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-Args, Made = ParamSpec("Args"), TypeVar("Made")
+Args = ParamSpec("Args")
+Made = TypeVar("Made")
 WIDTH = 100
 
 

@@ -28,7 +28,7 @@ from pwm_sdk.data.readers import EpisodeCutter
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.optim import linear_decay
-from pwm_sdk.training.collect import RandomBehaviour
+from pwm_sdk.policies.behaviours import RandomBehaviour
 from pwm_sdk.training.settings import RoundReport
 from pwm_sdk.training.transitions import transitions
 
@@ -273,8 +273,9 @@ class AgentLoop:
 
     def _note_returns(self, batch: TensorDictBase) -> None:
         """Add up rewards, and note the returns of episodes that ended."""
-        reward = batch[keys.NEXT, keys.REWARD][..., 0].double().numpy()
-        done = batch[keys.NEXT, keys.DONE][..., 0].numpy()
+        after: Any = batch[keys.NEXT]
+        reward = after[keys.REWARD][..., 0].double().numpy()
+        done = after[keys.DONE][..., 0].numpy()
         for step in range(reward.shape[1]):
             self._totals += reward[:, step]
             for i in np.flatnonzero(done[:, step]):

@@ -421,13 +421,11 @@ class _Joined(torch.nn.Module):
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         """Return actions `[P, .., A]` for latents `[P, .., D]`."""
-        parts = zip(self.actors, latent.split(self.sizes), strict=True)
-        return torch.cat(
-            [
-                actor(x if population_of(actor) else x[0]).reshape(len(x), *x.shape[1:-1], -1)
-                for actor, x in parts
-            ]
-        )
+        actions = []
+        for actor, part in zip(self.actors, latent.split(self.sizes), strict=True):
+            alone = population_of(actor) is None
+            actions.append(actor(part[0]).unsqueeze(0) if alone else actor(part))
+        return torch.cat(actions)
 
     def member(self, index: int) -> Any:
         """Return policy `index` alone."""
