@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from pwm_sdk.algorithms.pwm_config import PWMConfig
-from pwm_sdk.calls import checked
+from pwm_sdk.calls import checked, least, one_of
 from pwm_sdk.checks import at_least, in_unit, positive, single, whole
 from pwm_sdk.tasks import Task
 from pwm_sdk.training.settings import RoundConfig
@@ -179,7 +180,7 @@ class OnlineConfig:
         return cls(**{**sizes, **changes})
 
 
-SCALES = {
+SCALES: dict[str, Callable[[], OnlineConfig]] = {
     "tiny": OnlineConfig.tiny,
     "small": OnlineConfig,
     "published": OnlineConfig.published,
@@ -208,6 +209,7 @@ def plan_for(task: Task, config: OnlineConfig | None = None, *, alone: bool = Tr
     return replace(plan, horizon=None, starts=None) if alone else plan
 
 
+@checked(use=one_of(*USES), seed=least(0))
 def seed_for(use: str, seed: int) -> int:
     """Return the seed of one use in a run, whose weights are drawn from `torch.manual_seed(seed)`.
 

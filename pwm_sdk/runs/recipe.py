@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from pwm_sdk.algorithms.pwm import PWM
-from pwm_sdk.calls import checked, least
+from pwm_sdk.calls import checked, least, one_of
 from pwm_sdk.contract.pools import Pool
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.envs.factory import make_gym
@@ -108,9 +108,14 @@ def online_pwm(
             environments than tasks.
         MissingSimulatorError: if a task's simulator is not installed.
     """
-    job = _job(task, SCALES[scale]() if isinstance(scale, str) else scale, plans, device)
+    if isinstance(scale, str):
+        one_of(*SCALES)(scale=scale)
+        scale = SCALES[scale]()
+    job = _job(task, scale, plans, device)
     config, script = job.config, Script()
     script.do(torch.manual_seed, seed)
+    if job.family not in (None, MT80):
+        _name_family(script, job.family)
     model = _model(script, job)
     groups = script.part(model.parameter_groups, config.model_lr, config.encoder_lr)
     optimizer = script.make("optimizer", torch.optim.Adam, groups, fused=True)
@@ -155,6 +160,16 @@ def _job(
     if not alone:
         family = MT80 if all(one in MT80 for one in tasks) else TaskSet(tasks)
     return _Job([one for one, _ in pairs], [plan for _, plan in pairs], config, family, device)
+
+
+def _name_family(script: Script, family: TaskSet) -> None:
+    """Note the tasks whose sizes and ids all parts share, where they are not those of MT80."""
+    for task in family:
+        if task in MT80:
+            script.use("MT80")
+            script.name(task, f'MT80["{task.name}"]')
+    script.make("tasks", TaskSet, list(family))
+    script.name(family, "tasks")
 
 
 def _model(script: Script, job: _Job) -> WorldModel:
