@@ -43,12 +43,12 @@ from pwm_sdk import (
     read_result,
     return_landscape,
     run_identity,
+    seed_for,
     world_model_errors,
     world_model_loss,
     write_result,
 )
 from pwm_sdk.runs import JobPool, cores
-from quick.seeds import seed_for
 from reporting.diagnostics import OFFSETS, write_report
 
 MODELS: dict[str, dict[str, Any]] = {"SimNorm": {"simnorm_size": 8}, "plain": {"simnorm_size": 0}}

@@ -108,7 +108,13 @@ from .policies.policy import ObservationPolicy as ObservationPolicy
 from .rollout import LatentRollout as LatentRollout
 from .runs.logger import Logger as Logger
 from .runs.logger import make_logger as make_logger
+from .runs.online_config import OnlineConfig as OnlineConfig
+from .runs.online_config import TaskPlan as TaskPlan
+from .runs.online_config import plan_for as plan_for
+from .runs.online_config import seed_for as seed_for
 from .runs.progress import ProgressBar as ProgressBar
+from .runs.recipe import online_pwm as online_pwm
+from .runs.run import Run as Run
 from .simulators.mass_spring import MassSpring as MassSpring
 from .simulators.mujoco import MuJoCoModel as MuJoCoModel
 from .simulators.soft_body import SoftBody as SoftBody
@@ -118,6 +124,7 @@ from .tasks import MT80 as MT80
 from .tasks import SINGLE_TASKS as SINGLE_TASKS
 from .tasks import Task as Task
 from .tasks import TaskSet as TaskSet
+from .training.agent_loop import AgentLoop as AgentLoop
 from .training.collect import Episode as Episode
 from .training.collect import run_episodes as run_episodes
 from .training.evaluate import evaluate as evaluate

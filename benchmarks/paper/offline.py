@@ -29,9 +29,9 @@ from pwm_sdk import (
     WorldModel,
     fit,
     model_size,
+    seed_for,
 )
 from pwm_sdk.runs import Interrupted, JobPool, cores, patience, stop_asked
-from quick.seeds import seed_for
 
 
 def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:

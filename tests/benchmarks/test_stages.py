@@ -13,11 +13,10 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from stopping import Interrupted
-
 from command_line import command
 from files import in_folder, keep_config, run_path
 from pwm_sdk import MT80, lock_folder, register_task
+from pwm_sdk.runs import Interrupted
 from quick.recipe import PRESETS, build, chosen_tasks, split_tasks
 from quick.stages import SeedRun
 
