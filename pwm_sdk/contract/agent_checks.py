@@ -38,6 +38,8 @@ def check_agent(
     """
     if missing := lacks(agent, Agent):
         raise ValueError(f"agent must have {', '.join(missing)}, got {type(agent).__name__}")
+    if observation is not None and not bool(observation.isfinite().all()):
+        raise ValueError(f"observation must be finite, got {observation}")
     if not isinstance(agent.updates, int):
         raise ValueError(f"agent.updates must be an int, got {agent.updates!r}")
     begun = copy.deepcopy(agent.state_dict())

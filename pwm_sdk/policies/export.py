@@ -89,12 +89,12 @@ def _pt2(exported: Any, names: list[str], path: Path) -> None:
 
 def _onnx(exported: Any, names: list[str], path: Path) -> None:
     try:
-        import onnxscript  # noqa: F401 - torch asks for it late, in other words
+        import onnxscript  # noqa: F401 # pyright: ignore[reportMissingImports] - torch asks for it late, in other words
     except ImportError as error:
         raise ImportError("ONNX needs more packages: pip install 'pwm-sdk[export]'") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about its own parts
-        made = torch.onnx.export(
+        made: Any = torch.onnx.export(
             exported, input_names=names, output_names=[ACTION], dynamo=True, verbose=False
         )
     made.save(path)

@@ -80,6 +80,7 @@ NAMED_OTHERWISE = [
     (r"functional\.scale\.running_scale", "values", "meta", "there are no numbers to sort"),
     (r"ObservationPolicy\.act", "observation", "meta", "there are no numbers to act by"),
     ("evaluate_members", "envs", ".*", "tasks, of which there are others"),
+    ("check_agent", "batch|observation", ".*", "what the agent that is checked says of it"),
     ("GrowingBatch", "learners", "empty|longer", "tasks, which are the learners'"),
     ("WorldModel", "num_tasks", "zero", "action_dims, which are those of tasks"),
     ("minibatches", "tensors", ".*", "latents and targets, which they are"),

@@ -27,10 +27,12 @@ def test_a_program_of_torch_gives_the_same_actions(name: str, tmp_path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_another_runtime_gives_the_same_actions(name: str, tmp_path) -> None:
-    runtime = pytest.importorskip("onnxruntime")  # of the extra `dev`
+    pytest.importorskip("onnxruntime")  # of the extra `dev`
+    import onnxruntime
+
     acting = policy(name)
     acting.export(tmp_path / "policy.onnx", observation_dim=O if name == "own" else None)
-    session = runtime.InferenceSession(tmp_path / "policy.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
     for rows in ROWS:
         task = tasks_of(name, rows)
         seen = np.random.default_rng(0).normal(size=(rows, O))
