@@ -140,6 +140,7 @@ def test_out_to_minari_and_back(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) 
         torch.testing.assert_close(episode[key], expected[key], equal_nan=True)
 
 
+@pytest.mark.filterwarnings("ignore:.*WeightUpdaterBase:DeprecationWarning")  # TorchRL's own
 def test_what_torchrl_reads_of_minari_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
