@@ -65,7 +65,7 @@ def task_index(task: Any) -> int:
     """Return the index of a task, given as an integer or as anything with an integer `index`.
 
     Raises:
-        ValueError: If it is neither, or below 0 as that of a `Task` that is not registered.
+        ValueError: if it is neither, or below 0 as that of a `Task` that is not registered.
     """
     try:
         index = operator.index(task if hasattr(task, "__index__") else task.index)
@@ -80,7 +80,7 @@ def task_indices(tasks: Any) -> list[int]:
     """Return the indices of several tasks, given as `task_index` takes them.
 
     Raises:
-        ValueError: If they are no sequence, or one of them has no index.
+        ValueError: if they are no sequence, or one of them has no index.
     """
     if not isinstance(tasks, Iterable) or isinstance(tasks, str):
         raise ValueError(f"tasks must be a sequence of indices or Tasks, got {tasks!r}")
@@ -105,7 +105,7 @@ def _entry(name: str, value: Any, device: torch.device | None) -> Tensor:
 
 
 def _task(value: Any, count: int) -> Tensor:
-    """Return the task [T+1] of an episode, given as a `Task`, a number or [T+1] numbers."""
+    """Return the task `[T+1]` of an episode, given as a `Task`, a number or `[T+1]` numbers."""
     index = getattr(value, "index", None)  # of a `Task`; a method of a list
     value = index if isinstance(index, int) else value
     if type(value) is int:

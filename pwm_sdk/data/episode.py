@@ -44,12 +44,12 @@ def make_episode(
     its action and reward are NaN, and `ReplayBuffer.sample` never shows them.
 
     Args:
-        observations: [T+1, O], tensor, array or list; the last one is where the episode ended.
-        actions: [T, A], each entry in [-1, 1]; `actions[t]` was taken at `observations[t]`.
-        rewards: [T] or [T, 1], environment units per step.
+        observations: `[T+1, O]`, tensor, array or list; the last one is where the episode ended.
+        actions: `[T, A]`, each entry in [-1, 1]; `actions[t]` was taken at `observations[t]`.
+        rewards: `[T]` or `[T, 1]`, environment units per step.
         task: index of the task, or a `Task`.
-        terminated: [T] or [T, 1], True where the last step ended in a state of no further reward;
-            None where it did not.
+        terminated: `[T]` or `[T, 1]`, True where the last step ended in a state of no further
+            reward; None where it did not.
         absorbing: rows to append to an episode whose last step terminated: they stay in its last
             observation without a reward, terminated, under actions drawn from the episode's own
             (the same ones each time, so that equal arguments give equal episodes). A model trained
@@ -58,11 +58,12 @@ def make_episode(
             real, and nothing but windows shows them: no start, no statistic.
 
     Returns:
-        TensorDict [T+1], or longer by `absorbing`: observation [T+1, O], action [T+1, A], reward
-        [T+1, 1], task [T+1], terminated [T+1, 1] and real [T+1, 1], False in absorbing rows.
+        TensorDict `[T+1]`, or longer by `absorbing`: observation `[T+1, O]`, action `[T+1, A]`,
+        reward `[T+1, 1]`, task `[T+1]`, terminated `[T+1, 1]` and real `[T+1, 1]`, False in
+        absorbing rows.
 
     Raises:
-        ValueError: If a shape does not fit, a number is not finite, an action lies outside [-1, 1],
+        ValueError: if a shape does not fit, a number is not finite, an action lies outside [-1, 1],
             a step before the last one terminated, or `task` is not an integer of at least 0.
     """
     absorbing = whole(0, absorbing=absorbing)
@@ -133,14 +134,14 @@ def scaled(action: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
 
 
 def of_tasks(owner: Tensor, tasks: Sequence[int]) -> Tensor:
-    """Tell which episodes are of some tasks, [episodes] bool.
+    """Tell which episodes are of some tasks, `[episodes]` bool.
 
     Args:
-        owner: task of each episode, [episodes] int64.
+        owner: task of each episode, `[episodes]` int64.
         tasks: indices of the tasks.
 
     Raises:
-        ValueError: If a task has no episode.
+        ValueError: if a task has no episode.
     """
     held = set(owner.unique().tolist())
     if missing := set(tasks) - held:
@@ -149,14 +150,14 @@ def of_tasks(owner: Tensor, tasks: Sequence[int]) -> Tensor:
 
 
 def long_enough(lengths: Tensor, slice_len: int) -> Tensor:
-    """Tell which episodes are as long as a window, [episodes] bool.
+    """Tell which episodes are as long as a window, `[episodes]` bool.
 
     Args:
-        lengths: rows of each, [episodes] int64.
+        lengths: rows of each, `[episodes]` int64.
         slice_len: rows of a window.
 
     Raises:
-        ValueError: If there are some and none is.
+        ValueError: if there are some and none is.
     """
     kept = lengths >= slice_len
     if len(kept) and not kept.any():
@@ -168,12 +169,12 @@ def check_lengths(lengths: Tensor, slice_len: int, capacity: int) -> None:
     """Check that episodes are neither too short for a window nor too long for the ring.
 
     Args:
-        lengths: rows of each, [episodes] int64.
+        lengths: rows of each, `[episodes]` int64.
         slice_len: rows of a window.
         capacity: rows of the ring.
 
     Raises:
-        ValueError: If one is.
+        ValueError: if one is.
     """
     if (short := lengths < slice_len).any():
         raise ValueError(
@@ -190,7 +191,7 @@ def _lead(value: Tensor, fill: float | bool) -> Tensor:
 
 
 def _check_actions(name: str, action: Tensor, steps: int) -> None:
-    """Raise ValueError unless actions are [T, A], within [-1, 1] up to what rounding leaves."""
+    """Raise ValueError unless actions are `[T, A]`, within [-1, 1] up to what rounding leaves."""
     if action.ndim != 2 or len(action) != steps or not action.shape[1]:
         raise ValueError(f"{name} must be [{steps}, A], got {shape_of(action)}")
     outside = action.abs() > 1.0 + ROUNDING

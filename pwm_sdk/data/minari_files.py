@@ -36,9 +36,9 @@ def to_minari(
         The `minari.MinariDataset`.
 
     Raises:
-        ImportError: If minari is not installed.
-        FileNotFoundError: If there is no such folder.
-        ValueError: If `source` has no episode of the task, or its entries are smaller than the
+        ImportError: if minari is not installed.
+        FileNotFoundError: if there is no such folder.
+        ValueError: if `source` has no episode of the task, or its entries are smaller than the
             task's.
     """
     try:
@@ -68,15 +68,15 @@ def minari_episodes(
     """Yield episodes in the layout of `minari.EpisodeBuffer`.
 
     Args:
-        episodes: TensorDicts [T+1] as of `make_episode`; rows that are not real are left out.
+        episodes: TensorDicts `[T+1]` as of `make_episode`; rows that are not real are left out.
         task: the `Task`; observations and actions are cut to its sizes.
 
     Yields:
-        observations [T+1, O] and actions [T, A] float32, rewards [T] float64, terminations [T] and
-        truncations [T] bool; the last step is truncated where it did not terminate.
+        observations `[T+1, O]` and actions `[T, A]` float32, rewards `[T]` float64, terminations
+        `[T]` and truncations `[T]` bool; the last step is truncated where it did not terminate.
 
     Raises:
-        ValueError: If an episode's entries are smaller than the task's.
+        ValueError: if an episode's entries are smaller than the task's.
     """
     sizes = {OBSERVATION: task.observation_dim, ACTION: task.action_dim}
     for episode in episodes:
@@ -100,7 +100,7 @@ def minari_episodes(
 
 
 def _real(episode: Mapping[str, Any] | TensorDictBase) -> Any:
-    """Return which rows of an episode are data, [T+1] bool."""
+    """Return which rows of an episode are data, `[T+1]` bool."""
     marks = episode.get(REAL, None)
     return slice(None) if marks is None else marks.cpu().squeeze(-1)
 

@@ -42,7 +42,7 @@ class Prefetcher:
             not on the CPU none is drawn ahead, whatever is asked for.
 
     Raises:
-        ValueError: For a negative depth.
+        ValueError: for a negative depth.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Prefetcher:
         """Return the source's next batch, on the device.
 
         Raises:
-            Exception: What the source raised, at the batch at which it did.
+            Exception: what the source raised, at the batch at which it did.
         """
         if not self.depth:
             return self._bring(self.source.sample())

@@ -61,7 +61,7 @@ class ReplayBuffer:
             window, and are not kept.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: if an argument is out of its range.
     """
 
     def __init__(
@@ -94,13 +94,13 @@ class ReplayBuffer:
         """Keep a copy of an episode, laid out as by `make_episode`.
 
         Args:
-            episode: observation [T+1, O], action [T+1, A] and reward [T+1, 1], task [T+1] or one
-                integer, and optionally terminated and real [T+1, 1] bool, as tensors (float32, on
-                any device), arrays or lists; row t holds the step that led to it, so action and
-                reward of row 0 mean nothing and may be NaN.
+            episode: observation `[T+1, O]`, action `[T+1, A]` and reward `[T+1, 1]`, task `[T+1]`
+                or one integer, and optionally terminated and real `[T+1, 1]` bool, as tensors
+                (float32, on any device), arrays or lists; row t holds the step that led to it, so
+                action and reward of row 0 mean nothing and may be NaN.
 
         Raises:
-            ValueError: If the episode is shorter than a window or longer than the replay, if an
+            ValueError: if the episode is shorter than a window or longer than the replay, if an
                 entry is missing or has the wrong shape, dtype or device, if it is not finite, or if
                 the episode goes on after an end.
         """
@@ -117,7 +117,7 @@ class ReplayBuffer:
             episodes: each as for `add`.
 
         Raises:
-            ValueError: As `add`, with the number of the episode; none of them is kept then.
+            ValueError: as `add`, with the number of the episode; none of them is kept then.
         """
         self._ring.check_owned()
         found = []
@@ -159,7 +159,7 @@ class ReplayBuffer:
                 it is given.
 
         Raises:
-            ValueError: If no episode is as long as a window, or for what `add` refuses.
+            ValueError: if no episode is as long as a window, or for what `add` refuses.
         """
         found = [rows_of_episode(episode) for episode in episodes]
         long = [rows for rows in found if len(rows[TASK]) >= slice_len]
@@ -188,7 +188,7 @@ class ReplayBuffer:
             **settings: see `from_episodes`.
 
         Raises:
-            ValueError: As `EpisodeCutter` and `from_episodes`.
+            ValueError: as `EpisodeCutter` and `from_episodes`.
         """
         cutter = EpisodeCutter(task, bounds=bounds, absorbing=_ends_of(settings))
         return cls.from_episodes([*cutter.cut(batch), *cutter.rest()], **settings)
@@ -222,7 +222,7 @@ class ReplayBuffer:
             **settings: see `from_episodes`.
 
         Raises:
-            ValueError: For arrays of several lengths, and as `from_episodes`.
+            ValueError: for arrays of several lengths, and as `from_episodes`.
         """
         flat = observations, actions, rewards, terminals, timeouts
         more = {"next_observations": next_observations, "task": task, "bounds": bounds}
@@ -239,8 +239,8 @@ class ReplayBuffer:
             **settings: see `from_episodes`.
 
         Raises:
-            ImportError: If a name is given and minari is not installed.
-            ValueError: For observations that are no vectors, actions without bounds, and as
+            ImportError: if a name is given and minari is not installed.
+            ValueError: for observations that are no vectors, actions without bounds, and as
                 `from_episodes`.
         """
         made = from_minari_episodes(dataset, task=task, absorbing=_ends_of(settings))
@@ -253,13 +253,13 @@ class ReplayBuffer:
             batch_size: B, windows; None takes the replay's own.
 
         Returns:
-            TensorDict [B]: observation [B, H+1, O]; action [B, H, A], reward [B, H, 1], terminated
-            [B, H, 1] and real [B, H, 1] of the H steps between them; task [B] int64. Steps after an
-            end (`absorbing` of `make_episode`) are not real: there is no action to clone in them.
-            The first step is real.
+            TensorDict `[B]`: observation `[B, H+1, O]`; action `[B, H, A]`, reward `[B, H, 1]`,
+            terminated `[B, H, 1]` and real `[B, H, 1]` of the H steps between them; task `[B]`
+            int64. Steps after an end (`absorbing` of `make_episode`) are not real: there is no
+            action to clone in them. The first step is real.
 
         Raises:
-            ValueError: If the replay is empty, if a weighted task has no episode, or if
+            ValueError: if the replay is empty, if a weighted task has no episode, or if
                 `batch_size` is smaller than the number of weighted tasks.
         """
         count = self.batch_size if batch_size is None else whole(1, batch_size=batch_size)
@@ -281,12 +281,12 @@ class ReplayBuffer:
             count: observations per policy.
 
         Returns:
-            TensorDict [P, count]: observation [P, count, O], task [P, count] int64, action
-            [P, count, A] that was taken there, and real [P, count, 1]: False, with an action of 0,
-            where an episode was cut and none was taken.
+            TensorDict `[P, count]`: observation `[P, count, O]`, task `[P, count]` int64, action
+            `[P, count, A]` that was taken there, and real `[P, count, 1]`: False, with an action of
+            0, where an episode was cut and none was taken.
 
         Raises:
-            ValueError: If the replay is empty, a task has no episode in it, or `count` is below 1.
+            ValueError: if the replay is empty, a task has no episode in it, or `count` is below 1.
         """
         count = whole(1, count=count)
         self._check_filled()
@@ -302,10 +302,10 @@ class ReplayBuffer:
             seeds: of a policy's own random numbers, one or P.
 
         Returns:
-            A source whose `sample()` is a TensorDict [count] or [P, count].
+            A source whose `sample()` is a TensorDict `[count]` or `[P, count]`.
 
         Raises:
-            ValueError: If there are not as many seeds as policies.
+            ValueError: if there are not as many seeds as policies.
         """
         return Starts(self._sampler, self._ring, tasks, count, seeds, self.device)
 
@@ -316,11 +316,11 @@ class ReplayBuffer:
             task: index of the task.
 
         Returns:
-            observation_mean [O], observation_std [O], reward_mean [1] and reward_var [1] (squared
-            units); deviations are those of the rows themselves (divided by N, not N - 1).
+            observation_mean `[O]`, observation_std `[O]`, reward_mean [1] and reward_var [1]
+            (squared units); deviations are those of the rows themselves (divided by N, not N - 1).
 
         Raises:
-            ValueError: If the task has no episode in the replay.
+            ValueError: if the task has no episode in the replay.
         """
         episodes = self._episodes_of(task)
         if not len(episodes):
@@ -336,7 +336,7 @@ class ReplayBuffer:
         return found
 
     def episodes(self, task: int | None = None) -> list[TensorDict]:
-        """Return the episodes [T+1] as they were added, oldest first, of all tasks or of one.
+        """Return the episodes `[T+1]` as they were added, oldest first, of all tasks or of one.
 
         Their entry real is False in absorbing rows, which are not data. They are views, valid until
         the episode is evicted, or a copy where it wraps round the ring.
@@ -376,7 +376,7 @@ class ReplayBuffer:
         Episodes shorter than a window are left out, and counted in `left_out`.
 
         Raises:
-            ValueError: If the state has more rows than `capacity`, no episode as long as a window,
+            ValueError: if the state has more rows than `capacity`, no episode as long as a window,
                 or rows that `add` would refuse; what was kept stays then.
         """
         self._ring.check_owned()

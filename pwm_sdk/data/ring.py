@@ -36,10 +36,10 @@ class Ring:
         self.clear()
 
     def check_room(self, lengths: Tensor) -> None:
-        """Check that episodes of these lengths [episodes] can be kept.
+        """Check that episodes of these lengths `[episodes]` can be kept.
 
         Raises:
-            ValueError: If they cannot.
+            ValueError: if they cannot.
         """
         self.check_owned()
         check_lengths(lengths, self._sampler.slice_len, self._sampler.capacity)
@@ -95,14 +95,14 @@ class Ring:
         sampler.append((start + lengths.cumsum(0) - lengths) % capacity, lengths, about)
 
     def read(self, storage: DiskStorage, episodes: Tensor) -> None:
-        """Read rows [capacity] that are on the disk.
+        """Read rows `[capacity]` that are on the disk.
 
         Args:
             storage: reads them.
-            episodes: of each episode what `EpisodeSampler.episodes` has, [episodes, 5] int64.
+            episodes: of each episode what `EpisodeSampler.episodes` has, `[episodes, 5]` int64.
 
         Raises:
-            ValueError: If an episode is shorter than a window.
+            ValueError: if an episode is shorter than a window.
         """
         self.check_room(episodes[:, 1])
         self._storage = storage
@@ -126,7 +126,7 @@ class Ring:
         return rows.set(REAL, marks[REAL].unsqueeze(-1).to(rows[TASK].device))
 
     def gather(self, index: Tensor, names: Sequence[str]) -> TensorDict:
-        """Return some entries of the rows at `index` [..] int64, as TensorDict [..]."""
+        """Return some entries of the rows at `index` `[..]` int64, as TensorDict `[..]`."""
         return self._storage.gather(index, names)
 
     def blocks(self, size: int) -> Iterator[tuple[TensorDict, Tensor]]:
@@ -140,12 +140,12 @@ class Ring:
         """Return what imagination may start from.
 
         Args:
-            index: rows [..] int64.
-            goes_on: whether a real step follows on them, [..] bool.
+            index: rows `[..]` int64.
+            goes_on: whether a real step follows on them, `[..]` bool.
 
         Returns:
-            TensorDict [..]: observation, task, the action taken there (0 where no step follows) and
-            real, whether one does.
+            TensorDict `[..]`: observation, task, the action taken there (0 where no step follows)
+            and real, whether one does.
         """
         after = torch.where(goes_on, index + 1, index) % self._sampler.capacity
         if isinstance(self._storage, DiskStorage):  # one read for both rows
@@ -166,7 +166,7 @@ class Ring:
         return TensorDict(found, batch_size=index.shape, device=here.device)
 
     def episodes(self, table: Tensor) -> Iterator[TensorDict]:
-        """Yield the episodes [T+1] of `table`, see `EpisodeSampler.episodes`, with real."""
+        """Yield the episodes `[T+1]` of `table`, see `EpisodeSampler.episodes`, with real."""
         for block in table.split(_BLOCK):  # as Python numbers, millions of them take a lot of room
             for start, length, _, real, _ in block.tolist():
                 over = start + length - self._sampler.capacity

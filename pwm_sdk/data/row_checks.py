@@ -25,18 +25,18 @@ def check_episode(
     """Check an episode and return its rows with nothing else in them.
 
     Args:
-        episode: observation [T+1, O], action [T+1, A] and reward [T+1, 1] float32, task [T+1] or
-            [] integer, and optionally terminated and real [T+1, 1] bool, as tensors, arrays or
-            lists; see `make_episode`.
+        episode: observation `[T+1, O]`, action `[T+1, A]` and reward `[T+1, 1]` float32, task
+            `[T+1]` or [] integer, and optionally terminated and real `[T+1, 1]` bool, as tensors,
+            arrays or lists; see `make_episode`.
         device: where its tensors must be; None: anywhere, together.
 
     Returns:
-        TensorDict [T+1] of exactly those six entries, task int64.
+        TensorDict `[T+1]` of exactly those six entries, task int64.
 
     Raises:
-        ValueError: If an entry is missing, has the wrong shape, dtype or device, is not finite
+        ValueError: if an entry is missing, has the wrong shape, dtype or device, is not finite
             after row 0 (in row 0 too for the observation), if an action lies outside [-1, 1], if
-            the task is below 0 or changes on the way, or if the episode goes on after an end.
+            the task is below 0 or changes, or if the episode goes on after an end.
     """
     rows = rows_of_episode(episode, device)
     count = len(rows[TASK])
@@ -82,13 +82,13 @@ def check_rows(
     """Check the values of the rows of whole episodes.
 
     Args:
-        rows: TensorDict [N] of `ROW_KEYS` and real, of the right types.
-        length: rows of each episode, [episodes] int64, N in all.
+        rows: TensorDict `[N]` of `ROW_KEYS` and real, of the right types.
+        length: rows of each episode, `[episodes]` int64, N in all.
         first: number of the first episode, for messages; None: messages name no episode.
         plural: "s" where observation, action and reward are called by their plurals.
 
     Raises:
-        ValueError: As `check_episode`.
+        ValueError: as `check_episode`.
     """
     data: Any = rows
     device = data[OBSERVATION].device
@@ -172,8 +172,8 @@ def marked(rows: TensorDict, length: Tensor) -> TensorDict:
     """Mark the rows after the first end of each episode as not real, as older files lack marks.
 
     Args:
-        rows: TensorDict [N] of `ROW_KEYS`.
-        length: rows of each episode, [episodes] int64.
+        rows: TensorDict `[N]` of `ROW_KEYS`.
+        length: rows of each episode, `[episodes]` int64.
 
     Returns:
         The rows with real, to be checked by `check_rows`: rows that are no copies of the end are
@@ -190,7 +190,7 @@ def marked(rows: TensorDict, length: Tensor) -> TensorDict:
 
 
 def per_episode(rows: Mapping[str, Tensor] | TensorDictBase, length: Tensor) -> Tensor:
-    """Return task, number of real rows and of live ones of each episode, [episodes, 3] on the CPU.
+    """Return task, number of real and of live rows of each episode, `[episodes, 3]` on the CPU.
 
     A live row is a real one at which the episode went on or was cut: all but where it terminated.
     """

@@ -76,7 +76,7 @@ class EpisodeSampler(Sampler):
     """Draws windows of consecutive rows from a ring of episodes.
 
     A draw costs O(batch) operations (each a binary search among the episodes), whatever the number
-    of rows. The tables behind it are rebuilt, at O(episodes), by the first draw after a change.
+    of rows. Its tables are rebuilt, at O(episodes), by the first draw after a change.
 
     Args:
         capacity: rows of the ring.
@@ -88,7 +88,7 @@ class EpisodeSampler(Sampler):
         seed: of the sampler's own generator; None takes one from the system.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: if an argument is out of its range.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class EpisodeSampler(Sampler):
 
     @property
     def episodes(self) -> Tensor:
-        """What is known of each episode, oldest first, [episodes, 5] int64.
+        """What is known of each episode, oldest first, `[episodes, 5]` int64.
 
         Start row in the ring, length in rows, task, number of real rows (the first ones), and of
         live ones: real rows but the one where it terminated.
@@ -132,9 +132,9 @@ class EpisodeSampler(Sampler):
         """Take in new episodes.
 
         Args:
-            starts: start row of each in the ring, [episodes] int64.
-            lengths: rows of each, [episodes] int64.
-            about: task, real rows and live rows of each, [episodes, 3] int64.
+            starts: start row of each in the ring, `[episodes]` int64.
+            lengths: rows of each, `[episodes]` int64.
+            about: task, real rows and live rows of each, `[episodes, 3]` int64.
         """
         end = self._tail + len(starts)
         if end > len(self._table):  # room for as many again, so that adding stays cheap on average
@@ -160,7 +160,7 @@ class EpisodeSampler(Sampler):
         among them.
 
         Raises:
-            ValueError: If a weighted task has no episode.
+            ValueError: if a weighted task has no episode.
         """
         tables, count = self._current(), batch_size // self.slice_len
         if missing := self.weights.keys() - tables.slot.keys():
@@ -177,13 +177,13 @@ class EpisodeSampler(Sampler):
         return rows, {REAL: (offset < tables.real[episode, None]).flatten()}
 
     def draw_rows(self, tasks: Sequence[int], count: int) -> tuple[Tensor, Tensor]:
-        """Draw rows [P, count] of the ring, uniform over the live rows of each of the P tasks.
+        """Draw rows `[P, count]` of the ring, uniform over the live rows of each of the P tasks.
 
         Returns:
-            The rows, and whether a real step follows on them, [P, count] bool.
+            The rows, and whether a real step follows on them, `[P, count]` bool.
 
         Raises:
-            ValueError: If a task has no episode.
+            ValueError: if a task has no episode.
         """
         tables = self._current()
         return self._draw(tables.rows, tables.row_bounds, tasks, self._uniform(len(tasks), count))
@@ -198,7 +198,7 @@ class EpisodeSampler(Sampler):
         `generators`.
 
         Raises:
-            ValueError: If a task has no episode.
+            ValueError: if a task has no episode.
         """
         tables = self._current()
         uniform = generators.draw(
@@ -209,7 +209,7 @@ class EpisodeSampler(Sampler):
     def _draw(
         self, pool: _Pool, bounds: Tensor, tasks: Sequence[int], uniform: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Draw rows for each of P tasks by numbers [P, count] in [0, 1)."""
+        """Draw rows for each of P tasks by numbers `[P, count]` in [0, 1)."""
         slots = self._current().slot
         if missing := set(tasks) - slots.keys():
             raise ValueError(f"tasks must be among {sorted(slots)}, got {sorted(missing)}")
@@ -244,7 +244,7 @@ class EpisodeSampler(Sampler):
         """Continue a stream of draws where `state_dict` was taken.
 
         Raises:
-            ValueError: If its `generator` is no state of a generator.
+            ValueError: if its `generator` is no state of a generator.
         """
         state = state_dict["generator"]
         try:

@@ -39,7 +39,7 @@ class Starts:
         generator: the streams; their state says where `sample` goes on.
 
     Raises:
-        ValueError: If there are not as many seeds as policies, or fewer than one observation.
+        ValueError: if there are not as many seeds as policies, or fewer than one observation.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Starts:
         """Draw a batch.
 
         Returns:
-            TensorDict [count], or [P, count]: observation [.., O], task [..] int64, action [.., A]
-            that was taken there, and real [.., 1], all True.
+            TensorDict `[count]`, or `[P, count]`: observation `[.., O]`, task `[..]` int64, action
+            `[.., A]` that was taken there, and real `[.., 1]`, all True.
 
         Raises:
-            ValueError: If a task has no episode in the replay.
+            ValueError: if a task has no episode in the replay.
         """
         rows, goes_on = self._sampler.draw_starts(self.tasks, self.count, self.generator)
         if self._alone:

@@ -41,7 +41,7 @@ class RowStorage(TensorStorage):
     """Rows of plain tensors, gathered by number.
 
     Args:
-        storage: TensorDict [N] of tensors, on `device`; written in place.
+        storage: TensorDict `[N]` of tensors, on `device`; written in place.
         device: of the rows.
     """
 
@@ -51,13 +51,13 @@ class RowStorage(TensorStorage):
         super().__init__(storage, device=device)
 
     def get(self, index: int | Sequence[int] | slice | Tensor) -> Any:
-        """Return the rows [B] at `index` [B] int64, on any device; other indices as TorchRL."""
+        """Return the rows `[B]` at `index` `[B]` int64, on any device; other indices as TorchRL."""
         if not isinstance(index, Tensor) or index.ndim != 1 or index.dtype.is_floating_point:
             return super().get(index)  # pyright: ignore[reportArgumentType]
         return self.gather(index, list(self._storage.keys()))
 
     def gather(self, index: Tensor, names: Sequence[str]) -> TensorDict:
-        """Return some entries of the rows at `index` [..] int64, as TensorDict [..]."""
+        """Return some entries of the rows at `index` `[..]` int64, as TensorDict `[..]`."""
         rows = index.flatten().to(self._storage.device)
         found = {}
         for name in names:
@@ -79,12 +79,12 @@ class DiskStorage(Storage):
     must be forked before torch's first parallel work).
 
     Args:
-        path: the file, records one behind the other.
+        path: the file, records one after the other.
         record: what a record holds, as of `record_type`.
         count: number of records.
 
     Raises:
-        ValueError: If the file is missing or of another size.
+        ValueError: if the file is missing or of another size.
     """
 
     def __init__(self, path: Path, record: np.dtype, count: int) -> None:
@@ -105,11 +105,11 @@ class DiskStorage(Storage):
         return self.max_size * self.record.itemsize
 
     def gather(self, index: Tensor, names: Sequence[str]) -> TensorDict:
-        """Return some entries of the rows at `index` [..] int64, on any device, as TensorDict [..].
+        """Return some entries of the rows at `index` `[..]` int64, as TensorDict `[..]`.
 
         Raises:
-            IndexError: If a row is not in the file.
-            OSError: If the file has become shorter.
+            IndexError: if a row is not in the file.
+            OSError: if the file has become shorter.
         """
         records = self._read(index.flatten().cpu())
         found = {
@@ -132,11 +132,11 @@ class DiskStorage(Storage):
             yield part
 
     def get(self, index: Any) -> TensorDict:
-        """Return the rows at `index` [B] int64."""
+        """Return the rows at `index` `[B]` int64."""
         return self.gather(index, list(self.record.names or ()))
 
     def _read(self, rows: Tensor) -> np.ndarray:
-        """Read records [N] at `rows` [N], run by run of rows that follow one another."""
+        """Read records `[N]` at `rows` `[N]`, run by run of rows that follow one another."""
         records, size = np.empty(len(rows), self.record), self.record.itemsize
         if not len(rows):
             return records
@@ -214,7 +214,7 @@ def record_of(entries: Any) -> np.dtype:
 
 
 def to_records(rows: TensorDict, record: np.dtype) -> np.ndarray:
-    """Pack rows [N] on the CPU as records [N]."""
+    """Pack rows `[N]` on the CPU as records `[N]`."""
     records = np.zeros(len(rows), record)
     for name in record.names or ():
         records[name] = rows.get(name).numpy()

@@ -55,8 +55,8 @@ def from_tdmpc2_chunks(
         The folder.
 
     Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If there is no chunk or the same one twice, if a file is truncated or would run
+        FileNotFoundError: if a file is missing.
+        ValueError: if there is no chunk or the same one twice, if a file is truncated or would run
             code, if an entry is missing or of the wrong shape or type, if a task is not one of
             `tasks` or changes within an episode, or if an entry is not finite. The message names
             the file.
@@ -105,8 +105,8 @@ def to_tdmpc2_chunks(
         The files.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If `out` has chunks already or is written to, there is no episode, episodes
+        FileNotFoundError: if there is no such folder.
+        ValueError: if `out` has chunks already or is written to, there is no episode, episodes
             differ in length or are shorter than `episode_length`, or a step of one terminated,
             which chunks cannot say. Nothing is written then.
     """
@@ -217,7 +217,7 @@ def _check_values(block: dict[str, Tensor], tasks: Any, file: Path, first: int) 
 
 
 def _to_rows(block: dict[str, Tensor]) -> TensorDict:
-    """Lay out episodes [E, T+1] as rows [E * (T+1)], row 0 of each without action and reward."""
+    """Lay out episodes `[E, T+1]` as rows `[E * (T+1)]`, row 0 without action and reward."""
     action, reward = block[ACTION].float().clone(), block[REWARD].float().clone()
     action[:, 0], reward[:, 0] = torch.nan, torch.nan
     rows = {

@@ -10,6 +10,7 @@ import minari
 import numpy as np
 import pytest
 import torch
+from tensordict import TensorDict
 
 from pwm_sdk import ReplayBuffer, Task, make_episode, to_minari
 from pwm_sdk.data.minari_files import minari_episodes
@@ -137,3 +138,27 @@ def test_out_to_minari_and_back(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) 
     (expected,) = source.episodes()
     for key in ("observation", "action", "reward", "terminated"):
         torch.testing.assert_close(episode[key], expected[key], equal_nan=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*WeightUpdaterBase:DeprecationWarning")  # TorchRL's own
+def test_what_torchrl_reads_of_minari_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layout of its reader: double rewards, and episodes by their number."""
+    from torchrl.data.datasets import MinariExperienceReplay
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    # TorchRL 0.14 keeps what it read by `memmap_like`, which makes an empty copy (of zeros).
+    monkeypatch.setattr(TensorDict, "memmap_like", TensorDict.memmap)
+    source = ReplayBuffer(100, 3, 2)
+    source.extend([episode(), episode([False, True], first=20.0), episode(first=40.0)])
+    to_minari(source, "walk/three-v0", TASK, **ABOUT)
+    read = MinariExperienceReplay(
+        "walk/three-v0", 2, root=tmp_path / "torchrl", load_from_local_minari=True
+    )
+    replay = ReplayBuffer.from_transitions(read[:], task=TASK, **SMALL)
+    for found, expected in zip(replay.episodes(), source.episodes(), strict=True):
+        assert torch.equal(found["task"][:3], expected["task"])
+        for name, size in (("observation", 2), ("action", 1), ("reward", 1), ("terminated", 1)):
+            wanted = expected[name][:, :size]
+            torch.testing.assert_close(found[name][:3], wanted, equal_nan=True)

@@ -116,6 +116,38 @@ def test_a_replay_of_what_a_collector_gathered() -> None:
     assert window["observation"].shape == (2, 3, env.observation_spec["observation"].shape[0])
 
 
+@pytest.mark.filterwarnings("ignore:.*WeightUpdaterBase:DeprecationWarning")  # its own import's
+def test_a_collector_of_two_environments_fills_a_replay() -> None:
+    """Batches `[N, T]` that cut across episodes come out as the streams were."""
+    from torchrl.collectors import Collector
+    from torchrl.envs import SerialEnv, StepCounter, TransformedEnv
+
+    def made(seed: int) -> Any:
+        return TransformedEnv(make_env("cartpole-balance", seed=seed), StepCounter(25))
+
+    env = SerialEnv(2, [lambda: made(0), lambda: made(1)])
+    collector = Collector(env, None, frames_per_batch=20, total_frames=160)
+    replay, cutter, seen = ReplayBuffer(1000, 5, 4, seed=0), EpisodeCutter(), []
+    for batch in collector:
+        assert batch.shape == (2, 10)
+        replay.extend(cutter.cut(batch))
+        seen.append(batch.clone())
+    streams: Any = torch.cat(seen, dim=1)
+    assert sorted(map(len, replay.episodes())) == [26] * 6  # of 80 steps of each
+    assert sorted(map(len, cutter.rest())) == [6, 6]
+    for episode in replay.episodes():  # each is 25 steps of one stream, whole
+        first = episode["observation"][0]
+        stream, place = (streams["observation"] == first).all(-1).nonzero()[0].tolist()
+        steps = streams[stream, place : place + 25]
+        assert torch.equal(episode["observation"][:25], steps["observation"])
+        assert torch.equal(episode["observation"][25], steps["next", "observation"][-1])
+        assert torch.equal(episode["action"][1:], steps["action"])
+        assert torch.equal(episode["reward"][1:], steps["next", "reward"])
+    whole = ReplayBuffer.from_transitions(streams, slice_len=5, batch_size=4)
+    assert sorted(map(len, whole.episodes())) == [6, 6] + [26] * 6
+    assert replay.sample()["action"].shape == (4, 4, streams["action"].shape[-1])
+
+
 def test_short_episodes_are_counted_and_ends_are_seen_at_every_step() -> None:
     batch = stream([0, 1, 2, 3, 4], {0: "truncated", 4: "terminated"})
     replay = ReplayBuffer.from_transitions(batch, slice_len=4, batch_size=1)
