@@ -79,7 +79,7 @@ class Arguments:
     batch_size: int = 512
     """Published presets: imagined starts of each update."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """Published presets: of the matrix products in updates of policies; tf32 needs a GPU.
+    """Published presets: of matrix products in updates of world model and policies; tf32: a GPU's.
 
     A run that is continued must keep it: it is among the settings in config.json.
     """

@@ -92,7 +92,7 @@ def run_offline(
     chosen = [tasks[name] for name in preset.tasks]
     store = open_data(data, folder / "data", tasks, chosen, HORIZON + 1)
     if preset.pretrain:
-        checkpoint = pretrain(preset, store, folder, device)
+        checkpoint = pretrain(preset, store, folder, device, execution)
     if checkpoint is None:
         raise SystemExit("--checkpoint must name a file of a world model, got none")
     model = load_model(checkpoint, tasks)  # a wrong file ends here, before any process starts
@@ -159,7 +159,13 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
-def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> Path:
+def pretrain(
+    preset: OfflinePreset,
+    store: Path,
+    folder: Path,
+    device: str,
+    execution: Execution | None = None,
+) -> Path:
     """Train a world model, with its own values and policy prior, as PWM's was (rho 0.99)."""
     file = folder / "model.safetensors"
     if file.exists():
@@ -171,7 +177,9 @@ def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> P
     q = QEnsemble.for_model(model, ensemble=heads).to(device)
     prior = PolicyPrior.for_model(model).to(device)
     config = TDMPC2Config.pwm_pretraining(gamma=[task.discount for task in tasks])
-    algorithm = TDMPC2(model, q, prior, config)
+    if execution is not None:  # of which the rest is for updates of policies
+        execution = Execution(precision=execution.precision)
+    algorithm = TDMPC2(model, q, prior, config, execution=execution)
     replay = ReplayBuffer.from_dataset(
         store,
         slice_len=HORIZON + 1,

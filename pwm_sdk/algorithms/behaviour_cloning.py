@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from pwm_sdk import keys
 from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, positive
-from pwm_sdk.contract.policies import is_stochastic
+from pwm_sdk.contract.policies import is_stochastic, population_of
 from pwm_sdk.execution.finite import Watched
+from pwm_sdk.execution.runner import Runner
 from pwm_sdk.execution.settings import Execution
+from pwm_sdk.functional.precision import full
 from pwm_sdk.objectives.policy import behaviour_loss
-from pwm_sdk.optim import FiniteWatch, adam, optimize, scale_learning_rates
+from pwm_sdk.optim import adam, optimize, scale_learning_rates
 from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 
@@ -63,8 +65,11 @@ class BehaviourCloning(Watched):
             a `FirstOrderActor`, alone or a population.
         config: settings.
         model: encodes observations, and is left as it is; None: the actor sees observations.
+        execution: how updates are run, in which precision; None: eager, in fp32.
 
     Attributes:
+        execution: what of it is possible on the actor's device.
+        device: of the actor.
         updates: number of updates so far.
         decay_floor: share of the learning rates that is left at the end of a `fit`.
 
@@ -74,15 +79,22 @@ class BehaviourCloning(Watched):
     decay_floor = 0.02
 
     def __init__(
-        self, actor: nn.Module, config: BehaviourCloningConfig | None = None, *, model: Any = None
+        self,
+        actor: nn.Module,
+        config: BehaviourCloningConfig | None = None,
+        *,
+        model: Any = None,
+        execution: Execution | None = None,
     ) -> None:
         self.config = config = config or BehaviourCloningConfig()
         self.actor, self.model = actor, model
-        self.population: int | None = getattr(actor, "population", None)
+        self.population: int | None = population_of(actor)
         self.optimizer = adam(actor.parameters(), config.lr)
-        device = next(actor.parameters()).device
-        every = Execution().reads_every(device)
-        self.finite = FiniteWatch([LOSS], every, device, population=self.population)
+        self.device = next(actor.parameters()).device
+        self.runner = Runner(
+            execution, self.device, [LOSS], population=self.population, model=model
+        )
+        self.execution, self.finite = self.runner.settings, self.runner.finite
         self.updates = 0
 
     def __call__(self, observation: Tensor) -> Tensor:
@@ -111,22 +123,23 @@ class BehaviourCloning(Watched):
                 `check_finite`, where a reading waits for the device.
         """
         observation, action, task, real = self._pairs(batch)
-        if self.model is not None:
-            with torch.no_grad():
-                observation = self.model.encode(observation, task)
         several = self.population is not None
-        loss = behaviour_loss(self.actor, observation, action, real, per_policy=several)
-        norm = optimize(
-            loss,
-            self.optimizer,
-            self.config.max_norm,
-            population=self.population,
-            watch=self.finite,
-            name=LOSS,
-        )
+        with self.runner.running():
+            with self.runner.products():
+                if self.model is not None:
+                    with torch.no_grad():
+                        observation = full(self.model.encode(observation, task))
+                loss = behaviour_loss(self.actor, observation, action, real, per_policy=several)
+            norm = optimize(
+                loss,
+                self.optimizer,
+                self.config.max_norm,
+                population=self.population,
+                watch=self.finite,
+                name=LOSS,
+            )
         self.updates += 1
-        if self.updates % self.finite.every == 0:
-            self.check_finite()
+        self.runner.read(self.updates)
         return {"loss": loss.detach(), "grad_norm": norm}
 
     def policy(self) -> ObservationPolicy:

@@ -23,6 +23,7 @@ from pwm_sdk.algorithms.dreamer_v3_networks import (
 )
 from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
 from pwm_sdk.calls import checked, floating, holds, least, shaped
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.functional.twohot import symlog
 from pwm_sdk.generators import drawing_from, restore_generator
 from pwm_sdk.policies.policy import ObservationPolicy
@@ -48,6 +49,7 @@ class DreamerV3(OverTorchRL):
         device: of the networks.
         generator: source of all that is drawn, on the networks' device; None: one of its own,
             seeded by torch's global one. It follows `loss.to`.
+        execution: how updates are run, in which precision; None: eager, in fp32.
 
     Attributes:
         loss: TorchRL's joint loss, which holds all networks.
@@ -74,6 +76,7 @@ class DreamerV3(OverTorchRL):
         *,
         device: torch.device | str = "cpu",
         generator: torch.Generator | None = None,
+        execution: Execution | None = None,
     ) -> None:
         self._arguments = arguments_of(locals())
         self.config = config = config or DreamerV3Config()
@@ -83,7 +86,7 @@ class DreamerV3(OverTorchRL):
             loss = nets.joint_loss()
         self.size, self.observation_dim, self.action_dim = nets.size, observation_dim, action_dim
         self.encoder, self.actor = nets.encoder, nets.actor
-        super().__init__(loss, config.lr, device, generator)
+        super().__init__(loss, config.lr, device, generator, execution)
         self.target = SoftUpdate(self.loss.value_loss, tau=config.tau)
         self._made = frozenset(vars(self))
 
@@ -140,11 +143,13 @@ class DreamerV3(OverTorchRL):
                 itself on a CPU, and at most 100 updates later, or by `check_finite`, where a
                 reading waits for the device.
         """
-        sequences = self._sequences(self._as_weights(batch))
-        with _single(), drawing_from(self.generator):
-            losses: Any = self.loss(sequences)
-        parts = {name: value for name, value in losses.items() if name.startswith("loss_")}
-        norm = self._minimize(torch.stack(list(parts.values())).sum(), self.config.max_norm)
+        with self.runner.running():
+            with self.runner.products():
+                sequences = self._sequences(self._as_weights(batch))
+                with _single(), drawing_from(self.generator):
+                    losses: Any = self.loss(sequences)
+            parts = {name: value for name, value in losses.items() if name.startswith("loss_")}
+            norm = self._minimize(torch.stack(list(parts.values())).sum(), self.config.max_norm)
         self.target.step()
         self._count()
         metrics = {name: value.detach() for name, value in parts.items()}

@@ -11,13 +11,15 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
-from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
+from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import SACLoss, SoftUpdate
 
 from pwm_sdk import keys
-from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
+from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of, mlp
 from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
+from pwm_sdk.execution.settings import Execution
+from pwm_sdk.functional.precision import full
 from pwm_sdk.generators import drawing_from, own_generator, restore_generator
 from pwm_sdk.policies.networks import MeanActor
 from pwm_sdk.policies.policy import ObservationPolicy
@@ -89,6 +91,7 @@ class SAC(OverTorchRL):
         device: of the networks.
         generator: source of all that is drawn, on the networks' device; None: one of its own,
             seeded by torch's global one. It follows `loss.to`.
+        execution: how updates are run, in which precision; None: eager, in fp32.
 
     Attributes:
         steps: transitions seen by `replayed`.
@@ -114,13 +117,15 @@ class SAC(OverTorchRL):
         critic: nn.Module | None = None,
         device: torch.device | str = "cpu",
         generator: torch.Generator | None = None,
+        execution: Execution | None = None,
     ) -> None:
         self._arguments = arguments_of(locals())
         self.config = config = config or SACConfig()
         self.observation_dim, self.action_dim = observation_dim, action_dim
         self.steps, self._owed = 0, 0.0
-        net = _mlp(observation_dim, 2 * action_dim, config.hidden) if actor is None else actor
-        self.actor = _Gaussian(net, *config.log_std).to(device)
+        if actor is None:
+            actor = mlp(observation_dim, 2 * action_dim, config.hidden, nn.ReLU)
+        self.actor = _Gaussian(actor, *config.log_std).to(device)
         policy = ProbabilisticActor(
             TensorDictModule(self.actor, [keys.OBSERVATION], [keys.LOC, keys.SCALE]),
             in_keys=[keys.LOC, keys.SCALE],
@@ -128,7 +133,7 @@ class SAC(OverTorchRL):
             distribution_class=TanhNormal,
         )
         size = observation_dim + action_dim
-        q = _mlp(size, 1, config.hidden) if critic is None else critic
+        q = mlp(size, 1, config.hidden, nn.ReLU) if critic is None else critic
         target_entropy = config.target_entropy
         loss = SACLoss(
             policy,
@@ -138,7 +143,7 @@ class SAC(OverTorchRL):
             target_entropy=float(-action_dim) if target_entropy is None else target_entropy,
         )
         loss.make_value_estimator(gamma=config.gamma)
-        super().__init__(loss, config.lr, device, generator)
+        super().__init__(loss, config.lr, device, generator, execution)
         self.target = SoftUpdate(self.loss, tau=config.tau)
         self._made = frozenset(vars(self))
 
@@ -180,10 +185,11 @@ class SAC(OverTorchRL):
                 itself on a CPU, and at most 100 updates later, or by `check_finite`, where a
                 reading waits for the device.
         """
-        with drawing_from(self.generator):
-            losses: Any = self.loss(self._as_weights(batch))
-        total = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
-        self._minimize(total)
+        with self.runner.running():
+            with self.runner.products(), drawing_from(self.generator):
+                losses: Any = self.loss(self._as_weights(batch))
+            total = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
+            self._minimize(total)
         self.target.step()
         self._count()
         return {
@@ -257,9 +263,5 @@ class _Gaussian(nn.Module):
         self.net, self.low, self.high = net, low, high
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        loc, log_std = self.net(observation).chunk(2, -1)
+        loc, log_std = full(self.net(observation)).chunk(2, -1)
         return loc, log_std.clamp(self.low, self.high).exp()
-
-
-def _mlp(inputs: int, outputs: int, hidden: tuple[int, ...]) -> MLP:
-    return MLP(in_features=inputs, out_features=outputs, num_cells=hidden, activation_class=nn.ReLU)

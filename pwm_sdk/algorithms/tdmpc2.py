@@ -14,12 +14,13 @@ from pwm_sdk import keys
 from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
 from pwm_sdk.calls import WINDOWS, checked, has, least
 from pwm_sdk.contract.models import TrainableModel
+from pwm_sdk.execution.finite import Watched
+from pwm_sdk.execution.runner import Runner
 from pwm_sdk.execution.settings import Execution
 from pwm_sdk.generators import drawing_from, own_generator, restore_generator
 from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targets
 from pwm_sdk.objectives.world_model import StepErrors, step_errors, task_ids
 from pwm_sdk.optim import (
-    FiniteWatch,
     adam,
     frozen,
     optimize,
@@ -40,7 +41,7 @@ WATCHED = JOINT, PRIOR = "the joint loss and its gradient", "the prior's loss an
     batch=WINDOWS,
     factor=least(0.0),
 )
-class TDMPC2:
+class TDMPC2(Watched):
     """Train a world model together with Q functions and a policy prior.
 
     Args:
@@ -50,9 +51,11 @@ class TDMPC2:
         config: settings.
         generator: source of the actions' noise, the drawn heads and dropout, on the model's device;
             None: one of its own, seeded by torch's global one.
+        execution: how updates are run, in which precision; None: eager, in fp32.
         synchronize: average gradients over the processes of `torch.distributed`.
 
     Attributes:
+        execution: what of it is possible on the model's device.
         updates: number of updates so far.
         decay_floor: share of the learning rates that is left at the end of a `fit`: all, as in its
             program.
@@ -75,6 +78,7 @@ class TDMPC2:
         config: TDMPC2Config | None = None,
         *,
         generator: torch.Generator | None = None,
+        execution: Execution | None = None,
         synchronize: bool = False,
     ) -> None:
         self.config = config = config or TDMPC2Config()
@@ -97,7 +101,8 @@ class TDMPC2:
         groups = [{"params": encoder, "lr": config.encoder_lr}, {"params": rest}]
         self.optimizer = adam(groups, config.lr)
         self.prior_optimizer = adam(prior.parameters(), config.lr, eps=1e-5)
-        self.finite = FiniteWatch(WATCHED, Execution().reads_every(device), device)
+        self.runner = Runner(execution, device, WATCHED)
+        self.execution, self.finite = self.runner.settings, self.runner.finite
         self._carried: Tensor | None = None
         self.updates = 0
 
@@ -119,17 +124,13 @@ class TDMPC2:
                 later, or by `check_finite`, where a reading waits for the device.
         """
         task = task_ids(self.model, batch)
-        errors, metrics = self._update_model(batch, task)
-        metrics |= self._update_prior(errors.latent.detach(), task)
+        with self.runner.running():
+            errors, metrics = self._update_model(batch, task)
+            metrics |= self._update_prior(errors.latent.detach(), task)
         soft_update(self.target, self.q, self.config.tau)
         self.updates += 1
-        if self.updates % self.finite.every == 0:
-            self.check_finite()
+        self.runner.read(self.updates)
         return metrics
-
-    def check_finite(self) -> None:
-        """Wait for the device; raise ValueError if something was not finite since the last time."""
-        self.finite.read()
 
     def losses(
         self, batch: TensorDictBase, task: Tensor | None = None
@@ -237,7 +238,8 @@ class TDMPC2:
         self, batch: TensorDictBase, task: Tensor | None
     ) -> tuple[StepErrors, dict[str, Tensor]]:
         self.q.train()
-        errors, joint = self.losses(batch, task)
+        with self.runner.products():
+            errors, joint = self.losses(batch, task)
         total = joint.total
         if self._carried is not None:  # a term of value zero with this gradient
             linear = (self.model.task_embedding * self._carried).sum()
@@ -256,7 +258,7 @@ class TDMPC2:
         with frozen(self.q):
             with torch.set_grad_enabled(carry):
                 context = model.context(task)
-            with drawing_from(self.generator):
+            with self.runner.products(), drawing_from(self.generator):
                 result = prior_loss(
                     self.prior,
                     self.q,

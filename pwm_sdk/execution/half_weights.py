@@ -9,20 +9,20 @@ from torch import Tensor, nn
 
 
 class HalfWeights:
-    """Puts bfloat16 copies in the place of a module's weights while it is entered.
+    """Puts bfloat16 copies in the place of modules' weights while it is entered.
 
     An autocast keeps its copies of weights that take a gradient, and casts the others anew for
     every product: those of a frozen world model once for each imagined step. Entering takes
     the copies anew, always into the same memory; leaving brings the weights back, as they are.
 
     Args:
-        module: layers inside that name weights in an attribute `half_weights`, as `NormedLinear`,
+        modules: layers inside that name weights in an attribute `half_weights`, as `NormedLinear`,
             are given copies; the rest is left alone. To be entered where an autocast casts their
             inputs.
     """
 
-    def __init__(self, module: object) -> None:
-        inside = module.modules() if isinstance(module, nn.Module) else ()
+    def __init__(self, *modules: object) -> None:
+        inside = [m for part in modules if isinstance(part, nn.Module) for m in part.modules()]
         self._places = [
             (layer, name) for layer in inside for name in getattr(layer, "half_weights", ())
         ]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDictBase
@@ -77,32 +77,63 @@ def fit(
         raise ValueError("updates must be a number but for an iterable without schedule, got None")
     if schedule is None:
         schedule = partial(linear_decay, floor=_floor_of(agent))
-    check_finite = agent.check_finite if isinstance(agent, WatchedAgent) else _nothing
     file = None if path is None else file_path(path=path).absolute()  # a hook may go elsewhere
     begin = agent.updates
     if file is not None and file.exists():
         begin = _restore(file, agent, batches)
-    goal = None if updates is None else begin + updates
+    rates = None if updates is None else _rates(schedule, begin, updates)
+    metrics = _train(agent, batches, rates, hooks, _File(file, begin, save_every, updates))
+    return {name: float(value.nanmean()) for name, value in metrics.items()}
+
+
+class _File(NamedTuple):
+    """Where the state of a loop is kept, and when."""
+
+    path: Path | None
+    begin: int
+    every: int
+    updates: int | None
+
+    @property
+    def goal(self) -> int | None:
+        """Number of updates at the end; None where the batches say when that is."""
+        return None if self.updates is None else self.begin + self.updates
+
+
+def _train(
+    agent: Any,
+    batches: Any,
+    rates: Callable[[int], float] | None,
+    hooks: Sequence[Hook],
+    file: _File,
+) -> Mapping[str, Tensor]:
+    """Update until the goal or the end of the batches; returns the last metrics."""
+    check_finite = agent.check_finite if isinstance(agent, WatchedAgent) else _nothing
     metrics: Mapping[str, Tensor] = {}
     kept, improve = agent.updates, outside(agent.update)  # the first batch is checked
-    for batch in _drawn(agent, batches, goal):
-        if updates is not None:
-            agent.set_learning_rates(outside(schedule)((agent.updates - begin) / updates))
+    for batch in _drawn(agent, batches, file.goal):
+        if rates is not None:
+            agent.set_learning_rates(rates(agent.updates))
         metrics, improve = improve(batch), agent.update
-        done, saving = agent.updates == goal, agent.updates % save_every == 0
-        if done or (saving and file is not None):
+        saving = file.path is not None and agent.updates % file.every == 0
+        if saving or agent.updates == file.goal:
             check_finite()
-            kept = _keep(file, agent, batches, begin)
+            kept = _keep(file, agent, batches)
         try:
             for hook in hooks:
                 outside(hook)(agent.updates, metrics)
         except KeyboardInterrupt:
-            _keep(file, agent, batches, begin)
+            _keep(file, agent, batches)
             raise
-    if kept != agent.updates:  # an iterable ended
+    if kept != agent.updates:  # the batches ended
         check_finite()
-        _keep(file, agent, batches, begin)
-    return {name: float(value.nanmean()) for name, value in metrics.items()}
+        _keep(file, agent, batches)
+    return metrics
+
+
+def _rates(schedule: Any, begin: int, updates: int) -> Callable[[int], float]:
+    """Return what maps the number of updates to the factor of the learning rates."""
+    return lambda done: outside(schedule)((done - begin) / updates)
 
 
 def _nothing() -> None:
@@ -140,13 +171,13 @@ def _moved(batch: Any, device: torch.device) -> Any:
     return batch
 
 
-def _keep(file: Path | None, agent: Any, batches: Any, begin: int) -> int:
+def _keep(file: _File, agent: Any, batches: Any) -> int:
     """Write everything that the loop changes, where there is a file; returns the updates done."""
-    if file is not None:
-        state = {"algorithm": agent.state_dict(), "begin": begin, "torch_rng": random_state()}
+    if file.path is not None:
+        state = {"algorithm": agent.state_dict(), "begin": file.begin, "torch_rng": random_state()}
         if isinstance(batches, SeededBatches) and batches.generator is not None:
             state["replay_rng"] = batches.generator.get_state()
-        save_state(file, state)
+        save_state(file.path, state)
     return agent.updates
 
 

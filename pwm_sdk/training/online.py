@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checks import in_unit, positive, whole
 from pwm_sdk.contract.models import TrainableModel
 from pwm_sdk.data.replay import ReplayBuffer
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import (
@@ -67,8 +69,11 @@ class GrowingBatch:
         seed: seed of exploration.
         weight: weight of this process's model loss in a process group, its share of all windows
             times their number.
+        execution: how the model is trained, in which precision; the learners have their own. None:
+            eager, in fp32.
 
     Attributes:
+        execution: what of it is possible on the model's device.
         left_out: episodes so far that were cut shorter than a window; the replay has none of them.
 
     Raises:
@@ -90,6 +95,7 @@ class GrowingBatch:
         episodes: Sequence[int],
         seed: int = 0,
         weight: float = 1.0,
+        execution: Execution | None = None,
     ) -> None:
         self.weight = weight
         remember_learning_rates(model_optimizer)
@@ -119,6 +125,8 @@ class GrowingBatch:
         check_abilities(model, self.learners, statistics=settles, shared=several)
         self.rng = np.random.default_rng(seed)
         self.device = next(model.parameters()).device
+        wanted = execution or Execution()
+        self.execution = wanted.on(self.device, compiles=False, captures=False)
         count = max(getattr(model, "num_tasks", 0), max(self.tasks) + 1)
         self.reward_weight = torch.ones(count, device=self.device)
         self.finite = FiniteWatch([MODEL], sys.maxsize, self.device)  # read by `check_finite`
@@ -159,23 +167,7 @@ class GrowingBatch:
         """
         metrics: dict[str, Any] = {}
         for _ in range(updates):
-            loss = world_model_loss(
-                self.model,
-                self.replay.sample().to(self.device),
-                rho=self.config.rho,
-                consistency=self.config.consistency,
-                reward=self.config.reward,
-                reward_weight=self.reward_weight,
-            )
-            metrics["model_grad_norm"] = optimize(
-                self.weight * loss,
-                self.model_optimizer,
-                self.config.model_max_norm,
-                synchronize=True,
-                watch=self._watch(),
-                name=MODEL,
-            )
-            metrics["model_loss"] = loss.detach()
+            metrics |= self._improve_model()
             for i, learner in enumerate(self.learners):
                 if self.updates % learner.every == 0:
                     starts = self.replay.sample_starts(learner.tasks, learner.starts)
@@ -185,6 +177,29 @@ class GrowingBatch:
             self.updates += 1
         self.check_finite()
         return metrics
+
+    def _improve_model(self) -> dict[str, Tensor]:
+        """Train the model once; returns its metrics."""
+        batch = self.replay.sample().to(self.device)
+        with self.execution.tf32(self.device):
+            with self.execution.products(self.device):
+                loss = world_model_loss(
+                    self.model,
+                    batch,
+                    rho=self.config.rho,
+                    consistency=self.config.consistency,
+                    reward=self.config.reward,
+                    reward_weight=self.reward_weight,
+                )
+            norm = optimize(
+                self.weight * loss,
+                self.model_optimizer,
+                self.config.model_max_norm,
+                synchronize=True,
+                watch=self._watch(),
+                name=MODEL,
+            )
+        return {"model_grad_norm": norm, "model_loss": loss.detach()}
 
     def _watch(self) -> FiniteWatch | None:
         """Return what notes the model's loss where reading it would wait for the device."""

@@ -54,7 +54,13 @@ from pwm_sdk.simulators.mass_spring import MassSpring
 Found = dict[str, Tensor]
 PWM_CONFIG = {"horizon": 3, "critic_epochs": 1, "critic_splits": 2}
 OURS = PWMConfig(**PWM_CONFIG, target_tau=0.1, average_tau=0.1)
+FREE = SACConfig(hidden=(8,), batch_size=4, random_steps=0)
 EXPLORED = {"learn_std": False, "noise": "after"}
+
+
+DREAM = DreamerV3Config(
+    hidden=16, layers=1, belief=16, blocks=2, categoricals=2, classes=4, bins=15, horizon=3
+)
 
 
 def model(device: Any, tasks: int = 2, **settings: Any) -> WorldModel:
@@ -158,15 +164,13 @@ def shac(device: Any) -> Found:
     return twice(SHAC(simulator, actor, critic, config, normalizer=normalizer), None)
 
 
-def tdmpc2(tasks: int = 2, *, loop: bool = False, **settings: Any) -> Callable[[Any], Found]:
+def tdmpc2(tasks: int = 2, execution: Any = None, **settings: Any) -> Callable[[Any], Found]:
     def run(device: Any) -> Found:
         made = model(device, tasks, **settings)
         q = QEnsemble.for_model(made, ensemble=3, dropout=0.2).to(device)
         prior = PolicyPrior.for_model(made).to(device)
         config = TDMPC2Config(gamma=[0.9, 0.5] if tasks else 0.9)
-        agent = TDMPC2(made, q, prior, config)
-        if loop:
-            return numbers(agent, Windows(windows(device)))
+        agent = TDMPC2(made, q, prior, config, execution=execution)
         return {**twice(agent, windows(device)), "value_scale": agent.scale}
 
     return run
@@ -183,8 +187,7 @@ def transitions(device: Any, *lead: int) -> TensorDict:
 
 
 def sac(device: Any) -> Found:
-    config = SACConfig(hidden=(8,), batch_size=4, random_steps=0)
-    agent = SAC(3, 2, config, device=device)
+    agent = SAC(3, 2, FREE, device=device)
     batch = transitions(device, 6)
     drawn = agent.explore(batch["observation"])
     return {**agent.update(batch), "drawn": drawn, "mean": agent(batch["observation"])}
@@ -192,8 +195,7 @@ def sac(device: Any) -> Found:
 
 def sac_fit(device: Any) -> Found:
     """From data of the CPU, as environments make them."""
-    config = SACConfig(hidden=(8,), batch_size=4, random_steps=0)
-    agent = SAC(3, 2, config, device=device)
+    agent = SAC(3, 2, FREE, device=device)
     return numbers(agent, agent.replayed([transitions("cpu", 2, 2)]), None)
 
 
@@ -205,8 +207,7 @@ def ppo(device: Any) -> Found:
 
 
 def dreamer(device: Any) -> Found:
-    sizes = {"hidden": 16, "layers": 1, "belief": 16, "blocks": 2, "categoricals": 2, "classes": 4}
-    agent = DreamerV3(3, 2, DreamerV3Config(**sizes, bins=15, horizon=3), device=device)
+    agent = DreamerV3(3, 2, DREAM, device=device)
     metrics = twice(agent, windows(device))
     action, _ = agent.act(windows(device)["observation"][:, 0], explore=True)
     return {**metrics, "action": action}
@@ -224,8 +225,7 @@ def cloning(*, encoded: bool) -> Callable[[Any], Found]:
 def behaviours(device: Any) -> Found:
     """All that turns arrays of environments into arrays of actions."""
     seen, found = np.linspace(-1.0, 1.0, 6, dtype=np.float32).reshape(2, 3), {}
-    sizes = {"hidden": 16, "layers": 1, "belief": 16, "blocks": 2, "categoricals": 2, "classes": 4}
-    dream = DreamerV3(3, 2, DreamerV3Config(**sizes, bins=15, horizon=3), device=device)
+    dream = DreamerV3(3, 2, DREAM, device=device)
     free = SAC(3, 2, SACConfig(hidden=(8,), random_steps=0), device=device)
     made, (actor, critic) = model(device), networks(device, None)
     team, _ = networks(device, 2)
@@ -341,7 +341,7 @@ class Line:
         return [PoolStep(self._seen(), -abs(self.place), False, ended, False)]
 
 
-def make_loop(device: Any, kept: Any) -> GrowingBatch:
+def make_loop(device: Any, kept: Any, **options: Any) -> GrowingBatch:
     made = model(device, 1, action_dims=[2], num_bins=0, standardize=True, episodic=True)
     actor = FirstOrderActor(16, 2, (8,), **EXPLORED).to(device)
     agent = PWM(
@@ -357,6 +357,7 @@ def make_loop(device: Any, kept: Any) -> GrowingBatch:
         reward_scale=[1.0],
         lengths=[10],
         episodes=[2],
+        **options,
     )
 
 
@@ -374,6 +375,7 @@ ANYWHERE: dict[str, Callable[[Any], Found]] = {
     "PWM, behaviour guard": pwm(None, PWMConfig(**PWM_CONFIG, behaviour=0.1)),
     "PWM, disagreement": pwm(guard=True),
     "PWM, bf16": pwm(execution=Execution(precision="bf16")),
+    "TDMPC2, bf16": tdmpc2(execution=Execution(precision="bf16")),
     "PWM, detached, lambda-returns": pwm(None, PWMConfig(**PWM_CONFIG, detach=True, actor_lam=0.9)),
     "Population": pwm(2, members=True),
     "SHAC": shac,
@@ -400,5 +402,4 @@ WITH_NUMBERS: dict[str, Callable[[Any], Found]] = {
     "GrowingBatch": growing(),
     "GrowingBatch, replay on the CPU": growing(lambda _: "cpu"),
     "fit(PWM)": offline,
-    "fit(TDMPC2)": tdmpc2(loop=True),
 }

@@ -229,6 +229,7 @@ def _part_3() -> dict[str, Call]:
         "SAC.explore": (o.sac.explore, f(observation=p.observation)),
         "SAC.set_learning_rates": (o.sac.set_learning_rates, f(factor=0.5)),
         "SAC.update": (o.sac.update, f(batch=transitions_of((4,)))),
+        "SHAC.update": (o.sh.update, f(batch=None)),
         "SAC.replayed": (lambda stream, replay: list(o.sac.replayed(stream, replay)),
             f(stream=[transitions_of((1, 4))], replay=None)),
         "SHAC.encode": (o.sh.encode, f(observation=p.state, task=None)),
