@@ -23,14 +23,18 @@ from torch.optim.lr_scheduler import LinearLR
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from command_line import check_counts, check_once, command, refused
-from machine import cores, process_pool, settle
 from pwm_sdk import (
     MT80,
+    PWM,
+    Critic,
     Disagreement,
+    FirstOrderActor,
     GrowingBatch,
     LatentBehaviour,
     Learner,
     ReplayBuffer,
+    ReturnScale,
+    WorldModel,
     exploitation_gap,
     linear_decay,
     optimize,
@@ -38,7 +42,8 @@ from pwm_sdk import (
     summarize,
     world_model_loss,
 )
-from quick.recipe import PRESETS, Preset, build, chosen_tasks, make_learner, make_pool, plan_of
+from pwm_sdk.runs import JobPool, cores
+from quick.recipe import PRESETS, Preset, build, chosen_tasks, make_pool
 
 # Coefficients of the distance to the data's actions, and of the ensemble's disagreement.
 VARIANTS = {
@@ -78,8 +83,7 @@ def main() -> None:
     folders = sorted(arguments.run.glob(f"seed*/{suite}/data"))
     if not folders:
         raise SystemExit(f"{arguments.run} holds no finished seed of {suite}: run mt80.py first")
-    settle()
-    with command(), process_pool(min(cores(), len(folders))) as pool:
+    with command(), JobPool(min(cores(), len(folders))) as pool:
         parts = list(pool.map(study, folders, [arguments] * len(folders)))
         rows = [row for part in parts for row in part]
         with (arguments.run / "guards.csv").open("w", newline="") as file:
@@ -112,11 +116,19 @@ def study(data: Path, arguments: Arguments) -> list[dict[str, Any]]:
         torch.manual_seed(seed)
         changed = replace(preset, pwm=replace(preset.pwm, behaviour=behaviour))
         model = guard if disagreement else loop.model
-        plans = [(task, plan_of(task, changed)) for task in chosen_tasks(changed)]
-        learner = make_learner(changed, model, plans, starts=16, every=1, device="cpu")
+        learner = _learner(changed, model, loop.learners[0])
         _train_policies(loop, learner, arguments.policy_steps)
         rows += _evaluate(loop, learner, preset, name, seed)
     return rows
+
+
+def _learner(preset: Preset, model: WorldModel | Disagreement, like: Learner) -> Learner:
+    """Make new policies as those of a learner, in another model."""
+    actor = FirstOrderActor(**like.pwm.actor.settings)
+    critic = Critic(**like.pwm.critic.settings)
+    config = replace(preset.pwm, gamma=like.pwm.config.gamma)
+    scale = ReturnScale(len(like.tasks))
+    return Learner(PWM(model, actor, critic, config, return_scale=scale), like.tasks, starts=16)
 
 
 def _train_models(loop: GrowingBatch, guard: Disagreement, steps: int) -> None:

@@ -1,6 +1,7 @@
 """The flat public API of pwm_sdk: a name that is not here is private."""
 
 from . import functional as functional
+from . import runs as runs
 from .algorithms.behaviour_cloning import BehaviourCloning as BehaviourCloning
 from .algorithms.behaviour_cloning import BehaviourCloningConfig as BehaviourCloningConfig
 from .algorithms.dreamer_v3 import DreamerV3 as DreamerV3
@@ -40,26 +41,30 @@ from .contract.agents import Batches as Batches
 from .contract.agents import Behaviour as Behaviour
 from .contract.agents import Loop as Loop
 from .contract.checks import check_latent_model as check_latent_model
+from .contract.checks import check_pool as check_pool
 from .contract.models import LatentModel as LatentModel
 from .contract.models import SimulatorModel as SimulatorModel
 from .contract.policies import Policy as Policy
 from .contract.policies import StochasticPolicy as StochasticPolicy
 from .contract.policies import ValueFunction as ValueFunction
 from .contract.pools import Pool as Pool
-from .data.chunks import from_tdmpc2_chunks as from_tdmpc2_chunks
-from .data.chunks import to_tdmpc2_chunks as to_tdmpc2_chunks
+from .contract.pools import PoolStep as PoolStep
 from .data.episode import make_episode as make_episode
-from .data.exports import to_minari as to_minari
+from .data.minari_files import to_minari as to_minari
 from .data.prefetch import Prefetcher as Prefetcher
-from .data.readers import EpisodeCutter as EpisodeCutter
 from .data.replay import ReplayBuffer as ReplayBuffer
+from .data.tdmpc2_files import from_tdmpc2_chunks as from_tdmpc2_chunks
+from .data.tdmpc2_files import to_tdmpc2_chunks as to_tdmpc2_chunks
+from .data.transitions import EpisodeCutter as EpisodeCutter
 from .diagnostics.encoded import EncodedSimulator as EncodedSimulator
 from .diagnostics.gradients import gradient_statistics as gradient_statistics
 from .diagnostics.gradients import policy_gradients as policy_gradients
 from .diagnostics.landscape import return_landscape as return_landscape
+from .envs.any_pool import make_pool as make_pool
 from .envs.factory import make_env as make_env
 from .envs.factory import make_gym as make_gym
 from .envs.factory import register_task as register_task
+from .envs.latent_env import LatentEnv as LatentEnv
 from .envs.pool import EnvPool as EnvPool
 from .envs.simulated import SimulatorEnv as SimulatorEnv
 from .execution.settings import Execution as Execution
@@ -101,6 +106,15 @@ from .policies.behaviours import LatentBehaviour as LatentBehaviour
 from .policies.behaviours import RandomBehaviour as RandomBehaviour
 from .policies.policy import ObservationPolicy as ObservationPolicy
 from .rollout import LatentRollout as LatentRollout
+from .runs.logger import Logger as Logger
+from .runs.logger import make_logger as make_logger
+from .runs.online_config import OnlineConfig as OnlineConfig
+from .runs.online_config import TaskPlan as TaskPlan
+from .runs.online_config import plan_for as plan_for
+from .runs.online_config import seed_for as seed_for
+from .runs.progress import ProgressBar as ProgressBar
+from .runs.recipe import online_pwm as online_pwm
+from .runs.run import Run as Run
 from .simulators.mass_spring import MassSpring as MassSpring
 from .simulators.mujoco import MuJoCoModel as MuJoCoModel
 from .simulators.soft_body import SoftBody as SoftBody
@@ -110,6 +124,7 @@ from .tasks import MT80 as MT80
 from .tasks import SINGLE_TASKS as SINGLE_TASKS
 from .tasks import Task as Task
 from .tasks import TaskSet as TaskSet
+from .training.agent_loop import AgentLoop as AgentLoop
 from .training.collect import Episode as Episode
 from .training.collect import run_episodes as run_episodes
 from .training.evaluate import evaluate as evaluate

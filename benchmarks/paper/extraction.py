@@ -36,10 +36,10 @@ from pwm_sdk import (
     make_gym,
     run_identity,
     save_state,
+    seed_for,
 )
+from pwm_sdk.runs import Interrupted, patience, stop_asked
 from quick.final import score_of
-from quick.seeds import seed_for
-from stopping import Interrupted, patience, stop_asked
 
 TASK_SETS = {"mt30": MT30, "mt80": MT80}
 HORIZON = 16  # of policies and of the windows that train the model

@@ -14,12 +14,10 @@ from tqdm import tqdm
 
 from command_line import refused
 from files import in_folder
-from machine import cores, settle
 from paper.extraction import HORIZON, TASK_SETS, OfflinePreset, Place, Policy, learn, load_model
 from paper.inputs import check_inputs, open_data
 from paper.planning import PRIOR_FILE, Q_FILE, Plans, open_parts, pending, plan, rows_of
 from paper.sharing import share_out
-from processes import follow, manager, process_pool
 from pwm_sdk import (
     TDMPC2,
     Execution,
@@ -31,9 +29,9 @@ from pwm_sdk import (
     WorldModel,
     fit,
     model_size,
+    seed_for,
 )
-from quick.seeds import seed_for
-from stopping import Interrupted, patience, stop_asked
+from pwm_sdk.runs import Interrupted, JobPool, cores, patience, stop_asked
 
 
 def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
@@ -53,7 +51,6 @@ def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
     config = {"preset": dataclasses.asdict(preset), "precision": execution.precision}
     if arguments.checkpoint is not None:
         config["checkpoint"] = _digest(arguments.checkpoint)
-    settle()
     with in_folder(folder, config):
         return run_offline(
             preset,
@@ -112,20 +109,19 @@ def run_offline(
     groups = share_out(policies, preset, place, model, jobs, population)
     planned = pending(preset, place, plans) if plans.episodes else []
     steps = sum(tasks[name].episode_length for mine in planned for name in mine)
-    with manager() as shared, process_pool(jobs, errors=folder) as executor:
-        news = shared.Queue()
+    with JobPool(jobs, errors=folder) as pool:
+        news = pool.news()
         with tqdm(total=len(policies) * preset.steps, desc="policies", unit="update") as bar:
             work = [
-                executor.submit(learn, mine, preset, place, news, name=_called(mine))
-                for mine in groups
+                pool.submit(learn, mine, preset, place, news, name=_called(mine)) for mine in groups
             ]
-            follow(work, news, bar.update)
+            pool.follow(work, news, bar.update)
         with tqdm(total=steps * plans.episodes, desc="TD-MPC2's plans", unit="step") as bar:
             work = [
-                executor.submit(plan, mine, preset, place, plans, news, name=f"plans of {mine[0]}")
+                pool.submit(plan, mine, preset, place, plans, news, name=f"plans of {mine[0]}")
                 for mine in planned
             ]
-            follow(work, news, bar.update)
+            pool.follow(work, news, bar.update)
     scores = [place.read(policy, "scores.json") for policy in policies]
     return [row for row in scores if row] + (
         rows_of(preset, place, plans) if plans.episodes else []

@@ -15,6 +15,7 @@ from pwm_sdk import (
     MT80,
     BehaviourCloning,
     BehaviourCloningConfig,
+    FirstOrderActor,
     GrowingBatch,
     LatentBehaviour,
     Learner,
@@ -22,10 +23,10 @@ from pwm_sdk import (
     RandomBehaviour,
     Task,
     run_episodes,
+    seed_for,
     summarize,
 )
-from quick.recipe import Preset, make_actor, make_pool, plan_of
-from quick.seeds import seed_for
+from quick.recipe import Preset, make_pool, plan_of
 
 TIMED_CALLS = 20
 
@@ -151,7 +152,10 @@ class FinalEvaluation:
 
     def _clone(self) -> LatentBehaviour:
         """Clone the training data's actions on the same latents, one policy per task."""
-        actor = make_actor(self.preset, self.tasks).to(self.device)
+        sizes = [task.action_dim for task in self.tasks]
+        like = self.loop.learners[0].pwm.actor.settings
+        actor = FirstOrderActor(**{**like, "population": len(sizes), "action_dims": sizes})
+        actor.to(self.device)
         config = BehaviourCloningConfig(lr=1e-3, max_norm=10.0)
         cloning = BehaviourCloning(actor, config, model=self.loop.model)
         indices = [task.index for task in self.tasks]

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from pwm_sdk import (
     MPPI,
-    PWM,
     TDMPC2,
-    Critic,
     DreamerV3,
     DreamerV3Config,
-    FirstOrderActor,
-    GrowingBatch,
-    Learner,
     ObservationPolicy,
     PolicyPrior,
     PolicyValue,
     QEnsemble,
     RandomBehaviour,
     ReplayBuffer,
-    ReturnScale,
     TDMPC2Config,
     WorldModel,
-    init_fan_in,
+    online_pwm,
+    seed_for,
 )
-from quick.recipe import WALKER, Preset, plan_of
-from quick.seeds import seed_for
 from single import sizes
 from single.registry import method
 
@@ -42,9 +33,10 @@ if TYPE_CHECKING:
 @method("pwm")
 def pwm(job: Job) -> None:
     """PWM online: a growing batch with one task."""
-    loop, seed_episodes = growing_batch(job)
-    behaviour = loop.learners[0].pwm.policy().behaviour(loop.tasks)
-    loop.collect_seed([seed_episodes])
+    pool = job.make_pool()
+    loop = online_pwm(job.task, sizes.PWM[job.scale], seed=job.seed, device=job.device, pool=pool)
+    behaviour = loop.policy().behaviour(loop.tasks)
+    loop.begin()
     while job.goes_on(behaviour):
         loop.run_round(job.progress)
     job.left_out = loop.left_out
@@ -139,91 +131,3 @@ def _replay(job: Job, slice_len: int, rows: int) -> ReplayBuffer:
 
 def _sizes(job: Job) -> tuple[int, int]:
     return job.task.observation_dim, job.task.action_dim
-
-
-def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
-    """Assemble PWM for the one task of a job; also return how many seed episodes it wants."""
-    size = sizes.PWM[job.scale]
-    preset = size.preset
-    plan = plan_of(job.task, preset)
-    if job.task.terminates and not job.tiny:  # episodes of bodies that fall are short: more of them
-        plan = replace(WALKER, length=job.task.episode_length)
-    model, optimizer = _world_model(job, preset)
-    agent = _agent(job, size, model, plan.gamma)
-    replay = ReplayBuffer(
-        1_000_000,
-        preset.model_horizon + 1,
-        size.rows or plan.rows,
-        recent=preset.recent,
-        seed=seed_for("replay", job.seed),
-        device=job.device,
-    )
-    loop = GrowingBatch(
-        job.make_pool(),
-        model,
-        optimizer,
-        [Learner(agent, [0], starts=size.starts)],
-        replay,
-        preset.rounds_config,
-        reward_scale=[job.task.reward_scale or 1.0],
-        lengths=[plan.length],
-        episodes=[plan.episodes],
-        seed=job.seed,
-    )
-    return loop, plan.seed_episodes
-
-
-def _world_model(job: Job, preset: Preset) -> tuple[WorldModel, torch.optim.Optimizer]:
-    widths: dict[str, Any] = {"encoder_hidden": (preset.hidden,), "activation": "silu"}
-    model = WorldModel(
-        *_sizes(job),
-        num_tasks=1,
-        task_dim=preset.task_dim,
-        latent_dim=preset.latent_dim,
-        hidden=(preset.hidden, preset.hidden),
-        num_bins=0,
-        standardize=True,
-        episodic=job.task.terminates,
-        **(widths | preset.world_model),
-    )
-    init_fan_in(model).to(job.device)
-    encoder = list(model.encoder.parameters())
-    known = {id(p) for p in encoder}
-    rest = [p for p in model.parameters() if id(p) not in known]
-    rates = {"lr": preset.model_lr, "fused": True}
-    optimizer = torch.optim.Adam(
-        [{"params": encoder, "lr": preset.encoder_lr}, {"params": rest}], **rates
-    )
-    return model, optimizer
-
-
-def _agent(job: Job, size: sizes.PWMSize, model: WorldModel, gamma: float) -> PWM:
-    preset = size.preset
-    actor = FirstOrderActor(
-        preset.latent_dim,
-        job.task.action_dim,
-        size.actor,
-        population=1,
-        std=preset.rounds_config.std[0],
-        learn_std=False,
-        noise="after",
-        output_gain=0.1,
-        **size.style,
-    )
-    critic = Critic(
-        preset.latent_dim,
-        size.critic,
-        preset.ensemble,
-        population=1,
-        reduce="mean",
-        scale=[0.1 / (1.0 - gamma)],
-        output_gain=0.01,
-        **size.style,
-    )
-    return PWM(
-        model,
-        actor.to(job.device),
-        critic.to(job.device),
-        replace(preset.pwm, gamma=gamma),
-        return_scale=ReturnScale(1).to(job.device),
-    )

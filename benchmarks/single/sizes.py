@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from quick.recipe import PRESETS, QUICK_PWM, Preset
+from pwm_sdk import OnlineConfig
 
 Scale = Literal["tiny", "small", "published"]
 SEED_STEPS = 1_000  # random steps before TD-MPC2 and DreamerV3 learn
@@ -90,45 +90,8 @@ DREAMER: dict[Scale, DreamerSize] = {
 }
 
 
-@dataclass(frozen=True)
-class PWMSize:
-    """What PWM is built of.
-
-    Attributes:
-        preset: of `mt80.py`: its options and the sizes of its world model.
-        actor: widths.
-        critic: widths.
-        style: activation and order of norms in both.
-        starts: imagined starts of an update.
-        rows: windows of an update of the model; None: those of the task's plan.
-    """
-
-    preset: Preset
-    actor: tuple[int, ...]
-    critic: tuple[int, ...]
-    style: dict[str, Any] = field(default_factory=lambda: {"activation": "silu", "norm": "before"})
-    starts: int = 32
-    rows: int | None = None
-
-
-# The published program for one task: the world model of 5M with a scalar reward.
-PWM: dict[Scale, PWMSize] = {
-    "tiny": PWMSize(PRESETS["smoke"], (32, 32), (32, 32)),
-    "small": PWMSize(PRESETS["quick"], (128, 128), (128, 128)),
-    "published": PWMSize(
-        replace(
-            PRESETS["quick"],
-            latent_dim=512,
-            hidden=512,
-            ensemble=3,
-            model_horizon=16,
-            world_model={"encoder_hidden": (256,), "activation": "mish"},
-            pwm=replace(QUICK_PWM, horizon=16),
-        ),
-        actor=(400, 200, 100),
-        critic=(400, 200),
-        style={"activation": "mish", "norm": "after"},
-        starts=64,
-        rows=256,
-    ),
+PWM: dict[Scale, OnlineConfig] = {
+    "tiny": OnlineConfig.tiny(),
+    "small": OnlineConfig(),
+    "published": OnlineConfig.published(),
 }

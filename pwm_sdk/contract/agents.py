@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from pwm_sdk.contract.pools import Pool
 
 
 @runtime_checkable
@@ -123,6 +126,17 @@ class PlacedAgent(Protocol):
 
 
 @runtime_checkable
+class SteppingAgent(Protocol):
+    """An agent that counts environment steps; a loop that collects for its replay counts for it.
+
+    Attributes:
+        steps: environment steps so far.
+    """
+
+    steps: int
+
+
+@runtime_checkable
 class Batches(Protocol):
     """Where a loop takes batches from, as a `ReplayBuffer`."""
 
@@ -144,6 +158,23 @@ class SeededBatches(Batches, Protocol):
 
 
 @runtime_checkable
+class Report(Protocol):
+    """What a round did.
+
+    Attributes:
+        train_seconds: of updates.
+        collect_seconds: of environments.
+    """
+
+    train_seconds: float
+    collect_seconds: float
+
+    def row(self, names: Sequence[str]) -> dict[str, float]:
+        """Return all as numbers by name, for a table; `names` are those of the tasks."""
+        ...
+
+
+@runtime_checkable
 class Loop(Protocol):
     """Learning in rounds of {improve, collect}, which a `Run` drives, keeps and continues.
 
@@ -151,18 +182,34 @@ class Loop(Protocol):
         round: number of rounds so far.
         updates: number of updates so far.
         steps: number of environment steps so far.
+        names: what tables call the environments.
+        tasks: what the policy calls the task of each environment; None: it has none.
+        test_pool: environments of evaluations, in the same order; None: there are none.
+        code: what tells the loop from others, such as the program that makes it.
     """
 
     round: int
-    updates: int
     steps: int
+    names: list[str]
+    test_pool: Pool | None
+    code: str
+
+    @property
+    def updates(self) -> int:
+        """Number of updates so far."""
+        ...
+
+    @property
+    def tasks(self) -> Sequence[int | None]:
+        """What the policy calls the task of each environment."""
+        ...
 
     def begin(self) -> None:
         """Collect what the first round learns from."""
         ...
 
-    def run_round(self, progress: float) -> Any:
-        """Improve, then collect; `progress` in [0, 1] drives schedules. Returns a report."""
+    def run_round(self, progress: float) -> Report:
+        """Improve and collect; `progress` in [0, 1] drives schedules."""
         ...
 
     def policy(self) -> ActingPolicy:
@@ -175,4 +222,12 @@ class Loop(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
+        ...
+
+    def save_data(self, path: Path) -> None:
+        """Write the data that rounds collect to a folder."""
+        ...
+
+    def load_data(self, path: Path) -> None:
+        """Read what `save_data` wrote."""
         ...

@@ -132,6 +132,18 @@ class WorldModel(Checkpointed):
         self.register_buffer("observation_mean", torch.zeros(shape) if standardize else None)
         self.register_buffer("observation_std", torch.ones(shape) if standardize else None)
 
+    def parameter_groups(self, lr: float, encoder_lr: float) -> list[dict[str, Any]]:
+        """Return the parameters for an optimizer, those of the encoder at a rate of their own.
+
+        Args:
+            lr: learning rate of all others.
+            encoder_lr: the encoder's.
+        """
+        encoder = list(self.encoder.parameters())
+        known = {id(parameter) for parameter in encoder}
+        others = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        return [{"params": encoder, "lr": encoder_lr}, {"params": others, "lr": lr}]
+
     @classmethod
     def from_size(cls, size: int, tasks: Any = None, **overrides: Any) -> Self:
         """Build a model of a published size, with masks for the actions that tasks do not have.

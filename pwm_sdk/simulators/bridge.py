@@ -99,6 +99,11 @@ class Bridge:
         self._workers = [_Worker(self.model, self.layout) for _ in range(self.threads)]
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
 
+    def spread(self, threads: int) -> None:
+        """Step the rows in so many threads from now on."""
+        self.threads = threads
+        self._start_workers()
+
     def __getstate__(self) -> dict[str, Any]:
         """Drop the workers, which hold nothing from one call to the next."""
         return {k: v for k, v in vars(self).items() if k not in ("_workers", "_pool")}

@@ -6,6 +6,7 @@ import copy
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,12 @@ from torch import Tensor
 from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checks import in_unit, positive, whole
 from pwm_sdk.contract.models import TrainableModel
+from pwm_sdk.contract.policies import member_of, population_of
+from pwm_sdk.contract.pools import Pool
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.execution.settings import Execution
 from pwm_sdk.generators import random_state, set_random_state
+from pwm_sdk.metrics import flat_metrics
 from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import (
     FiniteWatch,
@@ -28,6 +32,7 @@ from pwm_sdk.optim import (
     scale_learning_rates,
 )
 from pwm_sdk.policies.behaviours import LatentBehaviour, RandomBehaviour
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 from pwm_sdk.training.collect import Episode, run_episodes
 from pwm_sdk.training.keeping import keep_episodes
@@ -40,7 +45,6 @@ MODEL = "the world model's loss and gradient"
 @checked(
     pool=has("reset_many", "step_many"),
     model=has(TrainableModel),
-    reward_scale=positive,
     lengths=least(1),
     weight=least(0.0),
     updates=least(0),
@@ -62,10 +66,16 @@ class GrowingBatch:
         learners: their tasks, joined, are the pool's.
         replay: where episodes go; its windows train the model.
         config: settings.
-        reward_scale: rewards enter the replay divided by this, per task; positive.
+        reward_scale: rewards enter the replay divided by this, per task; positive. None: by the
+            largest reward, without its sign, that the seed episodes show.
         lengths: training episodes are cut after so many agent steps, per task. Short ones keep
             data useful where failing is absorbing.
         episodes: training episodes per round and task.
+        seed_episodes: episodes of random actions that `begin` collects, per task; None: five times
+            as many as a round's.
+        names: what tables call the tasks; None: as messages call the environments.
+        test_pool: environments of evaluations, in the same order, in which nothing is learned;
+            None: there are none.
         seed: seed of exploration.
         weight: weight of this process's model loss in a process group, its share of all windows
             times their number.
@@ -74,6 +84,8 @@ class GrowingBatch:
 
     Attributes:
         execution: what of it is possible on the model's device.
+        steps: environment steps so far, over all tasks.
+        code: the program that makes such a loop, where a recipe made it.
         left_out: episodes so far that were cut shorter than a window; the replay has none of them.
 
     Raises:
@@ -90,9 +102,12 @@ class GrowingBatch:
         replay: ReplayBuffer,
         config: RoundConfig,
         *,
-        reward_scale: Sequence[float],
+        reward_scale: Sequence[float | None],
         lengths: Sequence[int],
         episodes: Sequence[int],
+        seed_episodes: Sequence[int] | None = None,
+        names: Sequence[str] | None = None,
+        test_pool: Pool | None = None,
         seed: int = 0,
         weight: float = 1.0,
         execution: Execution | None = None,
@@ -107,18 +122,20 @@ class GrowingBatch:
             list(lengths),
             list(episodes),
         )
-        sizes = {
-            len(pool),
-            len(self.tasks),
-            len(self.reward_scale),
-            len(self.lengths),
-            len(self.episodes),
-        }
+        self.seed_episodes = (
+            [5 * n for n in episodes] if seed_episodes is None else [*seed_episodes]
+        )
+        self.names, self.test_pool = list(pool.names if names is None else names), test_pool
+        columns = (self.tasks, self.reward_scale, self.lengths, self.episodes)
+        sizes = {len(part) for part in (pool, *columns, self.seed_episodes, self.names)}
+        if test_pool is not None:
+            sizes.add(len(test_pool))
         if len(sizes) != 1:
             raise ValueError(
-                f"pool, tasks, reward_scale, lengths and episodes must agree in size, got {sizes}"
+                "pool, tasks, reward_scale, lengths, episodes, seed_episodes, names and test_pool "
+                f"must agree in size, got {sizes}"
             )
-        positive(reward_scale=self.reward_scale)
+        positive(reward_scale=[scale for scale in self.reward_scale if scale is not None])
         whole(1, lengths=self.lengths, episodes=self.episodes)
         check_ids(self.tasks, getattr(model, "num_tasks", 0))
         several, settles = dist.is_initialized(), config.statistics_rounds > 0
@@ -130,7 +147,12 @@ class GrowingBatch:
         count = max(getattr(model, "num_tasks", 0), max(self.tasks) + 1)
         self.reward_weight = torch.ones(count, device=self.device)
         self.finite = FiniteWatch([MODEL], sys.maxsize, self.device)  # read by `check_finite`
-        self.round = self.updates = self.left_out = 0
+        self.round = self.updates = self.steps = self.left_out = 0
+        self.code = ""
+
+    def begin(self) -> None:
+        """Collect the seed episodes, and set all statistics."""
+        self.collect_seed(self.seed_episodes)
 
     def collect_seed(self, episodes: Sequence[int]) -> list[list[Episode]]:
         """Fill the replay with episodes of held random actions and set all statistics."""
@@ -228,7 +250,7 @@ class GrowingBatch:
             updates=self.updates,
             train_return=np.asarray([np.mean([e.total for e in mine]) for mine in gathered]),
             alarms=self.alarms(gathered, deterministic=False),
-            metrics=_flatten(metrics),
+            metrics=flat_metrics(metrics),
             train_seconds=trained - begin,
             collect_seconds=time.perf_counter() - trained,
             left_out=self.left_out - left_out,
@@ -258,7 +280,7 @@ class GrowingBatch:
                     episodes[low:high],
                     learner.tasks,
                     learner.pwm.gamma,
-                    reward_scale=self.reward_scale[low:high],
+                    reward_scale=self._scales()[low:high],
                     horizon=min(16, *longest),
                     rng=self.rng,
                     deterministic=deterministic,
@@ -266,6 +288,15 @@ class GrowingBatch:
             )
             low = high
         return {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
+
+    def policy(self) -> ObservationPolicy:
+        """Return the policies learned so far, for environments in the order of the tasks.
+
+        They are the averaged ones, and follow later rounds.
+        """
+        averages = [learner.pwm.average for learner in self.learners]
+        actor = averages[0] if len(averages) == 1 else _Joined(averages)
+        return ObservationPolicy(actor, model=self.model, tasks=self.tasks)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all but the replay's rows: networks, optimisers, counters, random states.
@@ -281,6 +312,8 @@ class GrowingBatch:
             "reward_weight": self.reward_weight,
             "round": self.round,
             "updates": self.updates,
+            "steps": self.steps,
+            "reward_scale": self.reward_scale,
             "left_out": self.left_out,
             "rng": self.rng.bit_generator.state,
             "torch_rng": random_state(),
@@ -300,10 +333,24 @@ class GrowingBatch:
             learner.pwm.load_state_dict(saved)
         self.reward_weight = state["reward_weight"].to(self.device)
         self.round, self.updates = state["round"], state["updates"]
-        self.left_out = state.get("left_out", 0)  # not counted before
+        self.left_out = state.get("left_out", 0)  # not counted before, as steps
+        self.steps = state.get("steps", 0)
+        self.reward_scale = list(state.get("reward_scale", self.reward_scale))
         self.rng.bit_generator.state = state["rng"]
         self._renew_environments()  # before torch's numbers: an environment may draw on them
         set_random_state(state["torch_rng"])
+
+    def save_data(self, path: Path) -> None:
+        """Write the replay's rows to a folder."""
+        self.replay.save(path)
+
+    def load_data(self, path: Path) -> None:
+        """Read what `save_data` wrote."""
+        self.replay.load(path)
+
+    def _scales(self) -> list[float]:
+        """Return what rewards are divided by; 1 where no data has said."""
+        return [1.0 if scale is None else scale for scale in self.reward_scale]
 
     def _renew_environments(self) -> None:
         """Start other random streams, which follow from the state of `rng` and the round."""
@@ -323,7 +370,11 @@ class GrowingBatch:
             learner.pwm.set_learning_rates(factor)
 
     def _store(self, gathered: Sequence[Sequence[Episode]]) -> None:
-        for task, scale, mine in zip(self.tasks, self.reward_scale, gathered, strict=True):
+        for i, (task, mine) in enumerate(zip(self.tasks, gathered, strict=True)):
+            self.steps += sum(len(episode.reward) for episode in mine)
+            scale = self.reward_scale[i]
+            if scale is None:
+                scale = self.reward_scale[i] = _largest_reward(mine)
             self.left_out += keep_episodes(self.replay, task, scale, mine)
         settling = self.round < self.config.statistics_rounds
         if settling or self.round % 5 == 0:  # the moments of a large replay change slowly
@@ -371,11 +422,37 @@ class GrowingBatch:
         table.copy_(torch.where(own > 0, total, others))
 
 
-def _flatten(metrics: dict[str, Any]) -> dict[str, float]:
-    flat: dict[str, float] = {}
-    for name, value in metrics.items():
-        if isinstance(value, dict):
-            flat.update({f"{name}/{key}": float(v.nanmean()) for key, v in value.items()})
-        else:
-            flat[name] = float(value)
-    return flat
+class _Joined(torch.nn.Module):
+    """Several policies and populations as one population, in their order.
+
+    Args:
+        actors: of latents of one size and actions of one size.
+    """
+
+    def __init__(self, actors: Sequence[Any]) -> None:
+        super().__init__()
+        self.actors = torch.nn.ModuleList(actors)
+        self.sizes = [population_of(actor) or 1 for actor in actors]
+        self.population, self.action_dim = sum(self.sizes), actors[0].action_dim
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        """Return actions `[P, .., A]` for latents `[P, .., D]`."""
+        actions = []
+        for actor, part in zip(self.actors, latent.split(self.sizes), strict=True):
+            alone = population_of(actor) is None
+            actions.append(actor(part[0]).unsqueeze(0) if alone else actor(part))
+        return torch.cat(actions)
+
+    def member(self, index: int) -> Any:
+        """Return policy `index` alone."""
+        for actor, size in zip(self.actors, self.sizes, strict=True):
+            if index < size:
+                return actor if population_of(actor) is None else member_of(actor, index)
+            index -= size
+        raise ValueError(f"index must be one of the {self.population} policies, got {index}")
+
+
+def _largest_reward(episodes: Sequence[Episode]) -> float:
+    """Return the largest reward, without its sign; 1 where there is none but zeros."""
+    found = max((float(np.abs(e.reward).max()) for e in episodes), default=0.0)
+    return found or 1.0

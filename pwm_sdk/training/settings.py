@@ -123,6 +123,18 @@ class RoundReport:
     collect_seconds: float
     left_out: int = 0
 
+    def row(self, names: Sequence[str]) -> dict[str, float]:
+        """Return all as numbers by name, for a table.
+
+        Args:
+            names: of the tasks, which end the names of what each has.
+        """
+        found = {"updates": self.updates, **self.metrics, "left_out": self.left_out}
+        for column, values in {"train_return": self.train_return, **self.alarms}.items():
+            pairs = zip(names, values, strict=True)
+            found |= {f"{column}/{name}": float(value) for name, value in pairs}
+        return found
+
 
 def check_ids(tasks: Sequence[int], known: int) -> None:
     """Raise ValueError for task ids that a model of `known` tasks does not have."""

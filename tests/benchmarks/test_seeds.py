@@ -9,8 +9,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+from pwm_sdk import seed_for
+from pwm_sdk.runs.recipe import USES
 from quick.recipe import PRESETS, build
-from quick.seeds import USES, seed_for
 
 
 def test_uses_have_seeds_of_their_own() -> None:

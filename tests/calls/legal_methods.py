@@ -71,7 +71,7 @@ def _objects() -> SimpleNamespace:
     }  # fmt: skip
     moments_, value = sdk.RunningMeanStd((O,)), torch.randn(B, 1)
     many, observe = sdk.ReturnScale(P), f(observation=p.observation, task=None)
-    state = mj.reset(2)
+    state, bar = mj.reset(2), sdk.ProgressBar(10)
     own = locals()
     return SimpleNamespace(**own)
 
@@ -130,6 +130,7 @@ def _part_1() -> dict[str, Call]:
             observation=p.observation[:1])),
         "LatentBehaviour.set_tasks": (sdk.LatentBehaviour(p.model, [p.actor], [0]).set_tasks, f(
             tasks=[0])),
+        "LatentEnv.start": (sdk.LatentEnv(p.model).start, f(latent=p.latent, task=None)),
         "LatentRollout.__call__": (p.rollout.__call__, f(latent=p.latent, task=None,
             noise=torch.randn(H, B, A), restart=None)),
         "LatentRollout.draw_noise": (p.rollout.draw_noise, f(latent=p.latent, policy=p.actor)),
@@ -222,6 +223,8 @@ def _part_3() -> dict[str, Call]:
         "ReplayBuffer.num_episodes": (p.replay.num_episodes, f(task=0)),
         "ReturnDeviation.update": (sdk.ReturnDeviation(P).update, f(returns=torch.randn(P, B, 1))),
         "ReturnScale.update": (o.many.update, f(returns=torch.randn(P, B, 1))),
+        "ProgressBar.log": (o.bar.log, f(metrics={"return": 1.0}, step=3)),
+        "ProgressBar.__call__": (o.bar.__call__, f(step=4, metrics={"return": 1.0})),
         "RunningMeanStd.update": (o.moments_.update, f(values=p.observation)),
         "RunningMeanStd.normalize": (o.moments_.normalize, f(values=p.observation)),
         "RunningMeanStd.unnormalize": (o.moments_.unnormalize, f(values=p.observation)),

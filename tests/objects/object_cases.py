@@ -307,6 +307,15 @@ CASES: dict[str, Case] = {
         ),
         acting,
     ),
+    "LatentEnv": Case(
+        lambda n: P.LatentEnv(model(n)),
+        lambda env: (
+            env.rollout(2, tensordict=env.start(rand(B, D)), break_when_any_done=False)
+            .flatten_keys()
+            .detach()
+            .to_dict()
+        ),
+    ),
     "LatentRollout": Case(rollout, lambda r: r(rand(B, D)).flatten_keys().detach().to_dict()),
     "Learner": Case(lambda n: P.Learner(pwm(n), [n(0)], n(3)), lambda own: [own.tasks, own.starts]),
     "MPPI": Case(mppi, planned),
@@ -331,8 +340,13 @@ CASES: dict[str, Case] = {
         learned(lambda: transitions_of(2, 4)),
     ),
     "PPOConfig": settings(P.PPOConfig, gamma=0.5, epochs=2),
+    "ProgressBar": Case(
+        lambda n: P.ProgressBar(n(10), show=("score",), shown=True),
+        lambda bar: (bar.log({"score": 2.0}, 5), bar.close(), bar.total),
+    ),
     "PWM": Case(pwm, learned(lambda: starts(B))),
     "PWMConfig": settings(P.PWMConfig, gamma=0.5, horizon=2),
+    "PoolStep": Case(lambda n: P.PoolStep(rand(O).numpy(), 1.5, True, False, False), list),
     "PolicyPrior": Case(lambda n: P.PolicyPrior(n(D), n(A), hidden=(n(4),)), moved),
     "PolicyValue": Case(
         lambda n: P.PolicyValue(
