@@ -92,7 +92,7 @@ class Agent(TrainableAgent, Protocol):
 
 
 @runtime_checkable
-class DecayingAgent(Protocol):
+class DecayingAgent(TrainableAgent, Protocol):
     """An agent that says how far its learning rates fall in a `fit`.
 
     Attributes:
@@ -103,7 +103,7 @@ class DecayingAgent(Protocol):
 
 
 @runtime_checkable
-class WatchedAgent(Protocol):
+class WatchedAgent(TrainableAgent, Protocol):
     """An agent that reads only now and then whether its losses were finite."""
 
     def check_finite(self) -> None:
@@ -112,7 +112,7 @@ class WatchedAgent(Protocol):
 
 
 @runtime_checkable
-class PlacedAgent(Protocol):
+class PlacedAgent(TrainableAgent, Protocol):
     """An agent whose networks are on one device, where it takes its batches.
 
     Attributes:
