@@ -14,9 +14,9 @@ from torchrl.modules import MLP
 from pwm_sdk.execution.finite import FiniteWatch
 from pwm_sdk.execution.runner import Runner
 from pwm_sdk.execution.settings import Execution
-from pwm_sdk.functional.precision import exact, full
 from pwm_sdk.generators import following, own_generator
 from pwm_sdk.optim import adam, optimize, scale_learning_rates
+from pwm_sdk.policies.networks import LastLayer
 
 
 class OverTorchRL(ABC):
@@ -129,14 +129,6 @@ class OverTorchRL(ABC):
         if isinstance(values, TensorDictBase):
             return values.apply(lambda x: _as(x, dtype))
         return _as(values, dtype)
-
-
-class LastLayer(nn.Linear):
-    """A last layer whose product stays in the precision of its weights, also in an autocast."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Map `[.., I]` to `[.., O]`."""
-        return exact(super().forward, full(input))
 
 
 def exact_last(net: nn.Module) -> nn.Module:

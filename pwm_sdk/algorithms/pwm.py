@@ -21,7 +21,7 @@ from pwm_sdk.algorithms.starts import (
     taken_at,
 )
 from pwm_sdk.calls import checked, has, or_nothing
-from pwm_sdk.contract.models import LatentModel, features
+from pwm_sdk.contract.models import LatentModel, can_end, features
 from pwm_sdk.contract.policies import StochasticPolicy
 from pwm_sdk.execution.settings import Execution
 from pwm_sdk.functional.losses import saturated_share
@@ -254,7 +254,7 @@ class PWM(FirstOrder):
         with self.runner.products():
             targets = lambda_targets(trajectory, self._bootstrap, self.gamma, config.lam)
         alive = None
-        if getattr(self.imagined, "episodic", True):  # False: no imagined episode ends
+        if can_end(self.imagined):
             alive = alive_steps(trajectory[keys.NEXT, keys.TERMINATED], targets.dtype)
         seen, loc = (trajectory[key].detach() for key in (keys.LATENT, keys.LOC))
         return seen, targets, alive, loc, returns.detach(), norm

@@ -95,7 +95,7 @@ class Agent(TrainableAgent, Protocol):
 
 
 @runtime_checkable
-class DecayingAgent(Protocol):
+class DecayingAgent(TrainableAgent, Protocol):
     """An agent that says how far its learning rates fall in a `fit`.
 
     Attributes:
@@ -106,7 +106,7 @@ class DecayingAgent(Protocol):
 
 
 @runtime_checkable
-class WatchedAgent(Protocol):
+class WatchedAgent(TrainableAgent, Protocol):
     """An agent that reads only now and then whether its losses were finite."""
 
     def check_finite(self) -> None:
@@ -115,7 +115,7 @@ class WatchedAgent(Protocol):
 
 
 @runtime_checkable
-class PlacedAgent(Protocol):
+class PlacedAgent(TrainableAgent, Protocol):
     """An agent whose networks are on one device, where it takes its batches.
 
     Attributes:

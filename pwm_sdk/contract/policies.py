@@ -148,7 +148,12 @@ class Planner(Protocol):
 
     Each behaviour plans by a shallow copy, whose `reset` comes first: plans of one are not those of
     another.
+
+    Attributes:
+        model: the `LatentModel` that it plans in, whose tasks and sizes count.
     """
+
+    model: Any
 
     def plan(self, observation: Tensor, task: Any = None) -> Tensor:
         """Return actions `[N, A]` for observations `[N, O]`."""

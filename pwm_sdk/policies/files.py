@@ -19,7 +19,7 @@ from pwm_sdk.models.layers import Mish
 from pwm_sdk.models.normalizers import RunningMeanStd
 from pwm_sdk.models.policy_prior import PolicyPrior
 from pwm_sdk.models.world_model import WorldModel
-from pwm_sdk.policies.networks import MeanActor, Normalized
+from pwm_sdk.policies.networks import LastLayer, MeanActor, Normalized
 from pwm_sdk.states import state_of, uncompiled
 
 FORMAT, VERSION = "pwm_sdk.ObservationPolicy", 1
@@ -55,6 +55,7 @@ KINDS: dict[str, tuple[type[nn.Module], Callable[[Any], dict[str, Any]]]] = {
     "RunningMeanStd": (RunningMeanStd, _moments),
     "Sequential": (nn.Sequential, _nothing),
     "Linear": (nn.Linear, _linear),
+    "LastLayer": (LastLayer, _linear),
     "ELU": (nn.ELU, _nothing),
     "Mish": (nn.Mish, _nothing),
     "QuickMish": (Mish, _nothing),
