@@ -10,7 +10,7 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 from torchrl.envs import EnvBase
 
-from pwm_sdk.calls import checked, least
+from pwm_sdk.calls import anywhere, checked, least
 from pwm_sdk.checks import positive
 from pwm_sdk.contract.models import SimulatorModel
 from pwm_sdk.contract.pools import Pool
@@ -30,7 +30,7 @@ __all__ = ["make_pool", "makes"]
 Single = gymnasium.Env | EnvBase | Callable[[], Any] | str | Task
 
 
-@checked(batch=least(1), workers=least(0), max_steps=least(1), timeout=positive)
+@checked(envs=anywhere, batch=least(1), workers=least(0), max_steps=least(1), timeout=positive)
 def make_pool(
     envs: Single | VectorEnv | SimulatorModel | Pool | Sequence[Single],
     batch: int | None = None,
