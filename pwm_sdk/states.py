@@ -33,4 +33,7 @@ def load_state(part: Any, state: Mapping[str, Any]) -> None:
 
 def uncompiled(part: Any) -> Any:
     """Return the module that `torch.compile` wraps, of any other part itself."""
-    return getattr(part, "_orig_mod", part) if isinstance(part, nn.Module) else part
+    if not isinstance(part, nn.Module):
+        return part
+    # not by `getattr`, which some modules, as TorchRL's batched environments, hand on to others
+    return vars(part).get("_modules", {}).get("_orig_mod", part)

@@ -142,7 +142,8 @@ class Job:
                 ones draw; None: where the task is a simulator.
         """
         if self.task.suite == "simulator" if batched is None else batched:
-            return _CountedPool(make_pool(self.task, count, seed=1000 * self.seed), self)
+            pool: Any = _CountedPool(make_pool(self.task, count, seed=1000 * self.seed), self)
+            return pool
         return EnvPool([self.make_env(i) for i in range(count)])
 
     def count(self, steps: int) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import gymnasium
 from gymnasium.vector import VectorEnv
 from torchrl.envs import EnvBase
 
-from pwm_sdk.checks import flag, positive, single, whole
-from pwm_sdk.checks import seed as checked_seed
+from pwm_sdk.calls import anywhere, checked, least
+from pwm_sdk.checks import positive
 from pwm_sdk.contract.models import SimulatorModel
 from pwm_sdk.contract.pools import Pool
 from pwm_sdk.envs.factory import make_gym
@@ -30,6 +30,7 @@ __all__ = ["make_pool", "makes"]
 Single = gymnasium.Env | EnvBase | Callable[[], Any] | str | Task
 
 
+@checked(envs=anywhere, batch=least(1), workers=least(0), max_steps=least(1), timeout=positive)
 def make_pool(
     envs: Single | VectorEnv | SimulatorModel | Pool | Sequence[Single],
     batch: int | None = None,
@@ -70,13 +71,8 @@ def make_pool(
     Raises:
         ValueError: for an unknown task, spaces that do not fit, a batched environment whose rows
             cannot be reset alone, and settings for what cannot take them; later as `EnvPool`.
-        TypeError: for an environment of another kind.
     """
-    numbers = {"batch": batch, "workers": workers, "max_steps": max_steps, "timeout": timeout}
-    single(**{name: value for name, value in numbers.items() if value is not None})
-    count, workers = whole(1, batch=batch) or 1, whole(0, workers=workers)
-    seed, limits = checked_seed(seed=seed), _limits(max_steps, timeout)
-    flag(padded=padded)
+    count, limits = batch or 1, Limits(max_steps, timeout)
     made = partial(make_gym, padded=padded, tasks=tasks)
     if isinstance(envs, str | Task):
         make = partial(made, envs)
@@ -115,12 +111,7 @@ def makes(envs: Any) -> bool:
     return all(isinstance(env, str | Task) or is_maker(env) for env in given)
 
 
-def _limits(max_steps: int | None, timeout: float | None) -> Limits:
-    positive(timeout=timeout)
-    return Limits(whole(1, max_steps=max_steps), timeout)
-
-
-def _is_simulator(envs: Any) -> bool:
+def _is_simulator(envs: Any) -> TypeGuard[SimulatorModel]:
     foreign = isinstance(envs, gymnasium.Env | EnvBase | VectorEnv | type)
     return not foreign and isinstance(envs, SimulatorModel)
 

@@ -88,7 +88,9 @@ class BatchedPool(ABC):
         self, indices: Sequence[int], seeds: Sequence[int | None] | None = None
     ) -> list[np.ndarray]:
         """Start episodes in some environments, at once; returns their observations."""
-        given = [None] * len(indices) if seeds is None else [seed(seeds=one) for one in seeds]
+        given: list[int | None] = [None] * len(indices)
+        if seeds is not None:
+            given = [seed(seeds=one) for one in seeds]
         rows = check_places(len(self), indices, "seeds", given)
         if not rows:
             return []

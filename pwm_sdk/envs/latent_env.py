@@ -52,7 +52,7 @@ class LatentEnv(ModelBasedEnvBase):
         tasks: int = inner.model.num_tasks if inner.counts else 0
         parameter = next(inner.parameters(), torch.zeros(0, device="cpu"))
         key = STATE if inner.shows else LATENT
-        names = [key, ACTION, *[TASK] * bool(tasks)]
+        names: list[Any] = [key, ACTION, *[TASK] * bool(tasks)]
         super().__init__(
             TensorDictModule(inner, names, [key, REWARD, TERMINATED]),
             device=parameter.device,
@@ -143,7 +143,7 @@ class LatentEnv(ModelBasedEnvBase):
         place: dict[str, Any] = {"device": self.device}
 
         def like(value: Tensor) -> Unbounded:
-            return Unbounded(tuple(value.shape), dtype=value.dtype, **place)
+            return Unbounded(value.shape, dtype=value.dtype, **place)
 
         seen = dict.fromkeys((LATENT, self._key))
         self.observation_spec = Composite({key: like(begin[key]) for key in seen}, **place)
@@ -151,7 +151,7 @@ class LatentEnv(ModelBasedEnvBase):
         if self._tasks:
             state[TASK] = Categorical(self._tasks, torch.Size([]), dtype=torch.int64, **place)
         self.state_spec = Composite(state, **place)
-        self.action_spec = Bounded(-1.0, 1.0, tuple(action.shape), dtype=action.dtype, **place)
+        self.action_spec = Bounded(-1.0, 1.0, action.shape, dtype=action.dtype, **place)
         self.reward_spec = like(after[REWARD])
 
 

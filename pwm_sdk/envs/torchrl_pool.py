@@ -60,7 +60,9 @@ class TorchRLPoolEnv(EnvBase):
         index = Categorical(num_tasks, shape=torch.Size([count]), dtype=torch.int64, **kind)
         self.observation_spec = Composite(
             {
-                OBSERVATION: Unbounded((count, observation_dim), dtype=torch.float32, **kind),
+                OBSERVATION: Unbounded(
+                    torch.Size([count, observation_dim]), dtype=torch.float32, **kind
+                ),
                 TASK: index,
                 SUCCESS: flag,
             },
@@ -68,9 +70,9 @@ class TorchRLPoolEnv(EnvBase):
             **kind,
         )
         self.action_spec = Bounded(
-            -1.0, 1.0, (count, pool.action_dims[0]), dtype=torch.float32, **kind
+            -1.0, 1.0, torch.Size([count, pool.action_dims[0]]), dtype=torch.float32, **kind
         )
-        self.reward_spec = Unbounded((count, 1), dtype=torch.float32, **kind)
+        self.reward_spec = Unbounded(torch.Size([count, 1]), dtype=torch.float32, **kind)
         self.done_spec = Composite(
             {key: flag.clone() for key in (DONE, TERMINATED, TRUNCATED)}, shape=(count,), **kind
         )

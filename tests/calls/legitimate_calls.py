@@ -52,7 +52,7 @@ LEGITIMATE = [
     ("run_identity", "settings|part", ".*", "whatever JSON says, or str"),
     ("write_json|save_state", "value|state", ".*", "whatever JSON, or torch, saves"),
     ("PWM|Population|LatentRollout", "model", "None", "set before the first update"),
-    ("EnvPool|make_pool", "workers", "None", "none"),
+    ("EnvPool", "workers", "None", "none"),
     ("Episode", ".*", "objects|last axis", "a record: rows are checked where they are kept"),
     (r"TaskSet\..*", "key|names", "int|of int", "indices"),
     ("FiniteWatch", "names", "of str", "names"),

@@ -80,7 +80,7 @@ def test_kinds(given: Any, options: dict, kind: type, count: int, task: Any) -> 
 def test_what_cannot_be_taken(given: Any, options: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         make_pool(given, **options)
-    with pytest.raises(TypeError, match=r"environment 0 must be .* got int"):
+    with pytest.raises(ValueError, match=r"envs must be .* got 3"):
         make_pool(3)  # pyright: ignore[reportArgumentType]
 
 
