@@ -101,6 +101,7 @@ from .rollout import LatentRollout as LatentRollout
 from .runs.logger import Logger as Logger
 from .runs.logger import make_logger as make_logger
 from .runs.progress import ProgressBar as ProgressBar
+from .runs.report.writing import write_report as write_report
 from .simulators.mass_spring import MassSpring as MassSpring
 from .simulators.mujoco import MuJoCoModel as MuJoCoModel
 from .simulators.soft_body import SoftBody as SoftBody

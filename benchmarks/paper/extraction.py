@@ -36,7 +36,6 @@ from pwm_sdk import (
     train_offline,
 )
 from pwm_sdk.runs import Interrupted, patience, stop_asked
-from quick.final import score_of
 from quick.seeds import seed_for
 
 TASK_SETS = {"mt30": MT30, "mt80": MT80}
@@ -217,7 +216,7 @@ class Extraction:
             self.learners.actor.member(i).save(self.place.file(policy, "actor.safetensors"))
             self.learners.critic.member(i).save(self.place.file(policy, "critic.safetensors"))
             row = {"seed": policy.seed, "task": policy.task, "method": "pwm", **scores[i]}
-            row["score"] = score_of(self.tasks[i], scores[i])
+            row["score"] = self.tasks[i].score(scores[i]["return"], scores[i]["success_last"])
             row["imagined"] = float(self.imagined[i])
             if i in stopped:
                 row["stopped"] = 1

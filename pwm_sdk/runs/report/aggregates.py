@@ -7,7 +7,18 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from rliable import library, metrics
+
+__all__ = [
+    "RESAMPLES",
+    "Estimate",
+    "Profile",
+    "Row",
+    "aggregate",
+    "matrix",
+    "methods_of",
+    "profile",
+    "tasks_of",
+]
 
 Row = dict[str, Any]
 RESAMPLES = 2000
@@ -81,7 +92,9 @@ def aggregate(scores: np.ndarray) -> dict[str, Estimate]:
     Source: Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice".
     """
     _check(scores)
-    names, functions = zip(*_AGGREGATES.items(), strict=True)
+    library, metrics = _rliable()
+    names = ("mean", "median", "IQM")
+    functions = (metrics.aggregate_mean, metrics.aggregate_median, metrics.aggregate_iqm)
 
     def all_of(values: np.ndarray) -> np.ndarray:
         return np.asarray([function(values) for function in functions])
@@ -95,13 +108,6 @@ def aggregate(scores: np.ndarray) -> dict[str, Estimate]:
     return {
         name: Estimate(float(point), float(low), float(high)) for name, point, low, high in columns
     }
-
-
-_AGGREGATES = {
-    "mean": metrics.aggregate_mean,
-    "median": metrics.aggregate_median,
-    "IQM": metrics.aggregate_iqm,
-}
 
 
 def profile(scores: np.ndarray, thresholds: np.ndarray) -> Profile:
@@ -118,11 +124,21 @@ def profile(scores: np.ndarray, thresholds: np.ndarray) -> Profile:
         ValueError: for a matrix of another shape, an empty one, or values that are not finite.
     """
     _check(scores)
+    library, _ = _rliable()
     if len(scores) == 1:
         return Profile(library.score_distributions(scores, thresholds))
     with _seeded():
         shares, bands = library.create_performance_profile({"": scores}, thresholds, reps=RESAMPLES)
     return Profile(shares[""], *bands[""])
+
+
+def _rliable() -> tuple[Any, Any]:
+    try:
+        from rliable import library, metrics
+    except ImportError as error:
+        message = 'rliable must be installed: pip install "pwm-sdk[report]"'
+        raise ImportError(message) from error
+    return library, metrics
 
 
 def _check(scores: np.ndarray) -> None:
