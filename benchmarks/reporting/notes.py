@@ -39,11 +39,11 @@ DAMAGED = (
 )
 AGGREGATES = (
     "Mean and median are over the tasks' means; IQM is the mean of the middle half of all seeds "
-    "and tasks. Where it would be of two values or one there is no line. Brackets: 95 % stratified "
-    "bootstrap over seeds within each task (rliable, {resamples} resamples, fixed seed); none for "
-    "one seed, which leaves nothing to resample. Published lines take one value per task, over the "
-    "same tasks as the run, and are left out where one of these was not published. Published "
-    "scores of whole benchmarks, mean / IQM: {whole}."
+    "and tasks. Where no method has more than two values there is no line. Brackets: 95 % "
+    "stratified bootstrap over seeds within each task (rliable, {resamples} resamples, fixed "
+    "seed); none for one seed, which leaves nothing to resample. Published lines take one value "
+    "per task, over the same tasks as the run, and are left out where one of these was not "
+    "published. Published scores of whole benchmarks, mean / IQM: {whole}."
 )
 
 

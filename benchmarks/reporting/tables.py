@@ -129,29 +129,26 @@ def published_table(rows: Sequence[Row], published: Published) -> str:
 def aggregate_table(rows: Sequence[Row], published: Published) -> str:
     """Return mean, median and IQM of score, return and success, per method and suite.
 
-    Of two values or one all three are the same: these are left out, as the tables above have them.
+    Of two values or one all three are the same: where no method has more there is no line, as the
+    tables above have them.
     """
-    tasks = tasks_of(rows)
+    tasks, methods = tasks_of(rows), methods_of(rows)
     lines = []
     for group, column in _quantities(tasks):
-        name = f"{column.replace('_', ' ')}, {group.label}"
-        for method in methods_of(rows):
-            scores = matrix(rows, method, column, group.tasks)
-            if scores.size > 2:
-                estimates = aggregate(scores).values()
-                cells = [interval(e, DIGITS.get(column, 3)) for e in estimates]
-                lines.append([name, label_of(method), str(len(scores)), *cells])
+        found = {method: matrix(rows, method, column, group.tasks) for method in methods}
+        if all(scores.size <= 2 for scores in found.values()):
+            continue
+        shown = [(label_of(m), str(len(own)), own) for m, own in found.items() if own.size]
         for source, (label, basis) in METHODS.items():
             values = published.values(source, group.tasks, column)
-            if values is not None and len(values) > 2:
-                estimates = aggregate(np.asarray([values])).values()
-                cells = [interval(e, DIGITS.get(column, 3)) for e in estimates]
-                lines.append([name, label, basis, *cells])
-    return (
-        ""
-        if not lines
-        else markdown(["quantity", "method", "seeds", "mean", "median", "IQM"], lines)
-    )
+            if values is not None:
+                shown.append((label, basis, np.asarray([values])))
+        name = f"{column.replace('_', ' ')}, {group.label}"
+        for label, basis, scores in shown:
+            cells = [interval(e, DIGITS.get(column, 3)) for e in aggregate(scores).values()]
+            lines.append([name, label, basis, *cells])
+    head = ["quantity", "method", "seeds", "mean", "median", "IQM"]
+    return markdown(head, lines) if lines else ""
 
 
 def _quantities(tasks: Sequence[str]) -> list[tuple[Group, str]]:

@@ -137,10 +137,19 @@ def plot_curves(folder: Path, curves: Curves, label: str = "learning minutes") -
         lowest.tick_params(labelbottom=True)
     for axis in axes[:, 0]:
         axis.set_ylabel("return")
+    _shorten(axes[0, 0])
     figure.tight_layout()
     legend_above(figure, list(entries.values()), list(entries))
     save_figure(figure, folder, "curves")
     return True
+
+
+def _shorten(axis: Any) -> None:
+    """Write 20000 as 20k on an axis that all panels share."""
+    from matplotlib.ticker import EngFormatter
+
+    if axis.get_xlim()[1] >= 1000.0:
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _draw_seeds(axis: Any, lines: Any, curves: Curves) -> dict[str, Any]:
