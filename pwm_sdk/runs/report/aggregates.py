@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pwm_sdk.keys import TASK
+
 __all__ = [
     "RESAMPLES",
     "Estimate",
@@ -42,7 +44,7 @@ class Profile(NamedTuple):
 
 def tasks_of(rows: Sequence[Row]) -> list[str]:
     """Return the tasks, in order of appearance."""
-    return list(dict.fromkeys(row["task"] for row in rows))
+    return list(dict.fromkeys(row[TASK] for row in rows))
 
 
 def methods_of(rows: Sequence[Row]) -> list[str]:
@@ -66,8 +68,8 @@ def matrix(rows: Sequence[Row], method: str, column: str, tasks: Sequence[str]) 
     """
     found: dict[int, dict[str, float]] = {}
     for row in rows:
-        if row["method"] == method and row["task"] in tasks and column in row:
-            found.setdefault(row["seed"], {})[row["task"]] = row[column]
+        if row["method"] == method and row[TASK] in tasks and column in row:
+            found.setdefault(row["seed"], {})[row[TASK]] = row[column]
     complete = [found[seed] for seed in sorted(found) if len(found[seed]) == len(tasks)]
     values = [[mine[task] for task in tasks] for mine in complete]
     return np.asarray(values, dtype=np.float64).reshape(len(values), len(tasks))

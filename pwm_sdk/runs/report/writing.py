@@ -12,6 +12,7 @@ from pwm_sdk.calls import checked
 from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checkpoints.reading import read_json
 from pwm_sdk.checks import file_path, positive
+from pwm_sdk.keys import TASK
 from pwm_sdk.runs.report.aggregates import RESAMPLES, Row, aggregate, matrix, methods_of, tasks_of
 from pwm_sdk.runs.report.plots import Curves, plot_curves
 from pwm_sdk.runs.report.words import counted, fill, interval, label_of, spread, verdict
@@ -141,9 +142,9 @@ def _text(name: str, rows: Sequence[Row], first: Sequence[Row]) -> str:
         told = verdict([*mine, *start], START)
         parts += [f"**{fill(told)}**"] * bool(told)
     parts += [fill(HOW), markdown(["task", *map(label_of, methods)], _cells(rows, "return", 0))]
-    scored = [task for task in tasks if any(r["task"] == task and "score" in r for r in rows)]
+    scored = [task for task in tasks if any(r[TASK] == task and "score" in r for r in rows)]
     if scored:
-        told = [row for row in rows if row["task"] in scored]
+        told = [row for row in rows if row[TASK] in scored]
         negative = any(row.get("score", 0.0) < 0.0 for row in rows)
         parts += ["## Score", fill(SCORE + f" {NEGATIVE}" * negative)]
         parts += [markdown(["task", *map(label_of, methods)], _cells(told, "score", 2))]
