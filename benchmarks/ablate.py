@@ -10,7 +10,6 @@ in parts, a few variants or seeds at a time, into the same folder.
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
@@ -26,7 +25,8 @@ from tqdm import tqdm
 
 from command_line import command
 from pwm_sdk import write_atomic
-from pwm_sdk.runs import JobPool, cores
+from pwm_sdk.runs import JobPool, cores, markdown, read_csv
+from pwm_sdk.runs.report import spread
 from quick.recipe import PRESETS, Preset, split_tasks
 
 PUBLISHED = Path(__file__).parent / "reporting" / "published_ablations.csv"
@@ -161,20 +161,16 @@ def tables(
     seeds = sorted({seed for _, seed in results})
     parts = []
     for task in tasks:
-        lines = [
-            f"{task}, return:\n",
-            "| variant | mean | " + " | ".join(f"seed {seed}" for seed in seeds) + " |",
-            "| --- |" + " ---: |" * (1 + len(seeds)),
-        ]
+        lines = []
         for name in variants:
             values = [
                 next(row["return"] for row in results[name, seed] if row["task"] == task)
                 for seed in seeds
             ]
-            spread = f" +- {np.std(values, ddof=1):.0f}" if len(values) > 1 else ""
-            cells = [f"**{np.mean(values):.0f}{spread}**", *(f"{value:.0f}" for value in values)]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        parts.append("\n".join(lines) + "\n")
+            mean = f"**{spread(np.asarray(values), 0)}**"
+            lines.append([name, mean, *(f"{value:.0f}" for value in values)])
+        head = ["variant", "mean", *(f"seed {seed}" for seed in seeds)]
+        parts.append(f"{task}, return:\n\n{markdown(head, lines)}\n")
     return "\n".join(parts)
 
 
@@ -184,31 +180,40 @@ def published_table(path: Path = PUBLISHED) -> str:
     Args:
         path: CSV file with variant, task, mean, std and n_seeds, source and note of each figure.
     """
-    with path.open(newline="") as file:
-        figures = list(csv.DictReader(file))
+    figures = read_csv(path)
     tasks = list(dict.fromkeys(figure["task"] for figure in figures))
-    lines = [
-        "Published by PWM's authors, not measured here: mean +- standard deviation (seeds) of the "
-        "last logged return, on tasks of another simulator.\n",
-        "| variant | " + " | ".join(tasks) + " |",
-        "| --- |" + " ---: |" * len(tasks),
-    ]
+    lines = []
     for name in dict.fromkeys(figure["variant"] for figure in figures):
         mine = {figure["task"]: figure for figure in figures if figure["variant"] == name}
         cells = [_published_cell(mine[task]) if task in mine else "-" for task in tasks]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append([name, *cells])
+    intro = (
+        "Published by PWM's authors, not measured here: mean +- standard deviation (seeds) of the "
+        "last logged return, on tasks of another simulator.\n"
+    )
     notes = [f"- {f['variant']}, {f['task']} (`{f['source']}`): {f['note']}." for f in figures
-             if f["note"]]  # fmt: skip
+             if "note" in f]  # fmt: skip
     inferred = (
         "\nThe published recipe has Mish, ours SiLU. Most files of relu and mish name the "
         "activation only; that they are without SimNorm is inferred."
     )
-    return "\n".join([*lines, inferred, "\nDoubts, marked with *:\n", *notes]) + "\n"
+    return (
+        "\n".join(
+            [
+                intro,
+                markdown(["variant", *tasks], lines),
+                inferred,
+                "\nDoubts, marked with *:\n",
+                *notes,
+            ]
+        )
+        + "\n"
+    )
 
 
-def _published_cell(figure: Mapping[str, str]) -> str:
-    mean, spread = float(figure["mean"]), float(figure["std"])
-    return f"{mean:.0f} +- {spread:.0f} ({figure['n_seeds']}){'*' * bool(figure['note'])}"
+def _published_cell(figure: Mapping[str, Any]) -> str:
+    doubt = "*" * ("note" in figure)
+    return f"{figure['mean']:.0f} +- {figure['std']:.0f} ({figure['n_seeds']}){doubt}"
 
 
 if __name__ == "__main__":

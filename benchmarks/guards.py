@@ -7,7 +7,6 @@ and every variant learns its policies in that model.
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +41,7 @@ from pwm_sdk import (
     summarize,
     world_model_loss,
 )
-from pwm_sdk.runs import JobPool, cores
+from pwm_sdk.runs import JobPool, cores, markdown, write_csv
 from quick.recipe import PRESETS, Preset, build, chosen_tasks, make_pool
 
 # Coefficients of the distance to the data's actions, and of the ensemble's disagreement.
@@ -86,10 +85,7 @@ def main() -> None:
     with command(), JobPool(min(cores(), len(folders))) as pool:
         parts = list(pool.map(study, folders, [arguments] * len(folders)))
         rows = [row for part in parts for row in part]
-        with (arguments.run / "guards.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(arguments.run / "guards.csv", rows)
         text = table(arguments.tasks, rows)
         (arguments.run / "guards.md").write_text(text)
         print(text)
@@ -207,14 +203,12 @@ def _evaluate(
 
 def table(tasks: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the table as Markdown: return, success at the last step and gap, means over seeds."""
-    lines = [
-        "| variant | " + " | ".join(tasks) + " | mean |",
-        "| --- |" + " ---: |" * (len(tasks) + 1),
-    ]
+    cells = []
     for name in dict.fromkeys(row["variant"] for row in rows):
         mine = [row for row in rows if row["variant"] == name]
-        cells = [_cell([row for row in mine if row["task"] == task]) for task in tasks]
-        lines.append(f"| {name} | " + " | ".join([*cells, _cell(mine)]) + " |")
+        own = [_cell([row for row in mine if row["task"] == task]) for task in tasks]
+        cells.append([name, *own, _cell(mine)])
+    lines = [markdown(["variant", *tasks, "mean"], cells)]
     seeds = sorted({row["seed"] for row in rows})
     lines += [
         "",

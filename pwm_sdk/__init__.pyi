@@ -114,6 +114,7 @@ from .runs.online_config import plan_for as plan_for
 from .runs.online_config import seed_for as seed_for
 from .runs.progress import ProgressBar as ProgressBar
 from .runs.recipe import online_pwm as online_pwm
+from .runs.report.writing import write_report as write_report
 from .runs.run import Run as Run
 from .simulators.mass_spring import MassSpring as MassSpring
 from .simulators.mujoco import MuJoCoModel as MuJoCoModel

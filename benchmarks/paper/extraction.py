@@ -39,7 +39,6 @@ from pwm_sdk import (
     seed_for,
 )
 from pwm_sdk.runs import Interrupted, patience, stop_asked
-from quick.final import score_of
 
 TASK_SETS = {"mt30": MT30, "mt80": MT80}
 HORIZON = 16  # of policies and of the windows that train the model
@@ -221,7 +220,7 @@ class Extraction:
             self.learners.actor.member(i).save(self.place.file(policy, "actor.safetensors"))
             self.learners.critic.member(i).save(self.place.file(policy, "critic.safetensors"))
             row = {"seed": policy.seed, "task": policy.task, "method": "pwm", **scores[i]}
-            row["score"] = score_of(self.tasks[i], scores[i])
+            row["score"] = self.tasks[i].score(scores[i]["return"], scores[i]["success_last"])
             row["imagined"] = float(self.imagined[i])
             if i in stopped:
                 row["stopped"] = 1

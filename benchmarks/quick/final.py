@@ -200,16 +200,11 @@ class FinalEvaluation:
         rows = []
         for task, mine in zip(self.tasks if tasks is None else tasks, episodes, strict=True):
             summary = summarize(mine)
-            score = score_of(task, summary)
+            score = task.score(summary["return"], summary["success_last"])
             rows.append(
                 {"seed": self.seed, "task": task.name, "method": method, **summary, "score": score}
             )
         return rows
-
-
-def score_of(task: Task, summary: dict[str, float]) -> float:
-    """Return the score of a task's summary, by the task's own rule."""
-    return task.score(summary["return"], summary["success_last"])
 
 
 def _pairs(

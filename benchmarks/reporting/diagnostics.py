@@ -10,11 +10,11 @@ import numpy as np
 
 from machine import describe
 from pwm_sdk import read_json, write_atomic
-from reporting.plots import COLORS, OTHERS, plt, save
-from reporting.tables import table
+from pwm_sdk.runs import markdown
+from pwm_sdk.runs.report import save_figure, shades, subplots
 
 OFFSETS = np.linspace(-0.5, 0.5, 41).tolist()
-SHADES = {"SimNorm": COLORS["pwm"], "plain": OTHERS[1], "spectral": COLORS["cloning"]}
+SHADES = {"SimNorm": "#0072B2", "plain": "#D55E00", "spectral": "#009E73"}
 SOURCES = {
     "simulator": ("backpropagation, simulator", "-"),
     "model": ("backpropagation, world model", "--"),
@@ -79,7 +79,7 @@ def gradient_table(results: Sequence[Result], horizons: Sequence[int]) -> str:
             for place in _shown(horizons):
                 found = [_values(results, name, source, column)[:, place] for column in columns]
                 rows.append([name, label, str(horizons[place]), *map(_cell, found)])
-    return table(["policy on", "gradient by", "H", *columns], rows)
+    return markdown(["policy on", "gradient by", "H", *columns], rows)
 
 
 def landscape_table(results: Sequence[Result]) -> str:
@@ -96,7 +96,7 @@ def landscape_table(results: Sequence[Result]) -> str:
             agree = [np.corrcoef(real, imagined)[0, 1] for real, imagined in curves]
             rows.append([name, horizon, *map(_cell, (*rough.values(), agree))])
     head = ["policy on", "H", "roughness, real", "roughness, imagined", "correlation"]
-    return table(head, rows)
+    return markdown(head, rows)
 
 
 def plot_gradients(
@@ -110,7 +110,7 @@ def plot_gradients(
         results: its results, one per seed.
         horizons: H of each entry.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(9.0, 6.0))
+    figure, axes = subplots(2, 2, (9.0, 6.0))
     for axis, (column, (title, scale)) in zip(axes.flat, PANELS.items(), strict=True):
         for name in results[0]["models"]:
             for source, (label, style) in SOURCES.items():
@@ -132,7 +132,7 @@ def plot_gradients(
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2,
                   fontsize=8, frameon=False)  # fmt: skip
-    save(figure, folder, f"gradients-{task}")
+    save_figure(figure, folder, f"gradients-{task}")
 
 
 def plot_landscapes(folder: Path, task: str, results: Sequence[Result]) -> None:
@@ -145,18 +145,11 @@ def plot_landscapes(folder: Path, task: str, results: Sequence[Result]) -> None:
     """
     models = list(results[0]["models"])
     horizons = list(results[0]["models"][models[0]]["landscape"]["model"])
-    figure, axes = plt.subplots(
-        len(horizons),
-        len(models),
-        figsize=(4.5 * len(models), 2.8 * len(horizons)),
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-    )
-    shades = plt.get_cmap("viridis")(np.linspace(0.1, 0.8, len(results)))
+    size = (4.5 * len(models), 2.8 * len(horizons))
+    figure, axes = subplots(len(horizons), len(models), size, sharex=True, sharey="row")
     for row, horizon in zip(axes, horizons, strict=True):
         for axis, name in zip(row, models, strict=True):
-            for result, shade in zip(results, shades, strict=True):
+            for result, shade in zip(results, shades(len(results)), strict=True):
                 for source, style in (("simulator", "-"), ("model", "--")):
                     values = result["models"][name]["landscape"][source][horizon]["return"]
                     label = f"seed {result['seed']}, {'real' if style == '-' else 'imagined'}"
@@ -171,7 +164,7 @@ def plot_landscapes(folder: Path, task: str, results: Sequence[Result]) -> None:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0),
                   ncols=len(results), fontsize=8, frameon=False)  # fmt: skip
-    save(figure, folder, f"landscape-{task}")
+    save_figure(figure, folder, f"landscape-{task}")
 
 
 def _shown(horizons: Sequence[int]) -> list[int]:

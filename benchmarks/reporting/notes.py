@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from pwm_sdk import MT80
-from reporting.aggregates import RESAMPLES, Row, methods_of
+from pwm_sdk.runs.report import RESAMPLES, Row, fill, label_of, methods_of
 from reporting.published import METHODS, Published
-from reporting.tables import label_of
 
 SCORES = (
     "Mean over seeds, +- standard deviation over seeds. Mean actions of the final policies in "
     "fresh environments. Score: return / 1000 (dm_control), success at the last step (Meta-World). "
     "Gap: predicted minus real sum of the next 16 rewards, in units of the largest reward per step."
 )
+LEARNED = "Learned: the mean score is at least 0.1 above that of random actions."
 SEEDS = "Return, and success at the last step for Meta-World:"
 PUBLISHED = (
     'Columns named "published" are figures taken from {sources}; they were not measured here. '
@@ -40,17 +39,12 @@ DAMAGED = (
 )
 AGGREGATES = (
     "Mean and median are over the tasks' means; IQM is the mean of the middle half of all seeds "
-    "and tasks. Brackets: 95 % stratified bootstrap over seeds within each task (rliable, "
-    "{resamples} resamples, fixed seed); none for one seed, which leaves nothing to resample. "
-    "Published lines take one value per task, over the same tasks as the run, and are left out "
-    "where one of these was not published. Published scores of whole benchmarks, mean / IQM: "
-    "{whole}."
+    "and tasks. Where no method has more than two values there is no line. Brackets: 95 % "
+    "stratified bootstrap over seeds within each task (rliable, {resamples} resamples, fixed "
+    "seed); none for one seed, which leaves nothing to resample. Published lines take one value "
+    "per task, over the same tasks as the run, and are left out where one of these was not "
+    "published. Published scores of whole benchmarks, mean / IQM: {whole}."
 )
-
-
-def fill(text: str) -> str:
-    """Break a paragraph into lines."""
-    return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False)
 
 
 def published_note(tasks: Sequence[str], published: Published) -> str:

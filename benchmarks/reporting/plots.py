@@ -1,4 +1,4 @@
-"""The plots of a report: learning curves, performance profile, bars per task."""
+"""The plots of the benchmark's report: performance profile, bars per task."""
 
 from __future__ import annotations
 
@@ -6,99 +6,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 
-from pwm_sdk import MT80, Task, write_atomic
-from reporting.aggregates import Row, matrix, methods_of, profile, tasks_of
+from pwm_sdk import MT80, Task
+from pwm_sdk.runs.report import (
+    Row,
+    colors_of,
+    label_of,
+    legend_above,
+    matrix,
+    methods_of,
+    profile,
+    save_figure,
+    subplots,
+    tasks_of,
+)
 from reporting.published import METHODS, Published
-from reporting.tables import label_of, suites_of
+from reporting.tables import suites_of
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-# Readable with colour-blind eyes (Okabe and Ito).
-COLORS = {
-    "pwm": "#0072B2",
-    "mppi": "#E69F00",
-    "cloning": "#009E73",
-    "random": "#777777",
-    "shac": "#D55E00",
-    "tdmpc2": "#E69F00",  # beside mppi in no plot
-    "sac": "#CC79A7",
-    "ppo": "#56B4E9",
-    "dreamerv3": "#009E73",  # beside cloning in no plot
-}
-OTHERS = ("#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000", "#009E73", "#E69F00")
 # Marker and height within a bar, so that equal values stay apart.
 MARKS = {"PWM": ("D", -0.24), "TD-MPC2": ("s", 0.0), "DreamerV3(max over training)": ("^", 0.24)}
 
 WHISKER = "worst to best seed"
-
-Curves = dict[str, dict[int, list[tuple[float, float]]]]
-
-
-def save(figure: Any, folder: Path, name: str) -> None:
-    """Write a figure as PNG and SVG, the same bytes for the same figure, and close it."""
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        for kind, data in (("png", {}), ("svg", {"metadata": {"Date": None}})):
-            write_atomic(
-                folder / f"{name}.{kind}",
-                lambda part, kind=kind, data=data: figure.savefig(
-                    part, dpi=120, format=kind, bbox_inches="tight", **data
-                ),
-            )
-    plt.close(figure)
-
-
-def colors_of(methods: Sequence[str]) -> dict[str, str]:
-    """Return one colour per method, the same in all plots."""
-    taken = {COLORS[method] for method in methods if method in COLORS}
-    free = [color for color in OTHERS if color not in taken] or list(OTHERS)
-    others = iter(free * len(methods))
-    return {method: COLORS.get(method) or next(others) for method in methods}
-
-
-def plot_curves(folder: Path, lines_of: Curves) -> bool:
-    """Plot return against learning minutes, one panel per task, one line per seed.
-
-    Args:
-        folder: gets curves.png and curves.svg.
-        lines_of: task -> seed -> (minutes, return) of each reading; nothing is drawn where empty.
-    """
-    if not lines_of:
-        return False
-    seeds = sorted({seed for lines in lines_of.values() for seed in lines})
-    shades = plt.get_cmap("viridis")(np.linspace(0.1, 0.8, len(seeds)))
-    colors = dict(zip(seeds, shades, strict=True))
-    columns = min(4, len(lines_of))
-    count = -(-len(lines_of) // columns)
-    figure, axes = plt.subplots(
-        count, columns, figsize=(3.2 * columns, 2.5 * count + 0.4), squeeze=False, sharex=True
-    )
-    for axis, (task, lines) in zip(axes.flat, lines_of.items(), strict=False):
-        for seed in sorted(lines):
-            minutes, returns = zip(*lines[seed], strict=True)
-            axis.plot(
-                minutes, returns, marker="o", markersize=3, color=colors[seed], label=f"seed {seed}"
-            )
-        axis.set_title(task, fontsize=10)
-        axis.set_ylim(bottom=0.0)
-        axis.grid(alpha=0.3)
-    for axis in axes.flat[len(lines_of) :]:
-        axis.set_visible(False)
-    # The lowest panel of each column names the axis, also where the last line is not full.
-    for column in range(columns):
-        lowest = axes[(len(lines_of) - 1 - column) // columns, column]
-        lowest.set_xlabel("learning minutes")
-        lowest.tick_params(labelbottom=True)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("return")
-    figure.tight_layout()
-    handles = [plt.Line2D([], [], color=colors[s], marker="o", markersize=3) for s in seeds]
-    _legend_above(figure, handles, [f"seed {seed}" for seed in seeds])
-    save(figure, folder, "curves")
-    return True
 
 
 def plot_profile(folder: Path, rows: Sequence[Row], published: Published) -> bool:
@@ -112,7 +41,8 @@ def plot_profile(folder: Path, rows: Sequence[Row], published: Published) -> boo
     """
     tasks, methods = tasks_of(rows), methods_of(rows)
     colors, thresholds = colors_of(methods), np.round(np.linspace(0.0, 1.0, 51), 2)
-    figure, axis = plt.subplots(figsize=(6.4, 4.2))
+    figure, axes = subplots(size=(6.4, 4.2))
+    axis = axes[0, 0]
     for method in methods:
         scores = matrix(rows, method, "score", tasks)
         if not scores.size:
@@ -133,7 +63,6 @@ def plot_profile(folder: Path, rows: Sequence[Row], published: Published) -> boo
                 thresholds, share, where="post", color="black", ls=dashes, lw=1.2, label=label
             )
     if not axis.lines:
-        plt.close(figure)
         return False
     axis.set_xlabel("score")
     axis.set_ylabel("share of seeds and tasks above")
@@ -141,7 +70,7 @@ def plot_profile(folder: Path, rows: Sequence[Row], published: Published) -> boo
     axis.set_ylim(0.0, 1.02)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
-    save(figure, folder, "profile")
+    save_figure(figure, folder, "profile")
     return True
 
 
@@ -166,14 +95,8 @@ def plot_bars(folder: Path, rows: Sequence[Row], published: Published) -> bool:
     panels = [("score", "score")]
     if any(MT80[task].suite == "metaworld" for task in places):  # elsewhere the two are the same
         panels.append(("return", "return / maximum (2000 Meta-World, 1000 dm_control)"))
-    figure, axes = plt.subplots(
-        1,
-        len(panels),
-        figsize=(1.0 + 4.5 * len(panels), 1.0 + 0.24 * y),
-        sharey=True,
-        squeeze=False,
-        gridspec_kw={"wspace": 0.06},
-    )
+    size = (1.0 + 4.5 * len(panels), 1.0 + 0.24 * y)
+    figure, axes = subplots(1, len(panels), size, sharey=True, gridspec_kw={"wspace": 0.06})
     for axis, (column, title) in zip(axes[0], panels, strict=True):
         _draw_bars(axis, rows, column, places)
         _draw_published(axis, published, column, places)
@@ -183,8 +106,8 @@ def plot_bars(folder: Path, rows: Sequence[Row], published: Published) -> bool:
     entries = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
     first = [label for label in (label_of(methods_of(rows)[0]), WHISKER) if label in entries]
     labels = [*first, *(label for label in entries if label not in first)]
-    _legend_above(figure, [entries[label] for label in labels], labels)
-    save(figure, folder, "bars")
+    legend_above(figure, [entries[label] for label in labels], labels)
+    save_figure(figure, folder, "bars")
     return True
 
 
@@ -250,19 +173,3 @@ def _share(values: np.ndarray, task: str, column: str) -> np.ndarray:
 def largest_return(task: Task) -> float:
     """Return what the largest reward at every step of an episode adds up to."""
     return task.episode_length * task.reward_scale
-
-
-def _legend_above(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """Put one legend above all panels, at a distance in inches whatever the figure's height."""
-    lines = -(-len(labels) // max(1, int(figure.get_figwidth() / 1.25)))
-    top = max(axis.get_position().y1 for axis in figure.axes)
-    above = top + 0.28 / figure.get_figheight()
-    figure.legend(
-        handles,
-        labels,
-        loc="lower center",
-        bbox_to_anchor=(0.5, above),
-        ncols=-(-len(labels) // lines),
-        fontsize=8,
-        frameon=False,
-    )

@@ -9,18 +9,18 @@ from typing import Any
 from files import write_json
 from machine import describe
 from pwm_sdk import read_json, write_atomic
-from reporting.aggregates import Row, tasks_of
+from pwm_sdk.runs.report import Curves, Row, counted, fill, plot_curves, tasks_of, verdict
 from reporting.notes import (
+    LEARNED,
     SCORES,
     SEEDS,
     aggregate_note,
-    fill,
     incomplete,
     left_out,
     published_note,
     stopped,
 )
-from reporting.plots import Curves, plot_bars, plot_curves, plot_profile
+from reporting.plots import plot_bars, plot_profile
 from reporting.published import Published
 from reporting.scores import check_rows, load_rows, save_rows
 from reporting.tables import (
@@ -98,12 +98,12 @@ def report_text(
     """Return the report as Markdown, section by section."""
     tasks, seeds = tasks_of(rows), sorted({row["seed"] for row in rows})
     episodes = sorted({int(row["episodes"]) for row in rows if "episodes" in row})
-    title = [
-        f"{len(tasks)} task{'s' * (len(tasks) > 1)}",
-        f"{len(seeds)} seed{'s' * (len(seeds) > 1)}",
-    ]
-    title += [f"{' or '.join(map(str, episodes))} episodes each"] * bool(episodes)
+    title = [counted(len(tasks), "task"), counted(len(seeds), "seed")]
+    plural = "s" * (episodes != [1])
+    title += [f"{' or '.join(map(str, episodes))} episode{plural} each"] * bool(episodes)
     parts = [f"# {folder.name}: {', '.join(title)}"]
+    if said := verdict(rows):
+        parts += [f"**{fill(said)}**", fill(LEARNED)]
     if about.get("command"):
         minutes = f"{about['minutes']:.1f} minutes (of its last call)"
         parts.append(f"`{about['command']}`, {minutes}, {about['machine']}.")
@@ -114,7 +114,8 @@ def report_text(
     beside = published_table(rows, published)
     if beside:
         parts += ["## Beside the published numbers", beside, published_note(tasks, published)]
-    parts += ["## Aggregates", aggregate_table(rows, published), aggregate_note(published)]
+    if aggregates := aggregate_table(rows, published):
+        parts += ["## Aggregates", aggregates, aggregate_note(published)]
     parts += ["## Seeds", SEEDS, seed_table(rows)]
     if progress:
         spent = {place: told["seconds"] for place, told in progress.items()}
@@ -127,12 +128,12 @@ def _curve_files(folder: Path) -> list[Path]:
 
 
 def _curves(folder: Path) -> Curves:
-    """Collect the readings of all processes: task -> seed -> (minutes, return)."""
+    """Collect the readings of all processes: task -> PWM -> seed -> (minutes, return)."""
     lines: Curves = {}
     for path in _curve_files(folder):
         seed = int(path.parent.parent.name.removeprefix("seed"))
         for point in read_json(path, dict)["curve"]:
             for task, summary in point["tasks"].items():
-                line = lines.setdefault(task, {}).setdefault(seed, [])
+                line = lines.setdefault(task, {}).setdefault("pwm", {}).setdefault(seed, [])
                 line.append((point["seconds"] / 60.0, summary["return"]))
     return lines

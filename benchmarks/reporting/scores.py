@@ -7,8 +7,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from pwm_sdk import MT80, write_atomic
-from reporting.aggregates import Row
+from pwm_sdk import MT80
+from pwm_sdk.runs import write_csv
+from pwm_sdk.runs.report import Row
 
 TEXT_COLUMNS = ("task", "method")
 REQUIRED = ("seed", *TEXT_COLUMNS)
@@ -16,15 +17,7 @@ REQUIRED = ("seed", *TEXT_COLUMNS)
 
 def save_rows(folder: Path, rows: Sequence[Row]) -> None:
     """Write scores.csv into `folder`; a row may lack columns that others have."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    write_atomic(folder / "scores.csv", lambda part: _write(part, names, rows))
-
-
-def _write(path: Path, names: Sequence[str], rows: Sequence[Row]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(folder / "scores.csv", rows)
 
 
 def load_rows(folder: Path) -> list[Row]:

@@ -9,18 +9,19 @@ from typing import NamedTuple
 import numpy as np
 
 from pwm_sdk import MT80
-from reporting.aggregates import Estimate, Row, aggregate, matrix, methods_of, tasks_of
+from pwm_sdk.runs import markdown
+from pwm_sdk.runs.report import (
+    Row,
+    aggregate,
+    interval,
+    label_of,
+    matrix,
+    methods_of,
+    spread,
+    tasks_of,
+)
 from reporting.published import METHODS, Published
 
-LABELS = {
-    "pwm": "PWM",
-    "mppi": "MPPI",
-    "shac": "SHAC",
-    "tdmpc2": "TD-MPC2",
-    "sac": "SAC",
-    "ppo": "PPO",
-    "dreamerv3": "DreamerV3",
-}
 SUITES = {"metaworld": "Meta-World", "dmcontrol": "dm_control"}
 DIGITS = {"return": 0, "return_min": 0}
 
@@ -32,31 +33,10 @@ class Group(NamedTuple):
     tasks: list[str]
 
 
-def label_of(method: str) -> str:
-    """Return a method's name in tables and plots."""
-    return LABELS.get(method, method)
-
-
 def suites_of(tasks: Sequence[str]) -> list[Group]:
     """Split the tasks by suite."""
     split = [(label, [t for t in tasks if MT80[t].suite == s]) for s, label in SUITES.items()]
     return [Group(label, mine) for label, mine in split if mine]
-
-
-def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; its first column is left-aligned."""
-    cells = [head, ["---"] + ["---:"] * (len(head) - 1), *lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
-
-
-def spread(rows: Sequence[Row], method: str, column: str, tasks: Sequence[str]) -> str:
-    """Return "mean +- deviation" over the seeds that have all `tasks`, "-" where there is none."""
-    values = matrix(rows, method, column, tasks).mean(axis=1)
-    if not len(values):
-        return "-"
-    digits = DIGITS.get(column, 2)
-    more = f" +- {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{more}"
 
 
 def score_table(rows: Sequence[Row], published: Published) -> str:
@@ -72,7 +52,7 @@ def score_table(rows: Sequence[Row], published: Published) -> str:
             cells.append(_published(published, source, group.tasks, "score"))
         lines.append([group.label, *cells])
     head = ["task", *(title for title, *_ in columns)]
-    return table(head + [f"{METHODS[source][0]} score"] * shown, lines)
+    return markdown(head + [f"{METHODS[source][0]} score"] * shown, lines)
 
 
 def _columns(rows: Sequence[Row], methods: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -101,7 +81,8 @@ def _known(rows: Sequence[Row], method: str, column: str) -> bool:
 
 
 def _means(tasks: Sequence[str]) -> list[Group]:
-    return [Group(f"mean, {label}", mine) for label, mine in suites_of(tasks)]
+    """Return the suites of several tasks: the mean of one is that task."""
+    return [Group(f"mean, {label}", mine) for label, mine in suites_of(tasks) if len(mine) > 1]
 
 
 def _cell(rows: Sequence[Row], tasks: Sequence[str], method: str, column: str) -> str:
@@ -114,9 +95,14 @@ def _cell(rows: Sequence[Row], tasks: Sequence[str], method: str, column: str) -
         if column == "return_min":
             return f"{values.min():.0f}"
         return f"{values.mean():{'+' if column == 'gap' else ''}.2f}"
-    text = spread(rows, method, column, tasks)
+    text = _spread(rows, method, column, tasks)
     main = methods_of(rows)[0]
     return f"**{text}**" if (method, column) == (main, "return") and text != "-" else text
+
+
+def _spread(rows: Sequence[Row], method: str, column: str, tasks: Sequence[str]) -> str:
+    """Return "mean +- deviation" over the seeds that have all `tasks`."""
+    return spread(matrix(rows, method, column, tasks).mean(axis=1), DIGITS.get(column, 2))
 
 
 def _published(published: Published, method: str, tasks: Sequence[str], column: str) -> str:
@@ -135,30 +121,34 @@ def published_table(rows: Sequence[Row], published: Published) -> str:
     for column in ("return", "score"):
         head += [column, *(f"{METHODS[source][0]} {column}" for source in sources)]
         for line, mine in zip(lines, groups, strict=True):
-            line.append(spread(rows, main, column, mine))
+            line.append(_spread(rows, main, column, mine))
             line += [_published(published, source, mine, column) for source in sources]
-    return table(head, lines)
+    return markdown(head, lines)
 
 
 def aggregate_table(rows: Sequence[Row], published: Published) -> str:
-    """Return mean, median and IQM of score, return and success, per method and suite."""
-    tasks = tasks_of(rows)
+    """Return mean, median and IQM of score, return and success, per method and suite.
+
+    Of two values or one all three are the same: where no method has more there is no line, as the
+    tables above have them.
+    """
+    tasks, methods = tasks_of(rows), methods_of(rows)
     lines = []
     for group, column in _quantities(tasks):
-        name = f"{column.replace('_', ' ')}, {group.label}"
-        for method in methods_of(rows):
-            scores = matrix(rows, method, column, group.tasks)
-            if scores.size:
-                estimates = aggregate(scores).values()
-                cells = [_interval(e, DIGITS.get(column, 3)) for e in estimates]
-                lines.append([name, label_of(method), str(len(scores)), *cells])
+        found = {method: matrix(rows, method, column, group.tasks) for method in methods}
+        if all(scores.size <= 2 for scores in found.values()):
+            continue
+        shown = [(label_of(m), str(len(own)), own) for m, own in found.items() if own.size]
         for source, (label, basis) in METHODS.items():
             values = published.values(source, group.tasks, column)
             if values is not None:
-                estimates = aggregate(np.asarray([values])).values()
-                cells = [_interval(e, DIGITS.get(column, 3)) for e in estimates]
-                lines.append([name, label, basis, *cells])
-    return table(["quantity", "method", "seeds", "mean", "median", "IQM"], lines)
+                shown.append((label, basis, np.asarray([values])))
+        name = f"{column.replace('_', ' ')}, {group.label}"
+        for label, basis, scores in shown:
+            cells = [interval(e, DIGITS.get(column, 3)) for e in aggregate(scores).values()]
+            lines.append([name, label, basis, *cells])
+    head = ["quantity", "method", "seeds", "mean", "median", "IQM"]
+    return markdown(head, lines) if lines else ""
 
 
 def _quantities(tasks: Sequence[str]) -> list[tuple[Group, str]]:
@@ -171,13 +161,6 @@ def _quantities(tasks: Sequence[str]) -> list[tuple[Group, str]]:
     return wanted
 
 
-def _interval(estimate: Estimate, digits: int) -> str:
-    text = f"{estimate.value:.{digits}f}"
-    if estimate.low is None:
-        return text
-    return f"{text} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
-
-
 def seed_table(rows: Sequence[Row]) -> str:
     """Return the return of every seed, and success at the last step for Meta-World."""
     main = methods_of(rows)[0]
@@ -186,7 +169,7 @@ def seed_table(rows: Sequence[Row]) -> str:
     lines = [
         [task, *(_seed_cell(mine.get((task, s), {})) for s in seeds)] for task in tasks_of(rows)
     ]
-    return table(["task", *(f"seed {seed}" for seed in seeds)], lines)
+    return markdown(["task", *(f"seed {seed}" for seed in seeds)], lines)
 
 
 def _seed_cell(row: Row) -> str:
@@ -203,4 +186,4 @@ def seconds_table(spent: dict[Path, dict[str, float]]) -> str:
         [f"{path.parent.name}, {path.name}", *(f"{own.get(stage, 0.0):.0f}" for stage in stages)]
         for path, own in spent.items()
     ]
-    return table(["process", *stages], lines)
+    return markdown(["process", *stages], lines)

@@ -11,10 +11,20 @@ from matplotlib.ticker import EngFormatter
 
 from machine import describe
 from pwm_sdk import write_atomic
-from reporting.aggregates import Row, aggregate, matrix, tasks_of
-from reporting.plots import colors_of, plt, save
-from reporting.scores import save_rows
-from reporting.tables import label_of, table
+from pwm_sdk.runs import markdown, write_csv
+from pwm_sdk.runs.report import (
+    Row,
+    aggregate,
+    colors_of,
+    counted,
+    interval,
+    label_of,
+    matrix,
+    save_figure,
+    spread,
+    subplots,
+    tasks_of,
+)
 from single.jobs import load_result
 
 COSTS = {
@@ -41,7 +51,7 @@ def write_comparison(folder: Path, about: dict[str, Any]) -> str:
     """
     results = load_results(folder)
     rows = rows_of(results, about["baseline"])
-    save_rows(folder, rows)
+    write_csv(folder / "scores.csv", rows)
     plot_curves(folder, results)
     text = comparison_text(folder.name, rows, {"absent": load_absent(folder), **about})
     write_atomic(folder / "report.md", lambda part: part.write_text(text))
@@ -101,30 +111,32 @@ def comparison_text(name: str, rows: Sequence[Row], about: dict[str, Any]) -> st
     """Return the report as Markdown."""
     tasks, methods = tasks_of(rows), order(rows)
     seeds, base = len({row["seed"] for row in rows}), label_of(about["baseline"])
-    sizes = [_count(len(methods), "method"), _count(len(tasks), "task"), _count(seeds, "seed")]
+    sizes = [counted(len(methods), "method"), counted(len(tasks), "task"), counted(seeds, "seed")]
     head = ["task", *map(label_of, methods)]
     parts = [
         f"# {name}: {', '.join(sizes)}",
         f"`{about['command']}`, {about['minutes']:.1f} minutes (of this call), {describe()}.",
         "Last evaluation of each job, mean over its seeds, +- standard deviation over seeds.",
         "## Return",
-        table(head, _per_task(rows, tasks, methods, "return", 0)),
+        markdown(head, _per_task(rows, tasks, methods, "return", 0)),
         *(["Not run: " + " ".join(about["absent"])] if about.get("absent") else []),
         *_left_out(rows),
     ]
     scored = list(dict.fromkeys(row["task"] for row in rows if "score" in row))
     parts.append(f"## Share of the best return of {base}")
     if scored:
-        parts.append(table(head, _per_task(rows, tasks, methods, "score", 2)))
+        parts.append(markdown(head, _per_task(rows, tasks, methods, "score", 2)))
+        if any(row.get("score", 0.0) < 0.0 for row in rows):
+            parts.append("A share below 0 is a return below 0, as where rewards are costs.")
     if len(scored) < len(tasks):
         parts.append(_unscored(rows, [task for task in tasks if task not in scored], base))
     parts += [
         "## Over all tasks",
-        f"Interquartile mean (IQM) and mean of the shares above ({_count(len(scored), 'task')}), "
+        f"Interquartile mean (IQM) and mean of the shares above ({counted(len(scored), 'task')}), "
         "and of the scaled returns (return over that of a very good policy, `Task.score_scale`; "
-        f"{_count(len(tasks), 'task')}). 95 % "
+        f"{counted(len(tasks), 'task')}). 95 % "
         "stratified bootstrap intervals over seeds; only seeds that have every task.",
-        table(
+        markdown(
             ["method", "seeds", "share: IQM", "mean", "scaled: IQM", "mean"],
             _aggregates(rows, {"score": scored, "scaled": tasks}, methods),
         ),
@@ -134,7 +146,7 @@ def comparison_text(name: str, rows: Sequence[Row], about: dict[str, Any]) -> st
         "## Cost",
         "Mean over jobs. Minutes are those of learning, without evaluation; where CPU minutes are "
         "fewer, the machine was shared or a GPU worked. Memory is that of the job's process.",
-        table(["method", *(label for label, _ in COSTS.values())], costs),
+        markdown(["method", *(label for label, _ in COSTS.values())], costs),
         "![curves](curves.png)",
     ]
     return "\n\n".join(parts) + "\n"
@@ -166,10 +178,6 @@ def _left_out(rows: Sequence[Row]) -> list[str]:
     return ["Left out, being shorter than a window: " + ", ".join(found) + "."] if found else []
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 def order(rows: Sequence[Row]) -> list[str]:
     """Return the methods: PWM first, random last, the others by name."""
     names = sorted({row["method"] for row in rows})
@@ -181,16 +189,9 @@ def _per_task(
 ) -> list[list[str]]:
     cells = [[matrix(rows, m, column, [task])[:, 0] for m in methods] for task in tasks]
     return [
-        [task, *(_spread(values, digits) for values in line)]
+        [task, *(spread(values, digits) for values in line)]
         for task, line in zip(tasks, cells, strict=True)
     ]
-
-
-def _spread(values: np.ndarray, digits: int) -> str:
-    if not len(values):
-        return "-"
-    more = f" +- {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{more}"
 
 
 def _aggregates(
@@ -202,15 +203,10 @@ def _aggregates(
         for column, tasks in columns.items():
             values = matrix(rows, method, column, tasks) if tasks else np.zeros((0, 0))
             found = aggregate(values) if values.size else {}
-            cells += [_interval(*found[name]) if found else "-" for name in ("IQM", "mean")]
+            cells += [interval(found[name]) if found else "-" for name in ("IQM", "mean")]
             seeds = max(seeds, len(values))
         lines.append([label_of(method), str(seeds), *cells])
     return lines
-
-
-def _interval(value: float, low: float | None, high: float | None) -> str:
-    more = "" if low is None else f" ({low:.2f} to {high:.2f})"
-    return f"{value:.2f}{more}"
 
 
 def _costs(rows: Sequence[Row], method: str) -> list[str]:
@@ -229,7 +225,7 @@ def plot_curves(folder: Path, results: Sequence[dict[str, Any]]) -> None:
     methods = order(results)
     colors = colors_of(methods)
     size = (3.4 * len(tasks) + 1.0, 5.6)
-    figure, axes = plt.subplots(len(AXES), len(tasks), figsize=size, squeeze=False)
+    figure, axes = subplots(len(AXES), len(tasks), size)
     for line, (axis_name, (label, unit)) in zip(axes, AXES.items(), strict=True):
         for axis, task in zip(line, tasks, strict=True):
             for method in methods:
@@ -255,7 +251,7 @@ def plot_curves(folder: Path, results: Sequence[dict[str, Any]]) -> None:
         frameon=False,
     )
     figure.tight_layout()
-    save(figure, folder, "curves")
+    save_figure(figure, folder, "curves")
 
 
 def _draw(axis: Any, mine: Sequence[dict[str, Any]], column: str, unit: float, color: str) -> None:

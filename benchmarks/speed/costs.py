@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from speed.rows import table
+from pwm_sdk.runs import markdown
 from speed.updates import BASELINE, OURS, agents_of
 
 LARGEST = 10
@@ -67,7 +67,7 @@ def summary(ours: dict[str, Cost], baseline: dict[str, Cost], what: str, head: s
         f"# The ten largest costs of one update\n\n{head}\n\n{what}, `PWMConfig.published()`. "
         "Milliseconds that passed in each operation itself, with the\nprofiler on, "
         "which slows small ones; beside it the transcription's update.\n\n"
-        f"{table(columns, lines)}\n"
+        f"{markdown(columns, lines)}\n"
     )
 
 

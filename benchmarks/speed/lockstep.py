@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 
 from pwm_sdk import MT80, EnvPool, make_gym
-from speed.rows import table
+from pwm_sdk.runs import markdown
 from speed.stepping import Plan, Reading, steps_of, suite_of
 
 MOST = 8  # environments of a pool
@@ -73,6 +73,6 @@ def pool_table(pools: Sequence[PoolReading], readings: Sequence[Reading], plan: 
         "\nPools: environments of several tasks in lockstep, `EnvPool(..)` against "
         f"`EnvPool(.., workers={plan.workers})`: steps of all\nper second that passed, and as a "
         "share of those of workers that do not wait for each other.\n\n"
-        + table((*head, "of free workers"), lines)
+        + markdown((*head, "of free workers"), lines)
         + "\n"
     )

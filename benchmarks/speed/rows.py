@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
+
+from pwm_sdk import runs
 
 
 class Quartiles(NamedTuple):
@@ -85,7 +86,7 @@ class Group:
         shown = [(head, cell) for head, cell in self._columns() if any(map(cell, rows))]
         lines = [[cell(row) or "-" for _, cell in shown] for row in rows]
         head = f"# {self.title}\n\n{about}\n\n{self.text}\n\n"
-        return f"{head}{table([name for name, _ in shown], lines)}\n"
+        return f"{head}{runs.markdown([name for name, _ in shown], lines)}\n"
 
     def _columns(self) -> list[tuple[str, Callable[[Row], str]]]:
         return [
@@ -102,12 +103,6 @@ class Group:
             ("loss difference", lambda row: _cell(row.difference, ".0e")),
             ("gradient error", lambda row: _cell(row.gradient, ".1e")),
         ]
-
-
-def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; its first column is left-aligned."""
-    cells = [head, ["---"] + ["---:"] * (len(head) - 1), *lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
 def _cell(value: float | None, digits: str) -> str:
@@ -127,10 +122,10 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Write all rows, with the quartiles in columns of their own."""
     names = [field.name for field in fields(Row) if field.name != "ms"]
     timed = ("ms_low", "ms", "ms_high")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*names[:5], *timed, "gflop_per_s", "of_peak", *names[5:]])
-        writer.writeheader()
-        for row in rows:
-            entries = {name: value for name, value in asdict(row).items() if name != "ms"}
-            entries |= dict(zip(timed, row.ms or (None,) * 3, strict=True))
-            writer.writerow({**entries, "gflop_per_s": row.rate, "of_peak": row.share})
+    first = [*names[:5], *timed, "gflop_per_s", "of_peak", *names[5:]]
+    lines = []
+    for row in rows:
+        entries = {name: value for name, value in asdict(row).items() if name != "ms"}
+        entries |= dict(zip(timed, row.ms or (None,) * 3, strict=True))
+        lines.append({**entries, "gflop_per_s": row.rate, "of_peak": row.share})
+    runs.write_csv(path, lines, first)

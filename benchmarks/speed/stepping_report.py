@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -10,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 import machine
-from speed.rows import table
+from pwm_sdk import runs
 from speed.stepping import VARIANTS, Plan, Reading
 
 SUITES = ("dm_control, stock", "dm_control, custom", "Meta-World")
@@ -37,9 +36,11 @@ def report(readings: Sequence[Reading], plan: Plan, load: str) -> str:
         "once, all their steps per second that passed, and their gain over one process; other work",
         "on the machine lowers both.",
         "",
-        table(("suite", *head), [row for row in rows if row]),
+        runs.markdown(("suite", *head), [row for row in rows if row]),
         "",
-        table(("task", *head[1:]), [(reading.task, *_cells([reading])) for reading in readings]),
+        runs.markdown(
+            ("task", *head[1:]), [(reading.task, *_cells([reading])) for reading in readings]
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -69,11 +70,13 @@ def _cells(readings: Sequence[Reading]) -> tuple[str, ...]:
 
 def write_csv(path: Path, readings: Sequence[Reading]) -> None:
     """Write one line per task."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["task", "suite", *(f"{kind}_steps_per_s" for kind in VARIANTS), "reset_ms"]
-        )
-        for reading in readings:
-            rates = [f"{reading.steps_per_second[kind]:.1f}" for kind in VARIANTS]
-            writer.writerow([reading.task, reading.suite, *rates, f"{reading.reset_ms:.2f}"])
+    lines = [
+        {
+            "task": reading.task,
+            "suite": reading.suite,
+            **{f"{k}_steps_per_s": f"{reading.steps_per_second[k]:.1f}" for k in VARIANTS},
+            "reset_ms": f"{reading.reset_ms:.2f}",
+        }
+        for reading in readings
+    ]
+    runs.write_csv(path, lines)

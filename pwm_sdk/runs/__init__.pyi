@@ -1,3 +1,4 @@
+from . import report as report
 from .folder import keep_settings as keep_settings
 from .folder import run_folder as run_folder
 from .logger import Logger as Logger

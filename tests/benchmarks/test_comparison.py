@@ -98,9 +98,9 @@ def test_tables_by_hand() -> None:
     assert "| a | 1.25 +- 1.06 | 0.60 +- 0.28 | 0.10 |" in text
     assert "| b | - | - | - |" in text
     # Over task a: two seeds resampled, so the interval goes from the worse to the better one.
-    assert "| PPO | 2 | 0.60 (0.40 to 0.80) | 0.60 (0.40 to 0.80) | - | - |" in text
+    assert "| PPO | 2 | 0.60 [0.40, 0.80] | 0.60 [0.40, 0.80] | - | - |" in text
     # Task b has one seed, so the mean over both tasks is that of seed 0.
-    assert "| PWM | 2 | 1.25 (0.50 to 2.00) | 1.25 (0.50 to 2.00) | 0.54 | 0.54 |" in text
+    assert "| PWM | 2 | 1.25 [0.50, 2.00] | 1.25 [0.50, 2.00] | 0.54 | 0.54 |" in text
     assert "| PPO | 20 | 2.0 | 0.5 | 0.50 | 100 |" in text
 
 
@@ -117,7 +117,7 @@ def test_curves_of_seeds_share_the_axis_of_the_shortest() -> None:
 
 def test_random_actions_are_a_level_line_on_both_axes(tmp_path: Path, monkeypatch) -> None:
     drawn = []
-    monkeypatch.setattr("single.comparison.save", lambda figure, *_: drawn.append(figure))
+    monkeypatch.setattr("single.comparison.save_figure", lambda figure, *_: drawn.append(figure))
     still = {"steps": 0.0, "return": 30.0}
     random = [{**result("random", "a", s, 0.0), **still} for s in (0, 1)]
     for i, one in enumerate(random):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from pwm_sdk import MT80, SINGLE_TASKS, Task
-from quick.final import score_of
+from quick.final import FinalEvaluation
 from reporting.plots import largest_return
 from reporting.published import Figure, Published
 
@@ -18,9 +20,12 @@ METHOD = "TD-MPC2"
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_the_quick_preset_scores_as_the_task(task: Task) -> None:
+def test_the_quick_preset_scores_as_the_task(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     summary = {"return": 123.0, "success_last": 0.25, "success_any": 1.0}
-    assert score_of(task, summary) == task.score(123.0, 0.25)
+    monkeypatch.setattr("quick.final.summarize", lambda episodes: summary)
+    own: Any = SimpleNamespace(seed=3, tasks=[task])
+    (row,) = FinalEvaluation._rows(own, "pwm", [[]])
+    assert row["score"] == task.score(123.0, 0.25)
 
 
 @pytest.mark.parametrize("task", MT80, ids=lambda task: task.name)

@@ -47,6 +47,8 @@ def _objects() -> SimpleNamespace:
     loss = lambda: p.actor.loc(p.latent).square().mean()  # noqa: E731
     coefficients = f(rho=0.5, consistency=1.0, reward=1.0, termination=1.0)
     flat = torch.cat([x.flatten() for x in p.actor.parameters()]).detach()
+    point = {"updates": 1, "steps": 5, "seconds": 1.0, "tasks": {"walk": {"return": 2.0}}}
+    sdk.write_json(p.folder / "report" / "curve.json", {"curve": [point]})
     run, result, saved = sdk.run_identity({}), p.folder / "result.json", p.folder / "state.pt"
     sdk.write_result(result, {"score": 1.0}, run)
     sdk.save_state(saved, {"step": 1}, {"seed": 1})
@@ -238,6 +240,8 @@ def _files() -> dict[str, Call]:
         "run_identity": (sdk.run_identity, f(settings={"lr": 0.1}, part="a")),
         "save_state": (sdk.save_state, f(path=o.saved, state={"step": 1}, about={"seed": 1})),
         "write_json": (sdk.write_json, f(path=p.folder / "value.json", value={"a": [1, 2.0]})),
+        "write_report": (sdk.write_report, f(folder=p.folder / "report", scale={"walk": 4.0},
+            against="steps")),
         "write_result": (sdk.write_result, f(path=o.result, result={"score": 1.0}, run=o.run)),
         "write_atomic": (sdk.write_atomic, f(path=p.folder / "text",
             write=lambda part: part.write_text("x"))),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pwm_sdk.runs import JobError, JobPool
+
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = os.pathsep.join((str(ROOT), str(ROOT / "benchmarks")))
 PROGRAM = """
@@ -155,3 +157,27 @@ if __name__ == "__main__":
         check=False,
     )
     assert (done.stdout, done.stderr) == ("[0, 1, 4, 9, 16, 25, 36]\n", "")
+
+
+def test_a_job_that_fails_leaves_the_results_of_the_others() -> None:
+    with JobPool(2) as pool:
+        fine, bad, later = pool.submit(pow, 2, 3), pool.submit(int, "x", name="it"), None
+        with pytest.raises(JobError, match=r"^it: ValueError: invalid literal"):
+            bad.result()
+        later = pool.submit(pow, 3, 2)
+        assert (fine.result(), later.result()) == (8, 9)
+
+
+def test_each_job_has_a_process_of_its_own_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with JobPool(1) as pool:
+        first, second = pool.submit(os.getpid), pool.submit(os.getpid)
+        threads = pool.submit(os.getenv, "OMP_NUM_THREADS")
+        assert len({os.getpid(), first.result(), second.result()}) == 3
+        assert threads.result() == "1"
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_a_pool_needs_a_process() -> None:
+    with pytest.raises(ValueError, match="count must be"):
+        JobPool(0)

@@ -7,7 +7,20 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from rliable import library, metrics
+
+from pwm_sdk.keys import TASK
+
+__all__ = [
+    "RESAMPLES",
+    "Estimate",
+    "Profile",
+    "Row",
+    "aggregate",
+    "matrix",
+    "methods_of",
+    "profile",
+    "tasks_of",
+]
 
 Row = dict[str, Any]
 RESAMPLES = 2000
@@ -31,7 +44,7 @@ class Profile(NamedTuple):
 
 def tasks_of(rows: Sequence[Row]) -> list[str]:
     """Return the tasks, in order of appearance."""
-    return list(dict.fromkeys(row["task"] for row in rows))
+    return list(dict.fromkeys(row[TASK] for row in rows))
 
 
 def methods_of(rows: Sequence[Row]) -> list[str]:
@@ -55,8 +68,8 @@ def matrix(rows: Sequence[Row], method: str, column: str, tasks: Sequence[str]) 
     """
     found: dict[int, dict[str, float]] = {}
     for row in rows:
-        if row["method"] == method and row["task"] in tasks and column in row:
-            found.setdefault(row["seed"], {})[row["task"]] = row[column]
+        if row["method"] == method and row[TASK] in tasks and column in row:
+            found.setdefault(row["seed"], {})[row[TASK]] = row[column]
     complete = [found[seed] for seed in sorted(found) if len(found[seed]) == len(tasks)]
     values = [[mine[task] for task in tasks] for mine in complete]
     return np.asarray(values, dtype=np.float64).reshape(len(values), len(tasks))
@@ -81,7 +94,9 @@ def aggregate(scores: np.ndarray) -> dict[str, Estimate]:
     Source: Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice".
     """
     _check(scores)
-    names, functions = zip(*_AGGREGATES.items(), strict=True)
+    library, metrics = _rliable()
+    names = ("mean", "median", "IQM")
+    functions = (metrics.aggregate_mean, metrics.aggregate_median, metrics.aggregate_iqm)
 
     def all_of(values: np.ndarray) -> np.ndarray:
         return np.asarray([function(values) for function in functions])
@@ -95,13 +110,6 @@ def aggregate(scores: np.ndarray) -> dict[str, Estimate]:
     return {
         name: Estimate(float(point), float(low), float(high)) for name, point, low, high in columns
     }
-
-
-_AGGREGATES = {
-    "mean": metrics.aggregate_mean,
-    "median": metrics.aggregate_median,
-    "IQM": metrics.aggregate_iqm,
-}
 
 
 def profile(scores: np.ndarray, thresholds: np.ndarray) -> Profile:
@@ -118,11 +126,21 @@ def profile(scores: np.ndarray, thresholds: np.ndarray) -> Profile:
         ValueError: for a matrix of another shape, an empty one, or values that are not finite.
     """
     _check(scores)
+    library, _ = _rliable()
     if len(scores) == 1:
         return Profile(library.score_distributions(scores, thresholds))
     with _seeded():
         shares, bands = library.create_performance_profile({"": scores}, thresholds, reps=RESAMPLES)
     return Profile(shares[""], *bands[""])
+
+
+def _rliable() -> tuple[Any, Any]:
+    try:
+        from rliable import library, metrics
+    except ImportError as error:
+        message = 'rliable must be installed: pip install "pwm-sdk[report]"'
+        raise ImportError(message) from error
+    return library, metrics
 
 
 def _check(scores: np.ndarray) -> None:
