@@ -137,7 +137,6 @@ def _part_1() -> dict[str, Call]:
         "OnlineConfig.published": (sdk.OnlineConfig.published, f(latent_dim=8)),
         "Run.train": (o.run.train, f(rounds=1, steps=1, updates=1, minutes=0.1)),
         "Run.add_reading": (o.run.add_reading, f(summaries=[{"return": 1.0}])),
-        "Run.plot": (lambda path: None, f(path=p.folder / "curve.png")),
         "WorldModel.parameter_groups": (p.model.parameter_groups, f(lr=1e-3, encoder_lr=1e-3)),
         "LatentBehaviour.__call__": (sdk.LatentBehaviour(p.model, [p.actor], [0]).__call__, f(
             observation=p.seen)),
