@@ -308,10 +308,7 @@ CASES: dict[str, Case] = {
     ),
     "AgentLoop": Case(agent_loop, lambda loop: [loop.run_round(0.5).metrics, loop.state_dict()]),
     "OnlineConfig": settings(P.OnlineConfig, latent_dim=8, recent=0.5),
-    "Run": Case(
-        lambda n: P.Run("run", growing_batch(n), readings=n(2), episodes=n(1)),
-        lambda run: [run.readings, run.identity, run.curve],
-    ),
+    "Run": Case(lambda n: P.Run("run", growing_batch(n), readings=n(2)), lambda run: run.identity),
     "TaskPlan": Case(lambda n: P.TaskPlan(n(0.5), n(4), n(5), n(1), n(2)), lambda plan: vars(plan)),
     "LatentBehaviour": Case(
         lambda n: P.LatentBehaviour(
