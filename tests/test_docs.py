@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITH_CODE = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 FENCE = re.compile(r"^(?P<indent> *)```python[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.M | re.S)
+# what a test runs in place of what takes minutes: <!-- shortened: minutes=5 => rounds=1 -->
+SHORTENED = re.compile(r"<!-- shortened: (?P<long>[^\n]+?) => (?P<short>[^\n]+?) -->\s*$")
 NO_RUN = re.compile(r"<!-- no-run: (?P<reason>[^\n]+?) -->\s*$")
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)#\s]+)(?:#[^)\s]*)?\)")
 
@@ -35,7 +37,11 @@ def blocks(text: str) -> list[Block]:
     for match in FENCE.finditer(text):
         padding = "\n" * (text.count("\n", 0, match.start()) + 1)
         runs = NO_RUN.search(text, 0, match.start()) is None
-        found.append(Block(padding + textwrap.dedent(match["code"]), runs))
+        code = textwrap.dedent(match["code"])
+        if (mark := SHORTENED.search(text, 0, match.start())) is not None:
+            assert code.count(mark["long"]) == 1, f"the block must have one {mark['long']}"
+            code = code.replace(mark["long"], mark["short"])
+        found.append(Block(padding + code, runs))
     return found
 
 
@@ -63,6 +69,14 @@ def test_links_lead_to_files(page: Path) -> None:
     targets = [match["target"] for match in LINK.finditer(page.read_text(encoding="utf-8"))]
     local = [target for target in targets if not re.match(r"[a-z]+:", target)]
     assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def test_what_takes_minutes_is_shortened() -> None:
+    text = "<!-- shortened: minutes=5 => rounds=1 -->\n```python\ntrain(minutes=5)\n```\n"
+    (block,) = blocks(text)
+    assert block.runs and block.code.strip() == "train(rounds=1)"
+    with pytest.raises(AssertionError, match="must have one"):
+        blocks(text.replace("train(minutes=5)", "train(minutes=6)"))
 
 
 def test_a_no_run_mark_holds_for_one_block() -> None:

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 MAX_LINES = 60
+PRINTED = "05_online_pwm_expanded.py"  # by the recipe, with every setting of it
 MAX_SECONDS = 120
 
 
@@ -38,4 +39,5 @@ def test_example_runs(example: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_example_is_short(example: Path) -> None:
-    assert len(example.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+    most = 100 if example.name == PRINTED else MAX_LINES
+    assert len(example.read_text(encoding="utf-8").splitlines()) <= most

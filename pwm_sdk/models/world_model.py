@@ -45,6 +45,8 @@ class WorldModelOptions(TypedDict, total=False):
     tasks=has("observation_dim"),
     encoder_hidden=least(1),
     hidden=least(1),
+    lr=least(0.0),
+    encoder_lr=least(0.0),
     reward=shaped(..., 1),
 )
 class WorldModel(Checkpointed):

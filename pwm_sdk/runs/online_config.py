@@ -81,7 +81,7 @@ PWM_SETTINGS = PWMConfig(
 ROUNDS = RoundConfig(decay_share=0.3, decay_floor=0.02)
 
 
-@checked()
+@checked(norm=one_of("before", "after"))
 @dataclass(frozen=True)
 class OnlineConfig:
     """What `online_pwm` builds, whatever the tasks: "small", for two cores and minutes.

@@ -70,7 +70,7 @@ class _Job(NamedTuple):
         return jobs
 
 
-@checked(seed=least(0))
+@checked(seed=least(0), part=least(0))
 def online_pwm(
     task: str | Task | Sequence[str | Task],
     scale: Literal["tiny", "small", "published"] | OnlineConfig = "small",
@@ -108,11 +108,11 @@ def online_pwm(
             environments than tasks.
         MissingSimulatorError: if a task's simulator is not installed.
     """
-    if isinstance(scale, str):
+    if not isinstance(scale, OnlineConfig):
         one_of(*SCALES)(scale=scale)
-        scale = SCALES[scale]()
-    job = _job(task, scale, plans, device)
-    config, script = job.config, Script()
+    config = scale if isinstance(scale, OnlineConfig) else SCALES[scale]()
+    job = _job(task, config, plans, device)
+    script = Script()
     script.do(torch.manual_seed, seed)
     if job.family not in (None, MT80):
         _name_family(script, job.family)

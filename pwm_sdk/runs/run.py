@@ -139,9 +139,9 @@ class Run:
             ValueError: for no budget, a folder in use, or a damaged file or one of another run.
             KeyboardInterrupt: if it is told to stop; what is done is kept.
         """
+        whole(1, rounds=rounds, steps=steps, updates=updates)
         budget = {"round": rounds, "steps": steps, "updates": updates}
         given = {name: value for name, value in budget.items() if value is not None}
-        whole(1, **given)
         if minutes is not None:
             positive(minutes=minutes)
         if not given and minutes is None:
@@ -189,6 +189,9 @@ class Run:
         Args:
             summaries: of `summarize`, one for each of the loop's names.
         """
+        if len(summaries) != len(self.loop.names):
+            count = len(self.loop.names)
+            raise ValueError(f"summaries must have {count} entries, got {len(summaries)}")
         tasks = {n: dict(found) for n, found in zip(self.loop.names, summaries, strict=True)}
         spent = self.seconds["collect"] + self.seconds["train"]
         self.curve.append({**self._counts(), "seconds": spent, "tasks": tasks})

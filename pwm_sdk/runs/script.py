@@ -124,13 +124,17 @@ def _is_default(parameter: inspect.Parameter | None, value: Any) -> bool:
 
 
 def _laid_out(part: Any, before: str = "", depth: int = 0, after: str = "") -> str:
-    """Write an expression in one line where it fits, else one item a line."""
+    """Write an expression as ruff does: in one line, all items in one line, or one item a line."""
     flat = f"{before}{_flat(part)}{after}"
     if isinstance(part, str) or len(flat) + 4 * depth <= WIDTH:
         return flat
     inner = "    " * (depth + 1)
+    end = f"{'    ' * depth}{part.tail[-1]}{after}"
+    line = inner + ", ".join(name + _flat(item) for name, item in part.items)
+    if len(line) <= WIDTH and part.tail != ",)":
+        return f"{before}{part.head}\n{line}\n{end}"
     items = [inner + _laid_out(item, name, depth + 1, ",") + "\n" for name, item in part.items]
-    return f"{before}{part.head}\n{''.join(items)}{'    ' * depth}{part.tail[-1]}{after}"
+    return f"{before}{part.head}\n{''.join(items)}{end}"
 
 
 def _flat(part: Any) -> str:

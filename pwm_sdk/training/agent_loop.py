@@ -212,6 +212,7 @@ class AgentLoop:
         if isinstance(self.replay, ReplayBuffer):
             self.replay.save(path)
         else:
+            path.mkdir(parents=True, exist_ok=True)
             self.replay.dumps(path)  # pyright: ignore[reportAttributeAccessIssue]
 
     def load_data(self, path: Path) -> None:

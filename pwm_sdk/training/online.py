@@ -137,6 +137,7 @@ class GrowingBatch:
             )
         positive(reward_scale=[scale for scale in self.reward_scale if scale is not None])
         whole(1, lengths=self.lengths, episodes=self.episodes)
+        whole(0, seed_episodes=self.seed_episodes)
         check_ids(self.tasks, getattr(model, "num_tasks", 0))
         several, settles = dist.is_initialized(), config.statistics_rounds > 0
         check_abilities(model, self.learners, statistics=settles, shared=several)

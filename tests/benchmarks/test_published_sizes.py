@@ -56,8 +56,8 @@ def spend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_pwm_has_the_published_widths(spend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     size = sizes.PWM["published"]
-    few = replace(size.preset, rounds_config=RoundConfig(updates=1, first_updates=1))
-    monkeypatch.setitem(sizes.PWM, "published", replace(size, preset=few))
+    few = replace(size, rounds_config=RoundConfig(updates=1, first_updates=1))
+    monkeypatch.setitem(sizes.PWM, "published", few)
     agent, batch = spend(PWM, "pwm", 250, 20)[-1]
     model = agent.model.settings
     assert (model["latent_dim"], model["hidden"], model["encoder_hidden"]) == (
@@ -67,7 +67,7 @@ def test_pwm_has_the_published_widths(spend: Any, monkeypatch: pytest.MonkeyPatc
     assert agent.actor.settings["hidden"] == [400, 200, 100]
     assert agent.critic.settings["hidden"] == [400, 200]
     assert (agent.critic.ensemble, agent.config.horizon) == (3, 16)
-    assert batch.shape == (1, 64)
+    assert batch.shape == (64,)
 
 
 @pytest.mark.slow

@@ -9,16 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from pwm_sdk import seed_for
-from pwm_sdk.runs.recipe import USES
 from quick.recipe import PRESETS, build
-
-
-def test_uses_have_seeds_of_their_own() -> None:
-    seeds = [seed_for(use, seed) for seed in (0, 1, 1000) for use in USES] + [0, 1, 1000]
-    assert len(set(seeds)) == len(seeds)
-    assert all(0 <= seed < 2**32 for seed in seeds)
-    assert seed_for("noise", 3) == seed_for("noise", 3)
 
 
 def test_weights_data_and_noise_of_a_run_come_from_different_streams() -> None:

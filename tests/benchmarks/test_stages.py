@@ -55,7 +55,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     second.run()
 
     assert second.loop.round == whole.loop.round == 3
-    assert [row["round"] for row in second.log] == [1, 2, 3]
+    assert [row["round"] for row in second.rounds.log] == [1, 2, 3]
     assert len(second.loop.replay) == len(whole.loop.replay)
     # Environments start anew after the cut, so the last round's episodes and the statistics taken
     # from them differ; what was learned from the data of before the cut does not.
@@ -242,6 +242,6 @@ def test_a_stop_between_rounds_keeps_what_is_done(
         run.run()
     assert [path.parent.name for path in run.folder.glob("*/state.pt")] == ["checkpoint-00001"]
     with pytest.raises(ValueError, match="removed"), lock_folder(tmp_path / "gone") as lock:
-        run.folder, run._lock = tmp_path / "gone", lock
+        run.rounds.folder, run.rounds._lock = tmp_path / "gone", lock
         shutil.rmtree(tmp_path / "gone")
-        run.save()
+        run.rounds.save()

@@ -70,7 +70,8 @@ def _part_1() -> dict[str, Call]:
             model_optimizer=torch.optim.Adam(p.model.parameters()),
             learners=[sdk.Learner(population_of_one(), [0], 4)], replay=p.replay,
             config=sdk.RoundConfig(updates=1, first_updates=1), reward_scale=[1.0], lengths=[4],
-            episodes=[1], seed=0, weight=1.0, execution=None)),
+            episodes=[1], seed_episodes=[1], names=["point"], test_pool=p.pool, seed=0,
+            weight=1.0, execution=None)),
         "LatentBehaviour": (sdk.LatentBehaviour, f(model=p.model, actors=[p.actor], tasks=[0],
             rng=np.random.default_rng(0), correlation=0.5)),
         "LatentEnv": (sdk.LatentEnv, f(model=p.model)),
@@ -157,8 +158,20 @@ def _part_2() -> dict[str, Call]:
 
 
 def _part_3() -> dict[str, Call]:
-    f = dict
+    p, f = parts(), dict
+    ppo = sdk.PPO(O, A, sdk.PPOConfig(hidden=(8,), epochs=1))
     return {
+        "AgentLoop": (sdk.AgentLoop, f(agent=ppo, pool=p.pool, replay=None, steps=4, every=2,
+            updates_per_step=0.5, updates=1, seed_steps=1, floor=0.5, names=["point"],
+            test_pool=p.pool, seed=0)),
+        "OnlineConfig": (sdk.OnlineConfig, f(latent_dim=8, hidden=8, task_dim=2, simnorm_size=4,
+            world_model={"num_bins": 0}, model_horizon=2, model_lr=1e-3, encoder_lr=1e-3,
+            actor=(8,), critic=(8,), ensemble=1, activation="silu", norm="before", starts=2,
+            rows=4, capacity=100, recent=0.5, update_share=0.5, short=True)),
+        "Run": (sdk.Run, f(folder=p.folder / "run", loop=growing_batch(), settings={"a": 1},
+            readings=1, episodes=1, seed=0, save_every=1, wait=0.0)),
+        "TaskPlan": (sdk.TaskPlan, f(gamma=0.9, rows=4, length=5, episodes=1, seed_episodes=1,
+            horizon=2, starts=2)),
         "Task": (sdk.Task, f(name="point", index=200, suite="own", observation_dim=O,
             action_dim=A, episode_length=5, action_repeat=1, reward_scale=1.0, score_scale=5.0,
             custom=False, terminates=False)),
@@ -172,6 +185,12 @@ def _part_3() -> dict[str, Call]:
             population=None)),
         "FolderLock": (sdk.FolderLock, f(folder=parts().folder, handle=0)),
     }  # fmt: skip
+
+
+def growing_batch() -> sdk.GrowingBatch:
+    """A growing batch of one task."""
+    call, settings = _part_1()["GrowingBatch"]
+    return call(**settings)
 
 
 @functools.cache

@@ -231,7 +231,13 @@ def _part_3() -> dict[str, Call]:
 def _files() -> dict[str, Call]:
     p, f = parts(), dict
     o = _objects()
+    plan = sdk.TaskPlan(gamma=0.9, rows=4, length=5, episodes=1, seed_episodes=1)
     return {
+        "online_pwm": (sdk.online_pwm, f(task="Pendulum-v1", scale="tiny", seed=0, device="cpu",
+            plans=[plan], part=0)),
+        "plan_for": (sdk.plan_for, f(task=sdk.MT80["walker-run"], config=sdk.OnlineConfig(),
+            alone=True)),
+        "seed_for": (sdk.seed_for, f(use="replay", seed=0)),
         "load_state": (sdk.load_state, f(path=o.saved, about={"seed": 1}, remedy="delete it")),
         "lock_folder": (lambda **more: sdk.lock_folder(**more).__enter__(), f(path=p.folder,
             wait=0.0)),

@@ -63,6 +63,8 @@ def _objects() -> SimpleNamespace:
     policy, td, dream, mj = pwm(), td_mpc2(), dreamer(), mujoco()
     ppo, sac = sdk.PPO(O, A), sdk.SAC(O, A, sdk.SACConfig(hidden=(8,), batch_size=2))
     members, mppi, sh, loop = population(), planner(), shac(), growing()
+    agents = constructors()["AgentLoop"][0](**constructors()["AgentLoop"][1])
+    run = sdk.Run(p.folder / "methods", growing(), readings=0)
     step = f(latent=p.latent, action=p.action, task=None)
     tasked = f(latent=p.latent, action=p.action, task=p.task)
     moves = f(latent=p.state, action=p.pull, task=None)
@@ -122,7 +124,6 @@ def _part_1() -> dict[str, Call]:
         "GrowingBatch.collect_seed": (o.loop.collect_seed, f(episodes=[1])),
         "GrowingBatch.improve": (o.loop.improve, f(updates=1)),
         "GrowingBatch.refresh_statistics": (o.loop.refresh_statistics, f(observations=True)),
-        "GrowingBatch.run_round": (o.loop.run_round, f(progress=0.5)),
         "LatentBehaviour.__call__": (sdk.LatentBehaviour(p.model, [p.actor], [0]).__call__, f(
             observation=p.seen)),
         "LatentBehaviour.start": (sdk.LatentBehaviour(p.model, [p.actor], [0]).start, f(index=0)),
@@ -292,12 +293,31 @@ def _part_4() -> dict[str, Call]:
     }  # fmt: skip
 
 
+def _runs() -> dict[str, Call]:
+    p, f = parts(), dict
+    o = _objects()
+    return {
+        "GrowingBatch.run_round": (o.loop.run_round, f(progress=0.5)),
+        "GrowingBatch.save_data": (o.loop.save_data, f(path=p.folder / "rows")),
+        "GrowingBatch.load_data": (o.loop.load_data, f(path=p.folder / "rows")),
+        "SHAC.update": (o.sh.update, f(batch=None)),
+        "AgentLoop.run_round": (o.agents.run_round, f(progress=0.5)),
+        "AgentLoop.save_data": (o.agents.save_data, f(path=p.folder / "agent")),
+        "AgentLoop.load_data": (o.agents.load_data, f(path=p.folder / "agent")),
+        "OnlineConfig.tiny": (sdk.OnlineConfig.tiny, f(latent_dim=8)),
+        "OnlineConfig.published": (sdk.OnlineConfig.published, f(latent_dim=8)),
+        "Run.train": (o.run.train, f(rounds=1, steps=1, updates=1, minutes=0.1)),
+        "Run.add_reading": (o.run.add_reading, f(summaries=[{"return": 1.0}])),
+        "WorldModel.parameter_groups": (p.model.parameter_groups, f(lr=1e-3, encoder_lr=1e-3)),
+    }  # fmt: skip
+
+
 @functools.cache
 def methods() -> dict[str, Call]:
     """Public methods that take arguments."""
     p, f = parts(), dict
     o = _objects()
-    found = {**_part_1(), **_part_2(), **_part_3(), **_part_4()}
+    found = {**_part_1(), **_runs(), **_part_2(), **_part_3(), **_part_4()}
     for name, model in o.both.items():
         call = o.moves if name == "MassSpring" else o.tasked
         found[f"{name}.step"] = model.step, call

@@ -31,6 +31,8 @@ ANSWERED_ELSEWHERE = {
     *("SoftBody", "SoftBody.encode", "SoftBody.features", "SoftBody.reset", "SoftBody.step"),
     # **settings of their class
     *("PWMConfig.published",),
+    # needs matplotlib: tests/runs/test_run.py
+    *("Run.plot",),
     # TorchRL's storage
     *("SAC.make_replay",),
 }

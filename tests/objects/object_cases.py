@@ -155,6 +155,11 @@ def growing_batch(n: Number = itself) -> Any:
     return loop
 
 
+def agent_loop(n: Number = itself) -> Any:
+    agent = P.PPO(n(O), n(A), P.PPOConfig(minibatch=n(4), epochs=n(1), hidden=(n(4),)))
+    return P.AgentLoop(agent, P.EnvPool([Line()]), steps=n(8), every=n(8), seed=n(0))
+
+
 POLE = """<mujoco><option integrator="implicitfast"/><worldbody><body><joint name="x" type="slide"/>
 <geom size="0.1" mass="1"/></body></worldbody><actuator><motor joint="x" ctrllimited="true"
 ctrlrange="-1 1"/></actuator></mujoco>"""
@@ -301,6 +306,10 @@ CASES: dict[str, Case] = {
     "GrowingBatch": Case(
         growing_batch, lambda loop: [loop.run_round(0.5).metrics, loop.state_dict()]
     ),
+    "AgentLoop": Case(agent_loop, lambda loop: [loop.run_round(0.5).metrics, loop.state_dict()]),
+    "OnlineConfig": settings(P.OnlineConfig, latent_dim=8, recent=0.5),
+    "Run": Case(lambda n: P.Run("run", growing_batch(n), readings=n(2)), lambda run: run.identity),
+    "TaskPlan": Case(lambda n: P.TaskPlan(n(0.5), n(4), n(5), n(1), n(2)), lambda plan: vars(plan)),
     "LatentBehaviour": Case(
         lambda n: P.LatentBehaviour(
             model(n), [actor(n)], [n(0)], np.random.default_rng(0), correlation=n(0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -12,6 +13,7 @@ import torch
 from pwm_sdk import (
     MT80,
     OnlineConfig,
+    RoundConfig,
     Task,
     TaskPlan,
     evaluate,
@@ -46,6 +48,11 @@ def test_the_code_makes_the_same_loop(task: Any) -> None:
     for one, other in zip(first_round(loop), first_round(written), strict=True):
         assert torch.equal(one, other)
     assert online_pwm(task, "tiny", seed=3).code == loop.code
+
+
+def test_the_example_is_the_code() -> None:
+    example = Path(__file__).resolve().parents[2] / "examples" / "05_online_pwm_expanded.py"
+    assert online_pwm("Pendulum-v1").code in example.read_text(encoding="utf-8")
 
 
 def test_the_code_says_what_differs() -> None:
@@ -149,3 +156,17 @@ def test_uses_have_seeds_of_their_own() -> None:
     assert all(0 <= seed < 2**32 for seed in seeds)
     with pytest.raises(ValueError, match="use must be one of"):
         seed_for("weights", 0)
+
+
+@pytest.mark.slow
+def test_it_learns_to_swing_a_pendulum_up() -> None:
+    """Random actions: about -1200. A small model and short rounds, for seconds of one core."""
+    torch.manual_seed(0)
+    sizes = {"latent_dim": 32, "hidden": 64, "actor": (32, 32), "critic": (32, 32)}
+    rounds = RoundConfig(updates=60, first_updates=150, decay_share=0.3, decay_floor=0.02)
+    loop = online_pwm("Pendulum-v1", OnlineConfig(**sizes, rounds_config=rounds))
+    loop.begin()
+    before = evaluate(loop.test_pool, loop.policy(), episodes=5)["return"]
+    for i in range(7):
+        loop.run_round(i / 7)
+    assert evaluate(loop.test_pool, loop.policy(), episodes=5)["return"] > 0.5 * before
