@@ -132,7 +132,16 @@ class OverTorchRL(ABC):
 
 
 class LastLayer(nn.Linear):
-    """A last layer whose product stays in the precision of its weights, also in an autocast."""
+    """A last layer whose product stays in the precision of its weights, also in an autocast.
+
+    Args:
+        layer: whose weights it takes; none are drawn.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.weight, self.bias = layer.weight, layer.bias
 
     def forward(self, input: Tensor) -> Tensor:
         """Map `[.., I]` to `[.., O]`."""
@@ -142,10 +151,8 @@ class LastLayer(nn.Linear):
 def exact_last(net: nn.Module) -> nn.Module:
     """Replace the last linear layer of a network, in place, by one of the same weights."""
     name, last = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear)][-1]
-    own = LastLayer(last.in_features, last.out_features, device="meta")
-    own.weight, own.bias = last.weight, last.bias
     place, _, child = name.rpartition(".")
-    setattr(net.get_submodule(place), child, own)
+    setattr(net.get_submodule(place), child, LastLayer(last))
     return net
 
 
