@@ -134,10 +134,8 @@ class OverTorchRL(ABC):
 def exact_last(net: nn.Module) -> nn.Module:
     """Replace the last linear layer of a network, in place, by one of the same weights."""
     name, last = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear)][-1]
-    own = LastLayer(last.in_features, last.out_features, device="meta")
-    own.weight, own.bias = last.weight, last.bias
     place, _, child = name.rpartition(".")
-    setattr(net.get_submodule(place), child, own)
+    setattr(net.get_submodule(place), child, LastLayer.of(last))
     return net
 
 

@@ -30,6 +30,15 @@ class Normalized(nn.Module):
 class LastLayer(nn.Linear):
     """A last layer whose product stays in the precision of its weights, also in an autocast."""
 
+    @classmethod
+    def of(cls, layer: nn.Linear) -> LastLayer:
+        """Return one that shares the weights of `layer`; none are drawn."""
+        last = cls.__new__(cls)
+        nn.Module.__init__(last)
+        last.in_features, last.out_features = layer.in_features, layer.out_features
+        last.weight, last.bias = layer.weight, layer.bias
+        return last
+
     def forward(self, input: Tensor) -> Tensor:
         """Map `[.., I]` to `[.., O]`."""
         return exact(super().forward, full(input))
