@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from tqdm import tqdm
 
 from command_line import command
-from machine import cores, process_pool, settle
 from pwm_sdk import write_atomic
+from pwm_sdk.runs import JobPool, cores
 from quick.recipe import PRESETS, Preset, split_tasks
 
 PUBLISHED = Path(__file__).parent / "reporting" / "published_ablations.csv"
@@ -113,10 +113,9 @@ def main() -> None:
         readings=2,
         plan_episodes=0,
     )
-    settle()
     pairs = [(name, seed) for seed in range(arguments.seeds) for name in names]
     out, count = arguments.out.expanduser(), arguments.jobs or cores()
-    with command(), process_pool(count, errors=out) as pool:
+    with command(), JobPool(count, errors=out) as pool:
         runs = {
             pool.submit(run, preset, *pair, out, name="{} seed {}".format(*pair)): pair
             for pair in pairs

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from processes import JobError
-from stopping import Interrupted, handled_signals
+from pwm_sdk.runs import Interrupted, JobError, handled_signals
 
 
 def flag(name: str) -> str:

@@ -28,7 +28,6 @@ from tqdm import tqdm
 
 from command_line import check_counts, check_once, command, refused
 from files import in_folder
-from machine import cores, process_pool, settle
 from pwm_sdk import (
     EncodedSimulator,
     FirstOrderActor,
@@ -49,6 +48,7 @@ from pwm_sdk import (
     world_model_loss,
     write_result,
 )
+from pwm_sdk.runs import JobPool, cores
 from reporting.diagnostics import OFFSETS, write_report
 
 MODELS: dict[str, dict[str, Any]] = {"SimNorm": {"simnorm_size": 8}, "plain": {"simnorm_size": 0}}
@@ -109,11 +109,10 @@ def main() -> None:
     check_once("--tasks", arguments.tasks)
     with refused("--tasks"):
         list(map(make_simulator, arguments.tasks))
-    settle()
     pairs = [(task, seed) for seed in range(arguments.seeds) for task in arguments.tasks]
     out, count = arguments.out.expanduser(), arguments.jobs or cores()
     settings, name = arguments.settings, "{} seed {}"
-    with command(), in_folder(out, asdict(settings)), process_pool(count, errors=out) as pool:
+    with command(), in_folder(out, asdict(settings)), JobPool(count, errors=out) as pool:
         jobs = [pool.submit(run, *pair, settings, out, name=name.format(*pair)) for pair in pairs]
         for job in tqdm(as_completed(jobs), total=len(jobs), unit="job"):
             job.result()

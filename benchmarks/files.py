@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pwm_sdk import (
-    OtherRunError,
-    lock_folder,
-    read_json,
-    read_result,
-    run_identity,
-    write_json,
-    write_result,
-)
+from pwm_sdk import lock_folder, read_json, read_result, write_json, write_result
+from pwm_sdk.runs import keep_settings
 
 __all__ = ["find_result", "in_folder", "keep_config", "keep_result", "run_path", "write_json"]
 
@@ -45,34 +37,11 @@ def in_folder(folder: Path, config: dict[str, Any]) -> Iterator[None]:
 
 
 def keep_config(folder: Path, config: dict[str, Any]) -> None:
-    """Write the settings beside the results, or refuse where results of other settings lie."""
-    path, run = folder / "config.json", run_identity(config)
-    if not _holds_results(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_result(path, config, run)
-        return
+    """Write the settings beside the results, or end where results of other settings lie."""
     try:
-        held = read_result(path, run, remedy=OTHERS)
-    except OtherRunError:
-        reason = f"{folder} holds a run with other settings (see config.json): {OTHERS}"
-        raise SystemExit(reason) from None
+        keep_settings(folder, config, remedy=OTHERS)
     except ValueError as error:
         raise SystemExit(str(error)) from None
-    if held is None:
-        raise SystemExit(f"{folder} holds results, but no config.json that says of what: {OTHERS}")
-    if held != json.loads(json.dumps(config)):
-        raise SystemExit(f"{path} must hold the settings of its hash, got others: {OTHERS}")
-
-
-def _holds_results(folder: Path) -> bool:
-    """Tell whether anything was learned in a folder.
-
-    A conversion of data belongs to no settings, and a run that ended before it began has no more.
-    """
-    if not folder.exists():
-        return False
-    names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
-    return bool(names - {"config.json", "data", "error.txt"})
 
 
 def keep_result(path: Path, result: dict[str, Any], run: dict[str, Any] | None) -> None:

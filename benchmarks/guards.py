@@ -23,7 +23,6 @@ from torch.optim.lr_scheduler import LinearLR
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from command_line import check_counts, check_once, command, refused
-from machine import cores, process_pool, settle
 from pwm_sdk import (
     MT80,
     PWM,
@@ -43,6 +42,7 @@ from pwm_sdk import (
     summarize,
     world_model_loss,
 )
+from pwm_sdk.runs import JobPool, cores
 from quick.recipe import PRESETS, Preset, build, chosen_tasks, make_pool
 
 # Coefficients of the distance to the data's actions, and of the ensemble's disagreement.
@@ -83,8 +83,7 @@ def main() -> None:
     folders = sorted(arguments.run.glob(f"seed*/{suite}/data"))
     if not folders:
         raise SystemExit(f"{arguments.run} holds no finished seed of {suite}: run mt80.py first")
-    settle()
-    with command(), process_pool(min(cores(), len(folders))) as pool:
+    with command(), JobPool(min(cores(), len(folders))) as pool:
         parts = list(pool.map(study, folders, [arguments] * len(folders)))
         rows = [row for part in parts for row in part]
         with (arguments.run / "guards.csv").open("w", newline="") as file:

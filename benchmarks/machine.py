@@ -1,4 +1,4 @@
-"""The machine that a run is on: its name, its cores and how processes are set up on it."""
+"""The machine that a run is on: its name, its cores and how busy it is."""
 
 from __future__ import annotations
 
@@ -7,40 +7,9 @@ import platform
 import re
 from pathlib import Path
 
-from processes import manager, process_pool
-from stopping import end_with_parent
+from pwm_sdk.runs import cores
 
-__all__ = [
-    "cores",
-    "describe",
-    "end_with_parent",
-    "load",
-    "manager",
-    "memory",
-    "process_pool",
-    "processor",
-    "settle",
-    "slug",
-]
-
-SETTINGS = {
-    # Small networks gain nothing from a second thread; the second core has its own tasks or its
-    # own seed.
-    "OMP_NUM_THREADS": "1",
-    # Processes of a seed meet on this machine.
-    "GLOO_SOCKET_IFNAME": "lo",
-    # Unless told otherwise, glibc returns large blocks to the kernel after every operation.
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_TOP_PAD_": str(1 << 26),
-    # TorchRL tells of every module that it imports.
-    "RL_LOGGING_LEVEL": "WARNING",
-}
-
-
-def settle() -> None:
-    """Set the environment of the processes that this one starts, where it is not set yet."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
+__all__ = ["cores", "describe", "load", "memory", "processor", "slug"]
 
 
 def memory(field: str) -> int | None:
@@ -50,13 +19,6 @@ def memory(field: str) -> int | None:
         return None
     fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
     return 1024 * int(fields[field].split()[0])
-
-
-def cores() -> int:
-    """Number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def processor() -> str:

@@ -79,7 +79,7 @@ class Arguments:
     batch_size: int = 512
     """Published presets: imagined starts of each update."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """Published presets: of the matrix products in updates of policies; tf32 needs a GPU.
+    """Published presets: of matrix products in updates of world model and policies; tf32: a GPU's.
 
     A run that is continued must keep it: it is among the settings in config.json.
     """
@@ -165,14 +165,12 @@ def _check(arguments: Arguments, preset: Any) -> None:
 def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str, Any]]:
     from tqdm import tqdm
 
-    from machine import cores, settle
-    from processes import follow, manager, process_pool
+    from pwm_sdk.runs import JobPool, cores
 
     parts = _parts(preset, cores())
     joined = preset.models == "shared" and len(parts) > 1
     crews = [list(range(len(parts)))] if joined else [[part] for part in range(len(parts))]
     at_once = arguments.jobs * len(parts) if arguments.jobs else cores()
-    settle()
     quiet = 0.2 if sys.stderr.isatty() else 60.0
     layout = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}"
     units = [(seed, crew) for seed in range(arguments.seeds) for crew in crews]
@@ -189,12 +187,11 @@ def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str
     try:
         with (
             tempfile.TemporaryDirectory() as meeting,
-            manager() as shared,
-            process_pool(_workers(at_once, units), errors=folder) as executor,
+            JobPool(_workers(at_once, units), errors=folder) as pool,
         ):
-            news = shared.Queue()
+            news = pool.news()
             work = [
-                executor.submit(
+                pool.submit(
                     run_part,
                     preset,
                     seed,
@@ -209,7 +206,7 @@ def _run_seeds(arguments: Arguments, preset: Any, folder: Path) -> list[dict[str
                 for unit, (seed, crew) in enumerate(units)
                 for part in crew
             ]
-            follow(work, news, lambda told: _show(bars, *told))
+            pool.follow(work, news, lambda told: _show(bars, *told))
     finally:
         for bar in bars:
             bar.close()

@@ -14,12 +14,11 @@ command again after an interruption, or add methods, tasks and seeds to it.
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 import traceback
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,8 +27,7 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from command_line import check_counts, check_device, check_once, command
 from files import in_folder, run_path
-from machine import cores, settle
-from stopping import begin_work, ending, start, stop
+from pwm_sdk.runs import JobPool, cores
 
 TASKS = {
     "quick": ("cartpole-swingup", "walker-stand"),
@@ -101,6 +99,11 @@ class Entry(NamedTuple):
     task: str
     seed: int
 
+    @property
+    def name(self) -> str:
+        """What the job is called in messages."""
+        return f"{self.task} {self.method} seed {self.seed}"
+
     def folder(self, root: Path) -> Path:
         """Return where the job's files go."""
         return root / self.task / self.method / f"seed{self.seed}"
@@ -115,7 +118,6 @@ def main() -> None:
 
 def _run(arguments: Arguments) -> None:
     """Run the jobs and write the report; what is wrong raises ValueError."""
-    settle()
     from single.comparison import write_comparison
 
     folder = run_path(arguments.out, arguments.name or f"single-{arguments.preset}")
@@ -193,33 +195,26 @@ def run_all(entries: list[Entry], settings: Any, folder: Path, arguments: Argume
     from single.jobs import load_result
 
     waiting = [e for e in entries if load_result(e.folder(folder), settings) is None]
-    limit = arguments.jobs or cores()
-    running: dict[Any, tuple[Any, Entry]] = {}
-    failed, total = [], len(waiting)
-    queue = iter(waiting)
-    try:
-        while True:
-            while len(running) < limit and (entry := next(queue, None)) is not None:
-                process = start(run_job, entry, settings, entry.folder(folder), arguments.plugin)
-                running[process.sentinel] = process, entry
-            if not running:
-                return failed
-            for sentinel in wait(list(running), timeout=1.0):
-                process, entry = running.pop(sentinel)
-                process.join()
-                result = load_result(entry.folder(folder), settings)
-                if result is None:
-                    failed.append(entry)
-                total -= 1
-                _tell(entry, result, total, process.exitcode)
-    finally:
-        stop([process for process, _ in running.values()])
+    failed = []
+    with JobPool(arguments.jobs or cores()) as pool:
+        jobs = {
+            pool.submit(
+                run_job, entry, settings, entry.folder(folder), arguments.plugin, name=entry.name
+            ): entry
+            for entry in waiting
+        }
+        for left, job in zip(range(len(jobs) - 1, -1, -1), as_completed(jobs), strict=True):
+            entry = jobs[job]
+            result = load_result(entry.folder(folder), settings)
+            if result is None:
+                failed.append(entry)
+            _tell(entry, result, left, job.exception())
+    return failed
 
 
 def run_job(entry: Entry, settings: Any, folder: Path, plugins: tuple[Path, ...]) -> None:
     """Run one job in this process; an error goes to error.txt in its folder."""
     try:
-        begin_work()
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "error.txt").unlink(missing_ok=True)
         import torch
@@ -233,20 +228,21 @@ def run_job(entry: Entry, settings: Any, folder: Path, plugins: tuple[Path, ...]
         job = Job(entry.method, make_gym(entry.task).task, entry.seed, settings, folder)
         find_method(entry.method)(job)
         job.finish()
-    except KeyboardInterrupt:  # nothing of an unfinished job is kept
-        raise SystemExit(128 + signal.SIGTERM) from None
     except Exception:  # whatever a user's method raises must not end the other jobs
         (folder / "error.txt").write_text(traceback.format_exc())
-        raise SystemExit(1) from None
 
 
-def _tell(entry: Entry, result: dict[str, Any] | None, left: int, code: int | None) -> None:
-    what = "FAILED" if code == 1 else f"FAILED, {ending(code)}"
+def _tell(
+    entry: Entry, result: dict[str, Any] | None, left: int, error: BaseException | None
+) -> None:
+    """Print how a job ended; `error` is of its process."""
+    what = "FAILED"
+    if error is not None:
+        what += f", {str(error).removeprefix(f'{entry.name}: ')}"
     if result is not None:
         what = f"return {result['return']:.0f} after {result['steps']:.0f} steps, "
         what += f"{result['seconds'] / 60.0:.1f} minutes"
-    job = f"{entry.task} {entry.method} seed {entry.seed}"
-    print(f"{job}: {what} ({left} jobs left)", file=sys.stderr, flush=True)
+    print(f"{entry.name}: {what} ({left} jobs left)", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

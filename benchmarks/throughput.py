@@ -3,6 +3,7 @@
     python benchmarks/throughput.py                            # all groups but factors
     python benchmarks/throughput.py --groups update --limit 60 # also updates of up to a minute
     python benchmarks/throughput.py --groups environments --tasks mw-reach cup-spin --steps 50
+    python benchmarks/throughput.py --groups simulators        # 64 states at once against one
     python benchmarks/throughput.py --profile                  # a trace and the ten largest costs
 
 Everything goes to benchmarks/results/<date>_<machine>/ as Markdown and CSV.
@@ -26,7 +27,9 @@ from speed import stepping_report
 from speed.lockstep import measure_pools, pool_table
 from speed.stepping import Plan, Workers, measure
 
-Name = Literal["update", "factors", "population", "model", "action", "sampling", "environments"]
+Name = Literal[
+    "update", "factors", "population", "model", "action", "sampling", "environments", "simulators"
+]
 COUNTS = ("batches", "populations", "observations", "rows", "rounds", "threads", "steps", "workers")
 
 
@@ -81,6 +84,12 @@ def main() -> None:
         groups.run(arguments, folder)
     if "environments" in arguments.groups and not arguments.profile:
         _environments(arguments, names, folder)
+    if "simulators" in arguments.groups and not arguments.profile:
+        from speed.simulators import measure_simulators, simulator_table
+
+        text = simulator_table(measure_simulators(arguments.steps, arguments.rounds))
+        (folder / "simulators.md").write_text(text, encoding="utf-8")
+        print(text)
     print(f"Written to {folder}")
 
 

@@ -13,6 +13,7 @@ from pwm_sdk import (
     ReturnScale,
     WorldModel,
     evaluate,
+    fit,
     make_env,
     make_episode,
     make_gym,
@@ -42,6 +43,6 @@ actor = FirstOrderActor(model.latent_dim, task.action_dim, hidden=(64, 64), acti
 critic = Critic(model.latent_dim, hidden=(64, 64), activation="silu")
 config = PWMConfig(critic_epochs=1, saturation=0.1)
 pwm = PWM(model, actor, critic, config, return_scale=ReturnScale())
-metrics = pwm.fit(replay, steps=60)
-print({name: round(float(value), 3) for name, value in metrics.items()})
+metrics = fit(pwm, replay, 60)
+print({name: round(value, 3) for name, value in metrics.items()})
 print(evaluate(make_env(task, seed=1), pwm.policy(), episodes=2))

@@ -35,48 +35,48 @@ __all__ = [
 SEED = "be an integer in 0..2**32 - 1"
 
 
-def positive(**settings: Any) -> None:
+def positive(**settings: object) -> None:
     """Raise ValueError for a setting that is not above 0."""
     _check(settings, "be positive", lambda value: value > 0)
 
 
-def at_least(least: float, /, **settings: Any) -> None:
+def at_least(least: float, /, **settings: object) -> None:
     """Raise ValueError for a setting below `least`."""
     _check(settings, f"be at least {least}", lambda value: value >= least)
 
 
-def in_unit(**settings: Any) -> None:
+def in_unit(**settings: object) -> None:
     """Raise ValueError for a setting outside [0, 1]."""
     _check(settings, "lie in [0, 1]", lambda value: 0 <= value <= 1)
 
 
-def finite(**settings: Any) -> None:
+def finite(**settings: object) -> None:
     """Raise ValueError for a setting that is no number, NaN or infinite."""
     _check(settings, "be a finite number", lambda v: not isinstance(v, bool) and math.isfinite(v))
 
 
-def flag(**settings: Any) -> None:
+def flag(**settings: object) -> None:
     """Raise ValueError for a setting that is neither True nor False."""
     for name, value in settings.items():
         if type(value).__name__ not in ("bool", "bool_"):  # numpy's counts, and is not imported
             raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
-def text(**settings: Any) -> None:
+def text(**settings: object) -> None:
     """Raise ValueError for a setting that is no string."""
     for name, value in settings.items():
         if not isinstance(value, str):
             raise ValueError(f"{name} must be a string, got {value!r}")
 
 
-def single(**settings: Any) -> None:
+def single(**settings: object) -> None:
     """Raise ValueError for a setting of several numbers, or none, where one belongs."""
     for name, value in settings.items():
         if value is None or isinstance(value, Iterable):
             raise ValueError(f"{name} must be one number, got {value!r}")
 
 
-def whole(least: int, /, **settings: Any) -> Any:
+def whole(least: int, /, **settings: object) -> Any:
     """Return counts as Python integers.
 
     Args:
@@ -88,19 +88,19 @@ def whole(least: int, /, **settings: Any) -> Any:
         are given.
 
     Raises:
-        ValueError: for a float, a bool, a string or anything else that is no integer, and for one
-            below `least`.
+        ValueError: if it is a float, a bool, a string or anything else that is no integer, or below
+            `least`.
     """
     _check(settings, "be an integer", _is_integer)
     at_least(least, **settings)
     return _python_integers(settings)
 
 
-def seed(**settings: Any) -> Any:
+def seed(**settings: object) -> Any:
     """Return single seeds as Python integers: one rule for torch, numpy and environments.
 
     Raises:
-        ValueError: for what is no integer, or outside 0 to 2**32 - 1.
+        ValueError: if it is no integer, or outside 0 to 2**32 - 1.
     """
     for name, given in settings.items():
         if isinstance(given, Iterable):
@@ -108,13 +108,13 @@ def seed(**settings: Any) -> Any:
     return seeds(**settings)
 
 
-def seeds(**settings: Any) -> Any:
+def seeds(**settings: object) -> Any:
     """Return seeds, or sequences of them, as `whole` returns counts, by the rule of `seed`."""
     _check(settings, SEED, lambda value: _is_integer(value) and 0 <= value < 2**32)
     return _python_integers(settings)
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -127,14 +127,14 @@ def _python_integers(settings: Mapping[str, Any]) -> Any:
     return values[0] if len(values) == 1 else tuple(values)
 
 
-def pair(**settings: Any) -> None:
+def pair(**settings: object) -> None:
     """Raise ValueError for a setting that is not two numbers."""
     for name, value in settings.items():
         if not isinstance(value, Iterable) or len(list(value)) != 2:
             raise ValueError(f"{name} must be two numbers, got {value!r}")
 
 
-def widths(**settings: Any) -> None:
+def widths(**settings: object) -> None:
     """Raise ValueError for a setting that is not a sequence of integers of at least 1."""
     for name, value in settings.items():
         if not isinstance(value, Iterable):
@@ -142,15 +142,14 @@ def widths(**settings: Any) -> None:
     whole(1, **settings)
 
 
-def file_path(**paths: Any) -> Path:
+def file_path(**paths: object) -> Path:
     """Return the path of a file or folder; `~` at its beginning is the home folder.
 
     Args:
         **paths: one path by the argument's name, a string or an `os.PathLike` of one.
 
     Raises:
-        ValueError: for an empty path, one with a null character, a home that is not known, or what
-            is no path.
+        ValueError: if the path is empty, has a null character or an unknown home, or is no path.
     """
     ((name, given),) = paths.items()
     if not isinstance(given, str | os.PathLike):
@@ -166,18 +165,18 @@ def file_path(**paths: Any) -> Path:
         raise ValueError(f"{name} must be in a known home folder, got {text!r}") from error
 
 
-def file_name(**names: Any) -> str:
+def file_name(**names: str) -> str:
     """Return a name that files may have: text without separators that leads to no other folder.
 
     Args:
         **names: one name by the argument's name.
 
     Raises:
-        ValueError: for a path, a hidden name, a control character or an empty text.
+        ValueError: if it is a path, a hidden name or empty, or has a control character.
     """
     ((name, given),) = names.items()
-    good = isinstance(given, str) and given.isprintable() and given.strip() == given != ""
-    if not good or given.startswith((".", "~")) or not {"/", "\\"}.isdisjoint(given):
+    text = isinstance(given, str) and given.isprintable() and given.strip() == given != ""
+    if not text or given.startswith((".", "~")) or not {"/", "\\"}.isdisjoint(given):
         raise ValueError(f"{name} must be a name without separators, not a path, got {given!r}")
     if len(given.encode(errors="replace")) > 150:
         raise ValueError(f"{name} must have at most 150 bytes, got {len(given)} characters")
@@ -191,7 +190,7 @@ def _check(settings: Mapping[str, Any], expected: str, good: Callable[[Any], boo
             raise ValueError(f"{name} must {expected}, got {told(given)}")
 
 
-def told(value: Any) -> str:
+def told(value: object) -> str:
     """Return `repr(value)`, also of what has more digits than Python writes."""
     try:
         return repr(value)
@@ -199,7 +198,7 @@ def told(value: Any) -> str:
         return f"a huge {type(value).__name__}"
 
 
-def _fits(value: Any, good: Callable[[Any], bool]) -> bool:
+def _fits(value: object, good: Callable[[Any], bool]) -> bool:
     try:
         return isinstance(value, Real) and bool(good(value))
     except (TypeError, OverflowError):  # no integer, or beyond all floats

@@ -42,7 +42,7 @@ def own_generator(
         `generator`, or the new one. For a device without generators (`meta`) it is on the CPU.
 
     Raises:
-        ValueError: for a generator on another device.
+        ValueError: if the generator is on another device.
     """
     device = _place(device)
     if generator is None:
@@ -170,7 +170,7 @@ class Generators:
         device: where the numbers are drawn; for `meta` the generators are on the CPU.
 
     Raises:
-        ValueError: for no seeds.
+        ValueError: if there are no seeds.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:

@@ -74,7 +74,7 @@ TERMINATED = "terminated"
 """The step ended in a state of no further reward, ``[.., 1]`` bool."""
 
 TRUNCATED = "truncated"
-"""The step was the last one for lack of time, ``[.., 1]`` bool."""
+"""The episode hit its time limit at this step, ``[.., 1]`` bool."""
 
 DONE = "done"
 """``terminated`` or ``truncated``, ``[.., 1]`` bool."""

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from pwm_sdk.calls import checked, least, may_be_infinite
 from pwm_sdk.checks import in_unit, positive
-from pwm_sdk.finite import FiniteWatch as FiniteWatch
-from pwm_sdk.finite import keeping as keeping
-from pwm_sdk.finite import unless as unless
+from pwm_sdk.execution.finite import FiniteWatch as FiniteWatch
+from pwm_sdk.execution.finite import keeping as keeping
+from pwm_sdk.execution.finite import unless as unless
 
 
 @checked(max_norm=(positive, may_be_infinite), population=least(1))
@@ -195,34 +195,30 @@ def scale_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> Non
             group["lr"] = start * factor
 
 
-@checked(floor=in_unit)
-def linear_decay(progress: float, floor: float = 0.02) -> float:
-    """Return `1 - (1 - floor) * progress`, the straight line from 1 to `floor`.
+@checked(floor=in_unit, share=in_unit, least=in_unit)
+def linear_decay(
+    progress: float, floor: float = 0.02, *, share: float = 1.0, least: float = 0.0
+) -> float:
+    """Return 1 first, then the straight line from 1 to `floor`.
 
-    The schedule of all learning rates in `fit` and `train_offline`, which call it with the share of
-    updates done before each update.
+    The schedule of all learning rates: of `fit`, which calls it with the share of updates done
+    before each update, and of `GrowingBatch`, whose budget may be time and whose line to 0 is cut
+    off (`floor=0.0`, `share=config.decay_share`, `least=config.decay_floor`).
 
     Args:
-        progress: share of the updates that are done; taken as 0 below 0 and as 1 beyond 1.
-        floor: share of the first learning rate that is left at the end.
+        progress: share of the budget that is spent; taken as 0 below 0 and as 1 beyond 1.
+        floor: where the line ends, with the budget.
+        share: of the budget over which the rates fall, at its end; 0.0: they stay.
+        least: what is returned where the line is below it.
 
     Raises:
-        ValueError: for a floor outside [0, 1].
+        ValueError: for a floor, a share or a least factor outside [0, 1].
 
     Source: PWM (arXiv 2407.02466), its program: from the start to 2% of it.
     """
-    return 1.0 - (1.0 - floor) * min(max(progress, 0.0), 1.0)
-
-
-@checked(share=in_unit, floor=in_unit)
-def decay_factor(progress: float, share: float, floor: float = 0.0) -> float:
-    """Return 1, then what is left of the last `share` of the budget, but not less than `floor`.
-
-    Of `GrowingBatch`, whose budget may be time: it is a line to 0 that is cut off at `floor`, where
-    `linear_decay` reaches `floor` with the last update.
-    """
     left = 1.0 - min(max(progress, 0.0), 1.0)
-    return 1.0 if share == 0.0 else max(floor, min(1.0, left / share))
+    left = 1.0 if share == 0.0 else min(1.0, left / share)
+    return max(least, floor + (1.0 - floor) * left)
 
 
 @checked(tau=in_unit)

@@ -15,7 +15,7 @@ from pwm_sdk.calls import checked, has, least, or_nothing, shaped
 from pwm_sdk.checks import whole
 from pwm_sdk.contract.models import LatentModel, features, padded, step_is_parts
 from pwm_sdk.contract.policies import Policy, StochasticPolicy, given, is_stochastic
-from pwm_sdk.functional.compiling import compiled
+from pwm_sdk.execution.compiling import compiled
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.gradients import OneBackward
 from pwm_sdk.functional.precision import full

@@ -1,7 +1,7 @@
 """The MT30, MT80 and single-task benchmarks as data: every task's name, index, sizes and score.
 
 The index of a task is its id in datasets, task embeddings and checkpoints: its position in MT80,
-and behind these for the other single tasks.
+and after these for the other single tasks.
 Source: TD-MPC2 (Hansen et al., 2024), task sets `mt30` and `mt80`; sizes as the simulators report.
 """
 
@@ -41,7 +41,7 @@ class Task:
         terminates: Whether an episode can end before its time, as where a body falls.
 
     Raises:
-        ValueError: For an empty name, an index below -1 or a size below 1.
+        ValueError: if the name is empty, the index below -1 or a size below 1.
     """
 
     name: str
@@ -86,8 +86,8 @@ class Task:
                 `reward_scale` and `score_scale` are 1.
 
         Raises:
-            ValueError: For spaces that are no vectors, or no name or time limit where the
-                environment has none.
+            ValueError: if spaces are not vectors, or the environment has no name or time limit
+                and none is given.
         """
         if not callable(factory) or (hasattr(factory, "step") and not isinstance(factory, type)):
             raise ValueError(
@@ -160,7 +160,8 @@ class TaskSet:
         action_dim: Padded A; the largest of the tasks if not given.
 
     Raises:
-        ValueError: For an empty set, a repeated name or index, or a task larger than the padding.
+        ValueError: if the set is empty, a name or index occurs twice, or a task is larger than
+            the padding.
     """
 
     def __init__(
@@ -203,7 +204,7 @@ class TaskSet:
         """The given tasks in the given order, with this set's indices and padding.
 
         Raises:
-            ValueError: For an unknown task.
+            ValueError: if a task is unknown.
         """
         if not isinstance(names, Iterable) or isinstance(names, str):
             raise ValueError(f"names must be a sequence of tasks, got {names!r}")
@@ -214,7 +215,7 @@ class TaskSet:
         """The task of a name, or of an index (`Task.index`, not the position in a subset).
 
         Raises:
-            ValueError: For an unknown name (the message has the nearest ones) or index.
+            ValueError: if the name (the message has the nearest ones) or the index is unknown.
         """
         if not isinstance(key, str):
             if not hasattr(key, "__index__"):

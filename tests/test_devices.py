@@ -27,7 +27,7 @@ def test_every_public_algorithm_loop_and_planner_has_a_case() -> None:
         and not issubclass(value, torch.nn.Module)
     }
     cases = " ".join([*ANYWHERE, *WITH_NUMBERS])
-    others = {"GrowingBatch", "train_offline", "MPPI", "LatentRollout", "ReplayBuffer"}
+    others = {"GrowingBatch", "fit", "MPPI", "LatentRollout", "ReplayBuffer"}
     assert len(algorithms) >= 8
     assert {name for name in algorithms | others if name not in cases} == set()
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pwm_sdk.contract.checks import check_latent_model
 from pwm_sdk.objectives.policy import actor_loss
-from pwm_sdk.optim import decay_factor, optimize, scale_learning_rates
+from pwm_sdk.optim import linear_decay, optimize, scale_learning_rates
 from pwm_sdk.planner import MPPI
 from pwm_sdk.rollout import LatentRollout
 
@@ -75,7 +75,8 @@ def learn(model, critic, horizon: int, steps: int, lr: float, std: float = 0.0) 
     starts = torch.randn(64, model.latent_dim, generator=torch.Generator().manual_seed(1))
     optimizer = torch.optim.Adam(policy.parameters(), lr=lr, betas=(0.7, 0.95))
     for step in range(steps):
-        scale_learning_rates(optimizer, decay_factor(step / steps, share=0.5, floor=0.01))
+        factor = linear_decay(step / steps, 0.0, share=0.5, least=0.01)
+        scale_learning_rates(optimizer, factor)
         # Unstable at first, gradients grow with the horizon: clipped, as in PWM.
         optimize(actor_loss(rollout(starts), critic, model.gamma), optimizer, max_norm=1.0)
     return policy.gain.detach()

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pwm_sdk.optim import (
     FiniteWatch,
-    decay_factor,
     frozen,
+    linear_decay,
     minibatches,
     optimize,
     scale_learning_rates,
@@ -98,14 +98,14 @@ def test_learning_rates_scale_from_where_they_started() -> None:
     assert float(rate) == pytest.approx(0.1)
 
 
-def test_decay_factor_by_hand() -> None:
+def test_a_fall_over_the_last_share_by_hand() -> None:
     # The last half of the budget: flat until 0.5, then straight down to the floor.
     points = {0.0: 1.0, 0.5: 1.0, 0.75: 0.5, 0.9: 0.2, 1.0: 0.1, 2.0: 0.1}
     for progress, expected in points.items():
-        assert decay_factor(progress, share=0.5, floor=0.1) == pytest.approx(expected)
-    assert decay_factor(1.0, share=0.0) == 1.0
+        assert linear_decay(progress, 0.0, share=0.5, least=0.1) == pytest.approx(expected)
+    assert linear_decay(1.0, share=0.0) == 1.0
     with pytest.raises(ValueError, match=r"share must lie in \[0, 1\], got 2.0"):
-        decay_factor(0.5, share=2.0)
+        linear_decay(0.5, share=2.0)
 
 
 def test_soft_update_by_hand() -> None:

@@ -45,9 +45,8 @@ NOT_IMPORTED = {
 }
 # import name -> distribution, where the metadata of what is installed may be missing
 KNOWN = {name: name for name in ("newton", "latex2mathml", "metaworld", "mujoco", "rliable")}
-KNOWN |= {name: name for name in ("matplotlib", "tensorboard", "tyro", "tqdm", "wandb")} | {
-    "dm_control": "dm-control"
-}
+OWN_NAMES = ("matplotlib", "onnxruntime", "onnxscript", "tensorboard", "tqdm", "tyro", "wandb")
+KNOWN |= {name: name for name in OWN_NAMES} | {"dm_control": "dm-control"}
 
 
 def distribution(requirement: str) -> str:

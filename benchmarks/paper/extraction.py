@@ -28,17 +28,18 @@ from pwm_sdk import (
     TaskSet,
     WorldModel,
     evaluate_members,
+    fit,
     init_orthogonal,
     init_uniform,
+    linear_decay,
     load_state,
     make_gym,
     run_identity,
     save_state,
     seed_for,
-    train_offline,
 )
+from pwm_sdk.runs import Interrupted, patience, stop_asked
 from quick.final import score_of
-from stopping import Interrupted, patience, stop_asked
 
 TASK_SETS = {"mt30": MT30, "mt80": MT80}
 HORIZON = 16  # of policies and of the windows that train the model
@@ -210,8 +211,10 @@ class Extraction:
                 self._read(pool, step, time.perf_counter() - begin)
 
         with self.starts, contextlib.closing(self._open()) as pool:
-            with patience():
-                train_offline(self.learners, self.starts, preset.steps, on_step=on_step)
+            left = preset.steps - self.learners.updates
+            if left:
+                with patience():
+                    fit(self.learners, self.starts, left, schedule=self._rates, hooks=[on_step])
             scores = self._read(pool, preset.steps, time.perf_counter() - begin)
         stopped = self.learners.stopped
         for i, policy in enumerate(self.policies):
@@ -223,6 +226,10 @@ class Extraction:
             if i in stopped:
                 row["stopped"] = 1
             self.place.write(policy, "scores.json", row)
+
+    def _rates(self, _: float) -> float:
+        """Return the published factor of the learning rates, over all updates of all calls."""
+        return linear_decay(self.learners.updates / self.preset.steps)
 
     def _open(self) -> EnvPool:
         """Make an environment for each policy, for all of its evaluations."""

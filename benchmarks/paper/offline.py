@@ -14,12 +14,10 @@ from tqdm import tqdm
 
 from command_line import refused
 from files import in_folder
-from machine import cores, settle
 from paper.extraction import HORIZON, TASK_SETS, OfflinePreset, Place, Policy, learn, load_model
 from paper.inputs import check_inputs, open_data
 from paper.planning import PRIOR_FILE, Q_FILE, Plans, open_parts, pending, plan, rows_of
 from paper.sharing import share_out
-from processes import follow, manager, process_pool
 from pwm_sdk import (
     TDMPC2,
     Execution,
@@ -29,11 +27,11 @@ from pwm_sdk import (
     ReplayBuffer,
     TDMPC2Config,
     WorldModel,
+    fit,
     model_size,
     seed_for,
-    train_offline,
 )
-from stopping import Interrupted, patience, stop_asked
+from pwm_sdk.runs import Interrupted, JobPool, cores, patience, stop_asked
 
 
 def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
@@ -53,7 +51,6 @@ def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
     config = {"preset": dataclasses.asdict(preset), "precision": execution.precision}
     if arguments.checkpoint is not None:
         config["checkpoint"] = _digest(arguments.checkpoint)
-    settle()
     with in_folder(folder, config):
         return run_offline(
             preset,
@@ -92,7 +89,7 @@ def run_offline(
     chosen = [tasks[name] for name in preset.tasks]
     store = open_data(data, folder / "data", tasks, chosen, HORIZON + 1)
     if preset.pretrain:
-        checkpoint = pretrain(preset, store, folder, device)
+        checkpoint = pretrain(preset, store, folder, device, execution)
     if checkpoint is None:
         raise SystemExit("--checkpoint must name a file of a world model, got none")
     model = load_model(checkpoint, tasks)  # a wrong file ends here, before any process starts
@@ -112,20 +109,19 @@ def run_offline(
     groups = share_out(policies, preset, place, model, jobs, population)
     planned = pending(preset, place, plans) if plans.episodes else []
     steps = sum(tasks[name].episode_length for mine in planned for name in mine)
-    with manager() as shared, process_pool(jobs, errors=folder) as executor:
-        news = shared.Queue()
+    with JobPool(jobs, errors=folder) as pool:
+        news = pool.news()
         with tqdm(total=len(policies) * preset.steps, desc="policies", unit="update") as bar:
             work = [
-                executor.submit(learn, mine, preset, place, news, name=_called(mine))
-                for mine in groups
+                pool.submit(learn, mine, preset, place, news, name=_called(mine)) for mine in groups
             ]
-            follow(work, news, bar.update)
+            pool.follow(work, news, bar.update)
         with tqdm(total=steps * plans.episodes, desc="TD-MPC2's plans", unit="step") as bar:
             work = [
-                executor.submit(plan, mine, preset, place, plans, news, name=f"plans of {mine[0]}")
+                pool.submit(plan, mine, preset, place, plans, news, name=f"plans of {mine[0]}")
                 for mine in planned
             ]
-            follow(work, news, bar.update)
+            pool.follow(work, news, bar.update)
     scores = [place.read(policy, "scores.json") for policy in policies]
     return [row for row in scores if row] + (
         rows_of(preset, place, plans) if plans.episodes else []
@@ -159,7 +155,13 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
-def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> Path:
+def pretrain(
+    preset: OfflinePreset,
+    store: Path,
+    folder: Path,
+    device: str,
+    execution: Execution | None = None,
+) -> Path:
     """Train a world model, with its own values and policy prior, as PWM's was (rho 0.99)."""
     file = folder / "model.safetensors"
     if file.exists():
@@ -171,7 +173,9 @@ def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> P
     q = QEnsemble.for_model(model, ensemble=heads).to(device)
     prior = PolicyPrior.for_model(model).to(device)
     config = TDMPC2Config.pwm_pretraining(gamma=[task.discount for task in tasks])
-    algorithm = TDMPC2(model, q, prior, config)
+    if execution is not None:  # of which the rest is for updates of policies
+        execution = Execution(precision=execution.precision)
+    algorithm = TDMPC2(model, q, prior, config, execution=execution)
     replay = ReplayBuffer.from_dataset(
         store,
         slice_len=HORIZON + 1,
@@ -191,14 +195,13 @@ def pretrain(preset: OfflinePreset, store: Path, folder: Path, device: str) -> P
             if stop_asked():
                 raise Interrupted  # the loop keeps its state first
 
-        train_offline(
+        fit(
             algorithm,
             batches,
             preset.pretrain_steps,
-            floor=1.0,
             path=folder / "pretraining.pt",
             save_every=preset.save_every,
-            on_step=on_step,
+            hooks=[on_step],
         )
     q.save(folder / Q_FILE)
     prior.save(folder / PRIOR_FILE)

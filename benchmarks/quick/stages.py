@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pwm_sdk import MT80, GrowingBatch, Run, read_result, summarize, write_result
+from pwm_sdk.runs import Interrupted, patience, stop_asked
 from quick.final import FinalEvaluation
 from quick.recipe import Preset, build, split_tasks
-from stopping import Interrupted, patience, stop_asked
 
 Progress = Callable[[float, str], None]
 

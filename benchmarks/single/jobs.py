@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from files import find_result, write_json
 from machine import memory
 from pwm_sdk import (
     EnvPool,
+    Pool,
+    PoolStep,
     ReplayBuffer,
     Task,
     make_episode,
     make_gym,
+    make_pool,
     run_episodes,
     run_identity,
     summarize,
@@ -130,8 +133,16 @@ class Job:
         env = make_gym(self.task, seed=1000 * self.seed + index)
         return _Counted(env, self)
 
-    def make_pool(self, count: int = 1) -> EnvPool:
-        """Return a pool of `count` training environments."""
+    def make_pool(self, count: int = 1, batched: bool | None = None) -> Pool:
+        """Return a pool of `count` training environments, whose steps are counted.
+
+        Args:
+            count: number of environments.
+            batched: step them all at once, as a simulator can, with the start states that single
+                ones draw; None: where the task is a simulator.
+        """
+        if self.task.suite == "simulator" if batched is None else batched:
+            return _CountedPool(make_pool(self.task, count, seed=1000 * self.seed), self)
         return EnvPool([self.make_env(i) for i in range(count)])
 
     def count(self, steps: int) -> None:
@@ -230,6 +241,24 @@ class Job:
             self._behaviour(observation)
             times.append(time.perf_counter() - begin)
         return 1000.0 * float(np.median(times))
+
+
+class _CountedPool:
+    """A pool that tells a job of every step."""
+
+    def __init__(self, pool: Pool, job: Job) -> None:
+        self.pool, self.job = pool, job
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pool, name)
+
+    def step_many(self, indices: Sequence[int], actions: Any) -> Sequence[PoolStep]:
+        """Step and count."""
+        self.job.count(len(indices))
+        return self.pool.step_many(indices, actions)
 
 
 class _Counted(gymnasium.Wrapper):

@@ -15,6 +15,7 @@ from pwm_sdk import (
     RunningMeanStd,
     SACConfig,
     SHACConfig,
+    fit,
 )
 from single.physics import no_simulator, simulator_of
 from single.registry import method
@@ -100,7 +101,7 @@ def sac(job: Job) -> None:
         "published": SACConfig(),
     }
     agent = SAC(*_sizes(job), configs[job.scale], device=job.device)
-    agent.fit(job.stream(agent))
+    fit(agent, agent.replayed(job.stream(agent)), None)
 
 
 @method("ppo")

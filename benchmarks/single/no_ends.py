@@ -28,6 +28,7 @@ class FallsAreCuts(gymnasium.Wrapper):
 @method("pwm-no-ends")
 def pwm_no_ends(job: Job) -> None:
     """PWM with falls that look like cut episodes; it is evaluated as all methods are."""
-    make_env = job.make_env
+    make_env, make_pool = job.make_env, job.make_pool
     job.make_env = lambda index=0: FallsAreCuts(make_env(index))
+    job.make_pool = lambda count=1, batched=False: make_pool(count, batched)
     METHODS["pwm"](job)

@@ -30,7 +30,8 @@ def method(name: str, obstacle: Obstacle | None = None) -> Callable[[Method], Me
         @method("mine")
         def mine(job):
             agent = MyAgent(job.task.observation_dim, job.task.action_dim)
-            agent.fit(job.stream(agent))
+            for batch in job.stream(agent):
+                agent.update(batch)
 
     Args:
         name: what the command line calls it.

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from machine import end_with_parent
 from pwm_sdk import MT80, make_env, make_gym
+from pwm_sdk.runs import end_with_parent
 
 VARIANTS = ("bare", "gym", "torchrl", "workers")
 WAIT_SECONDS = 300.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +11,15 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
-from pwm_sdk.algorithms.execution import Execution
-from pwm_sdk.algorithms.watched import Watched
 from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
-from pwm_sdk.checks import at_least, positive, whole
-from pwm_sdk.contract.policies import is_stochastic
+from pwm_sdk.checks import at_least, positive
+from pwm_sdk.contract.policies import is_stochastic, population_of
+from pwm_sdk.execution.finite import Watched
+from pwm_sdk.execution.runner import Runner
+from pwm_sdk.execution.settings import Execution
+from pwm_sdk.functional.precision import full
 from pwm_sdk.objectives.policy import behaviour_loss
-from pwm_sdk.optim import FiniteWatch, adam, linear_decay, optimize, scale_learning_rates
+from pwm_sdk.optim import adam, optimize, scale_learning_rates
 from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 
@@ -50,40 +51,50 @@ class BehaviourCloningConfig:
     factor=least(0.0),
     model=has("encode"),
     batch=holds(keys.OBSERVATION, keys.ACTION),
-    replay=has("sample"),
-    steps=least(1),
     observation=(shaped(..., "O"), floating),
 )
 class BehaviourCloning(Watched):
     """Least squares from observations, or a model's latents, to the actions of the data.
 
-    Policies of a population are independent. One whose loss or gradient is not finite is stopped
-    and stays as it was before that update; the others go on.
+    It draws no random numbers, so it has no generator. Policies of a population are independent.
+    One whose loss or gradient is not finite is stopped and stays as it was before that update; the
+    others go on.
 
     Args:
         actor: maps observations `[.., O]`, or latents `[.., D]`, to actions `[.., A]`, for example
             a `FirstOrderActor`, alone or a population.
         config: settings.
         model: encodes observations, and is left as it is; None: the actor sees observations.
+        execution: how updates are run, in which precision; None: eager, in fp32.
 
     Attributes:
-        updates: done so far.
+        execution: what of it is possible on the actor's device.
+        device: of the actor.
+        updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`.
 
     Source: ALVINN (Pomerleau, 1988); the squared error is that of TD3+BC (arXiv 2106.06860).
     """
 
-    decay_floor = 0.02  # share of the learning rate that is left at the end of a fit
+    decay_floor = 0.02
 
     def __init__(
-        self, actor: nn.Module, config: BehaviourCloningConfig | None = None, *, model: Any = None
+        self,
+        actor: nn.Module,
+        config: BehaviourCloningConfig | None = None,
+        *,
+        model: Any = None,
+        execution: Execution | None = None,
     ) -> None:
         self.config = config = config or BehaviourCloningConfig()
         self.actor, self.model = actor, model
-        self.population: int | None = getattr(actor, "population", None)
+        self.population: int | None = population_of(actor)
         self.optimizer = adam(actor.parameters(), config.lr)
-        device = next(actor.parameters()).device
-        every = Execution().reads_every(device)
-        self.finite = FiniteWatch([LOSS], every, device, population=self.population)
+        self.device = next(actor.parameters()).device
+        self.runner = Runner(
+            execution, self.device, [LOSS], population=self.population, model=model
+        )
+        self.execution, self.finite = self.runner.settings, self.runner.finite
         self.updates = 0
 
     def __call__(self, observation: Tensor) -> Tensor:
@@ -112,49 +123,24 @@ class BehaviourCloning(Watched):
                 `check_finite`, where a reading waits for the device.
         """
         observation, action, task, real = self._pairs(batch)
-        if self.model is not None:
-            with torch.no_grad():
-                observation = self.model.encode(observation, task)
         several = self.population is not None
-        loss = behaviour_loss(self.actor, observation, action, real, per_policy=several)
-        norm = optimize(
-            loss,
-            self.optimizer,
-            self.config.max_norm,
-            population=self.population,
-            watch=self.finite,
-            name=LOSS,
-        )
+        with self.runner.running():
+            with self.runner.products():
+                if self.model is not None:
+                    with torch.no_grad():
+                        observation = full(self.model.encode(observation, task))
+                loss = behaviour_loss(self.actor, observation, action, real, per_policy=several)
+            norm = optimize(
+                loss,
+                self.optimizer,
+                self.config.max_norm,
+                population=self.population,
+                watch=self.finite,
+                name=LOSS,
+            )
         self.updates += 1
-        if self.updates % self.finite.every == 0:
-            self.check_finite()
+        self.runner.read(self.updates)
         return {"loss": loss.detach(), "grad_norm": norm}
-
-    def fit(
-        self, replay: Any, steps: int, *, tasks: Sequence[int] | None = None, batch_size: int = 64
-    ) -> dict[str, Tensor]:
-        """Update `steps` times from a replay; the learning rate falls linearly to 2% of its start.
-
-        Args:
-            replay: a `ReplayBuffer`, or anything whose `sample` returns a batch; for a population
-                its `sample_starts` is used, whose rows hold actions.
-            steps: number of updates, at least 1.
-            tasks: task id of each policy of a population.
-            batch_size: pairs per policy of a population.
-
-        Returns:
-            Metrics of the last update.
-        """
-        whole(1, steps=steps)
-        if (tasks is None) != (self.population is None):
-            raise ValueError(f"tasks must be given exactly for a population, got {tasks}")
-        metrics: dict[str, Tensor] = {}
-        for step in range(steps):
-            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
-            batch = replay.sample() if tasks is None else replay.sample_starts(tasks, batch_size)
-            metrics = self.update(batch)
-        self.check_finite()
-        return metrics
 
     def policy(self) -> ObservationPolicy:
         """Return the policy that acts by its mean, which follows later updates."""

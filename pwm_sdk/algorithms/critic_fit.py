@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pwm_sdk.algorithms.execution import Captured, Execution, prepare
-from pwm_sdk.functional.compiling import compiled
+from pwm_sdk.contract.policies import population_of
+from pwm_sdk.execution.compiling import compiled
+from pwm_sdk.execution.graphs import Captured, prepare
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.objectives.policy import critic_loss
 from pwm_sdk.optim import FiniteWatch, keeping, minibatches, optimize
 
@@ -46,7 +48,7 @@ class CriticFit:
         watch: FiniteWatch | None = None,
         name: str = "loss",
     ) -> None:
-        if population != (own := getattr(critic, "population", None)):
+        if population != (own := population_of(critic)):
             raise ValueError(f"population must be the critic's {own}, got {population}")
         self.critic, self.optimizer, self.max_norm = critic, optimizer, max_norm
         self.population, self.parts = population, parts

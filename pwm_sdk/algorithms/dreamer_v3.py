@@ -22,11 +22,10 @@ from pwm_sdk.algorithms.dreamer_v3_networks import (
     DreamerV3Networks,
 )
 from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
-from pwm_sdk.calls import checked, floating, has, holds, least, shaped
-from pwm_sdk.checks import whole
+from pwm_sdk.calls import checked, floating, holds, least, shaped
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.functional.twohot import symlog
 from pwm_sdk.generators import drawing_from, restore_generator
-from pwm_sdk.optim import linear_decay
 from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
 
@@ -36,8 +35,6 @@ PREVIOUS_ACTION, IS_INIT = "previous_action", "is_init"
 @checked(
     observation_dim=least(1),
     action_dim=least(1),
-    replay=has("sample"),
-    steps=least(1),
     batch=holds(keys.OBSERVATION, keys.ACTION, keys.REWARD, keys.TERMINATED),
     observation=(shaped("N", "O"), floating),
     memory=holds("state", "belief"),
@@ -52,10 +49,13 @@ class DreamerV3(OverTorchRL):
         device: of the networks.
         generator: source of all that is drawn, on the networks' device; None: one of its own,
             seeded by torch's global one. It follows `loss.to`.
+        execution: how updates are run, in which precision; None: eager, in fp32.
 
     Attributes:
         loss: TorchRL's joint loss, which holds all networks.
         updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`: all, as in its
+            program.
 
     Raises:
         ValueError: for a generator on another device.
@@ -66,7 +66,7 @@ class DreamerV3(OverTorchRL):
     with a clip instead of LaProp with adaptive clipping; windows start from an empty memory.
     """
 
-    decay_floor = 1.0  # the learning rate stays as it is, as in its program
+    decay_floor = 1.0
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class DreamerV3(OverTorchRL):
         *,
         device: torch.device | str = "cpu",
         generator: torch.Generator | None = None,
+        execution: Execution | None = None,
     ) -> None:
         self._arguments = arguments_of(locals())
         self.config = config = config or DreamerV3Config()
@@ -85,7 +86,7 @@ class DreamerV3(OverTorchRL):
             loss = nets.joint_loss()
         self.size, self.observation_dim, self.action_dim = nets.size, observation_dim, action_dim
         self.encoder, self.actor = nets.encoder, nets.actor
-        super().__init__(loss, config.lr, device, generator)
+        super().__init__(loss, config.lr, device, generator, execution)
         self.target = SoftUpdate(self.loss.value_loss, tau=config.tau)
         self._made = frozenset(vars(self))
 
@@ -142,33 +143,17 @@ class DreamerV3(OverTorchRL):
                 itself on a CPU, and at most 100 updates later, or by `check_finite`, where a
                 reading waits for the device.
         """
-        sequences = self._sequences(self._as_weights(batch))
-        with _single(), drawing_from(self.generator):
-            losses: Any = self.loss(sequences)
-        parts = {name: value for name, value in losses.items() if name.startswith("loss_")}
-        norm = self._minimize(torch.stack(list(parts.values())).sum(), self.config.max_norm)
+        with self.runner.running():
+            with self.runner.products():
+                sequences = self._sequences(self._as_weights(batch))
+                with _single(), drawing_from(self.generator):
+                    losses: Any = self.loss(sequences)
+            parts = {name: value for name, value in losses.items() if name.startswith("loss_")}
+            norm = self._minimize(torch.stack(list(parts.values())).sum(), self.config.max_norm)
         self.target.step()
         self._count()
         metrics = {name: value.detach() for name, value in parts.items()}
         return {**metrics, "return_scale": losses["return_scale"], "grad_norm": norm}
-
-    def fit(self, replay: Any, steps: int) -> dict[str, Tensor]:
-        """Update `steps` times from a replay, at a constant learning rate.
-
-        Args:
-            replay: a `ReplayBuffer`, or anything whose `sample` returns windows.
-            steps: number of updates, at least 1.
-
-        Returns:
-            Metrics of the last update.
-        """
-        whole(1, steps=steps)
-        metrics: dict[str, Tensor] = {}
-        for step in range(steps):
-            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
-            metrics = self.update(replay.sample().to(self.device))
-        self.check_finite()
-        return metrics
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""

@@ -32,6 +32,7 @@ from torchrl.objectives import (
 
 from pwm_sdk import keys
 from pwm_sdk.algorithms.dreamer_v3_config import DreamerV3Config
+from pwm_sdk.algorithms.over_torchrl import exact_last
 
 # Names that TorchRL's losses and modules expect.
 STATE, BELIEF, ENCODED = "state", "belief", "encoded_latents"
@@ -82,6 +83,8 @@ class DreamerV3Networks:
             **sizes,
         )
         self.posterior = RSSMPosteriorV3(obs_embed_dim=config.hidden, use_rms_norm=True, **sizes)
+        for part in (self.prior, self.posterior):  # whose last layers give the logits
+            exact_last(part)
         self.decoder = self._mlp(features, observation_dim)
         self.reward = self._mlp(features, config.bins, scale=0.0)
         self.goes_on = self._mlp(features, 1)
@@ -178,7 +181,10 @@ class DreamerV3Networks:
         return env
 
     def _mlp(self, inputs: int, outputs: int | None, scale: float = 1.0) -> DreamerV3MLP:
-        return DreamerV3MLP(inputs, outputs, self.config.layers, self.config.hidden, scale)
+        net = DreamerV3MLP(inputs, outputs, self.config.layers, self.config.hidden, scale)
+        if outputs is not None:
+            exact_last(net)
+        return net
 
     def _two_hot(self, net: nn.Module, inputs: Any, name: Any) -> Any:
         """Return a head that writes its logits beside their decoded number."""

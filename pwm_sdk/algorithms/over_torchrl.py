@@ -8,11 +8,15 @@ from typing import Any
 
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor
+from torch import Tensor, nn
+from torchrl.modules import MLP
 
-from pwm_sdk.algorithms.execution import Execution
+from pwm_sdk.execution.finite import FiniteWatch
+from pwm_sdk.execution.runner import Runner
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.generators import following, own_generator
-from pwm_sdk.optim import FiniteWatch, adam, optimize, scale_learning_rates
+from pwm_sdk.optim import adam, optimize, scale_learning_rates
+from pwm_sdk.policies.networks import LastLayer
 
 
 class OverTorchRL(ABC):
@@ -28,6 +32,7 @@ class OverTorchRL(ABC):
         device: of the networks.
         generator: source of all that is drawn, on that device; None: one of its own, seeded by
             torch's global one.
+        execution: how updates are run, in which precision; None: eager, in fp32.
         **settings: further arguments of Adam.
 
     Raises:
@@ -43,13 +48,14 @@ class OverTorchRL(ABC):
         lr: float,
         device: torch.device | str,
         generator: torch.Generator | None,
+        execution: Execution | None,
         **settings: Any,
     ) -> None:
         self.loss = loss.to(device)
         self.optimizer = adam(self.loss.parameters(), lr, **settings)
         self._generator = own_generator(self.device, generator)
-        self._finite: FiniteWatch | None = None
-        self.updates = 0
+        self._wanted, self.updates = execution, 0
+        self._runner = Runner(execution, self.device, ["loss"])
 
     @property
     def device(self) -> torch.device:
@@ -65,10 +71,19 @@ class OverTorchRL(ABC):
     @property
     def finite(self) -> FiniteWatch:
         """Notes on the networks' device whether losses and gradients were finite."""
-        if self._finite is None or self._finite.device != self.device:
-            every = Execution().reads_every(self.device)
-            self._finite = FiniteWatch(["loss"], every, self.device)
-        return self._finite
+        return self.runner.finite
+
+    @property
+    def runner(self) -> Runner:
+        """What runs the updates on the networks' device."""
+        if self._runner.device != self.device:
+            self._runner = Runner(self._wanted, self.device, ["loss"])
+        return self._runner
+
+    @property
+    def execution(self) -> Execution:
+        """How updates are run on the networks' device."""
+        return self.runner.settings
 
     def check_finite(self) -> None:
         """Wait for the device; raise ValueError if a loss was not finite since the last time."""
@@ -85,8 +100,7 @@ class OverTorchRL(ABC):
     def _count(self) -> None:
         """Note that an update is done, and read now and then whether its numbers were finite."""
         self.updates += 1
-        if self.updates % self.finite.every == 0:
-            self.check_finite()
+        self.runner.read(self.updates)
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -115,6 +129,22 @@ class OverTorchRL(ABC):
         if isinstance(values, TensorDictBase):
             return values.apply(lambda x: _as(x, dtype))
         return _as(values, dtype)
+
+
+def exact_last(net: nn.Module) -> nn.Module:
+    """Replace the last linear layer of a network, in place, by one of the same weights."""
+    name, last = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear)][-1]
+    own = LastLayer(last.in_features, last.out_features, device="meta")
+    own.weight, own.bias = last.weight, last.bias
+    place, _, child = name.rpartition(".")
+    setattr(net.get_submodule(place), child, own)
+    return net
+
+
+def mlp(inputs: int, outputs: int, hidden: tuple[int, ...], activation: type[nn.Module]) -> Any:
+    """Return TorchRL's network, its last layer exact in an autocast."""
+    sizes: dict[str, Any] = {"in_features": inputs, "out_features": outputs, "num_cells": hidden}
+    return exact_last(MLP(**sizes, activation_class=activation))
 
 
 def _as(x: Tensor, dtype: torch.dtype) -> Tensor:

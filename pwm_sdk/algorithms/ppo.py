@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +14,12 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from pwm_sdk import keys
-from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
+from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of, mlp
 from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, in_unit, positive, whole
+from pwm_sdk.execution.settings import Execution
+from pwm_sdk.functional.precision import full
 from pwm_sdk.generators import drawing_from, restore_generator
-from pwm_sdk.optim import linear_decay
 from pwm_sdk.policies.networks import MeanActor, Normalized
 from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
@@ -72,7 +72,6 @@ class PPOConfig:
     observations=has("normalize", "update"),
     returns=has("update", "std"),
     factor=least(0.0),
-    steps=least(1),
     batch=holds(keys.OBSERVATION, keys.ACTION, keys.NEXT),
     observation=(shaped(..., "O"), floating),
 )
@@ -94,10 +93,13 @@ class PPO(OverTorchRL):
         device: of the networks and of both moments.
         generator: source of all that is drawn, on the networks' device; None: one of its own,
             seeded by torch's global one. It follows `loss.to`.
+        execution: how updates are run, in which precision; None: eager, in fp32.
 
     Attributes:
         steps: transitions seen.
         updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`: none, as in its
+            program.
 
     Raises:
         ValueError: for a generator on another device.
@@ -105,6 +107,8 @@ class PPO(OverTorchRL):
     Source: Proximal policy optimization (arXiv 1707.06347), section 5. The normalisation, the
     orthogonal weights and the decay of `set_learning_rates` are those of its program.
     """
+
+    decay_floor = 0.0
 
     def __init__(
         self,
@@ -118,6 +122,7 @@ class PPO(OverTorchRL):
         returns: Any = None,
         device: torch.device | str = "cpu",
         generator: torch.Generator | None = None,
+        execution: Execution | None = None,
     ) -> None:
         self._arguments = arguments_of(locals())
         self.config = config = config or PPOConfig()
@@ -145,7 +150,7 @@ class PPO(OverTorchRL):
             normalize_advantage=True,
         )
         self._policy = policy
-        super().__init__(loss, config.lr, device, generator, eps=1e-5)
+        super().__init__(loss, config.lr, device, generator, execution, eps=1e-5)
         for moments in (observations, returns):
             if isinstance(moments, nn.Module):
                 moments.to(device)
@@ -192,9 +197,10 @@ class PPO(OverTorchRL):
             raise ValueError(f"batch must have shape [N, T], got {list(batch.shape)}")
         batch = self._as_weights(batch)
         raw = batch[keys.OBSERVATION]
-        flat = self._prepare(batch).reshape(-1)
         metrics: dict[str, Tensor] = {}
-        with drawing_from(self.generator):
+        with self.runner.running(), drawing_from(self.generator):
+            with self.runner.products():
+                flat = self._prepare(batch).reshape(-1)
             for _ in range(self.config.epochs):
                 order = torch.randperm(len(flat), device=raw.device)
                 for part in order.split(self.config.minibatch):
@@ -204,26 +210,6 @@ class PPO(OverTorchRL):
             self.observations.update(raw)
         self.steps += len(flat)
         self._count()
-        return metrics
-
-    def fit(self, data: Iterable[TensorDictBase], steps: int | None = None) -> dict[str, Tensor]:
-        """Update from a stream of batches until it ends.
-
-        Args:
-            data: batches `[N, T]` of the policy of `explore`, as from `transitions` or a TorchRL
-                collector.
-            steps: transitions planned in all; the learning rate falls linearly to 0 at their end.
-                None: it stays.
-
-        Returns:
-            Metrics of the last update; empty if there was none.
-        """
-        metrics: dict[str, Tensor] = {}
-        for batch in data:
-            if steps is not None:
-                self.set_learning_rates(linear_decay(self.steps / steps, 0.0))
-            metrics = self.update(batch.to(self.device))
-        self.check_finite()
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
@@ -268,7 +254,8 @@ class PPO(OverTorchRL):
         return self.advantages(batch)
 
     def _step(self, part: TensorDictBase) -> dict[str, Tensor]:
-        losses: Any = self.loss(part)
+        with self.runner.products():
+            losses: Any = self.loss(part)
         total = losses["loss_objective"] + losses["loss_critic"] + losses["loss_entropy"]
         norm = self._minimize(total, self.config.max_norm)
         return {
@@ -310,12 +297,12 @@ class _Gaussian(nn.Module):
         self.log_std = nn.Parameter(torch.full((action_dim,), std).log())
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        loc = self.net(observation)
+        loc = full(self.net(observation))
         return loc, self.log_std.exp().expand_as(loc)
 
 
 def _mlp(inputs: int, outputs: int, hidden: tuple[int, ...], gain: float) -> MLP:
-    net = MLP(in_features=inputs, out_features=outputs, num_cells=hidden, activation_class=nn.Tanh)
+    net = mlp(inputs, outputs, hidden, nn.Tanh)
     linear = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
     for layer in linear:
         nn.init.orthogonal_(layer.weight, gain if layer is linear[-1] else 2**0.5)

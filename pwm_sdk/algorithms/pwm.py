@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,9 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
-from pwm_sdk.algorithms.critic_fit import CriticFit
-from pwm_sdk.algorithms.execution import Captured, Execution, prepare
-from pwm_sdk.algorithms.half_weights import HalfWeights
+from pwm_sdk.algorithms.first_order import RETURNS, FirstOrder, fixed_copy
 from pwm_sdk.algorithms.published import ReturnDeviation, published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.algorithms.starts import (
@@ -23,16 +20,14 @@ from pwm_sdk.algorithms.starts import (
     starts_of,
     taken_at,
 )
-from pwm_sdk.algorithms.watched import Watched
-from pwm_sdk.calls import checked, has, least, or_nothing
-from pwm_sdk.checks import whole
-from pwm_sdk.contract.models import LatentModel, features
+from pwm_sdk.calls import checked, has, or_nothing
+from pwm_sdk.contract.models import LatentModel, can_end, features
 from pwm_sdk.contract.policies import StochasticPolicy
-from pwm_sdk.functional.compiling import compiled
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.returns import alive_steps
-from pwm_sdk.generators import numpy_rng, own_generator, restore_generator
+from pwm_sdk.generators import numpy_rng
 from pwm_sdk.objectives.policy import (
     actor_loss,
     behaviour_loss,
@@ -40,24 +35,11 @@ from pwm_sdk.objectives.policy import (
     lambda_targets,
 )
 from pwm_sdk.optim import (
-    FiniteWatch,
-    adam,
-    frozen,
-    linear_decay,
-    optimize,
-    scale_learning_rates,
     soft_update,
     unless,
 )
 from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.rollout import LatentRollout
-from pwm_sdk.states import load_state, state_of
-
-WATCHED = RETURNS, ACTOR, VALUE = (
-    "imagined returns",
-    "the actor's loss and gradient",
-    "the critic's loss and gradient",
-)
 
 
 @checked(
@@ -65,10 +47,8 @@ WATCHED = RETURNS, ACTOR, VALUE = (
     actor=has(StochasticPolicy, "parameters"),
     critic=has("values", "parameters"),
     return_scale=has("update"),
-    steps=least(1),
-    batch_size=least(1),
 )
-class PWM(Watched):
+class PWM(FirstOrder):
     """One or P policies, improved by gradients through a frozen latent model.
 
     Policies of a population are independent. One whose imagined returns, losses, gradients or
@@ -87,6 +67,8 @@ class PWM(Watched):
         execution: how updates are run: compiled, in bf16, as CUDA graphs; None: eager, in fp32.
 
     Attributes:
+        updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`.
         execution: what of it is possible on the actor's device.
         target: the critic that bootstraps.
         average: the averaged actor, or the actor itself.
@@ -96,8 +78,6 @@ class PWM(Watched):
 
     Source: PWM (arXiv 2407.02466), algorithm 1.
     """
-
-    decay_floor = 0.02  # share of the learning rates that is left at the end of a fit
 
     def __init__(
         self,
@@ -110,16 +90,29 @@ class PWM(Watched):
         generator: torch.Generator | None = None,
         execution: Execution | None = None,
     ) -> None:
-        self.config = config = config or PWMConfig()
-        self.model, self.actor, self.critic, self.return_scale = model, actor, critic, return_scale
-        self.population: int | None = getattr(actor, "population", None)
+        config = config or PWMConfig()
         check_parts(model, actor, critic, return_scale)
-        self.device = device = next(actor.parameters()).device
-        self.generator = generator = self._source(generator)
-        self.execution = execution = (execution or Execution()).on(device)
-        self.gamma: float | Tensor = discount_of(config.gamma, self.population, device)
+        minibatches = {
+            "epochs": config.critic_epochs,
+            "splits": config.critic_splits,
+            "limit": config.critic_limit,
+            "shuffle": config.shuffle,
+        }
+        super().__init__(
+            model,
+            actor,
+            critic,
+            config,
+            minibatches=minibatches,
+            generator=generator,
+            execution=execution,
+            halved=model,
+            captures=True,
+        )
+        self.gamma: float | Tensor = discount_of(config.gamma, self.population, self.device)
+        self.return_scale = return_scale
         if return_scale is None and config.normalize_returns:
-            with device:
+            with self.device:
                 self.return_scale = ReturnDeviation(self.population)
         self.imagined = published_view(model, config)
         self.rollout = LatentRollout(
@@ -127,37 +120,10 @@ class PWM(Watched):
             actor,
             config.horizon,
             detach=config.detach,
-            generator=generator,
-            compile=execution.compile,
+            generator=self.generator,
+            compile=self.execution.compile,
         )
-        self.target = critic if config.target_tau is None else _fixed_copy(critic)
-        self.average = actor if config.average_tau is None else _fixed_copy(actor)
-        self._bootstrap: Any = compiled(self.target.forward) if execution.compile else self.target
-        self._weights = HalfWeights(model if execution.precision == "bf16" else None)
-        self.actor_optimizer = adam(actor.parameters(), config.actor_lr, betas=config.betas)
-        self.critic_optimizer = adam(critic.parameters(), config.critic_lr, betas=config.betas)
-        self.updates = 0
-        every, captured = execution.reads_every(device), execution.cuda_graphs
-        self.finite = FiniteWatch(
-            WATCHED, every, device, captured=captured, population=self.population
-        )
-        self.fit_critic = CriticFit(
-            critic,
-            self.critic_optimizer,
-            config.critic_max_norm,
-            parts={
-                "epochs": config.critic_epochs,
-                "splits": config.critic_splits,
-                "limit": config.critic_limit,
-                "shuffle": config.shuffle,
-                "generator": generator,
-            },
-            population=self.population,
-            execution=execution,
-            watch=self.finite,
-            name=VALUE,
-        )
-        self._prepare()
+        self.average = actor if config.average_tau is None else fixed_copy(actor)
 
     def update(self, batch: TensorDictBase | Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Improve actor and critic once from the observations of a batch.
@@ -184,30 +150,35 @@ class PWM(Watched):
             raise ValueError("batch must hold actions for a behaviour guard, got none")
         taken = taken_at(batch, self.population) if self.config.behaviour else None
         with self.finite.keeping(*self._parts().values()):
-            metrics = self._update(observation, task, action, taken)
-        if self.updates % self.finite.every == 0:
-            self.finite.read()
+            with self._imagining():
+                latent = self._encode(observation, task)
+                noise = self.rollout.draw_noise(latent) if self.execution.cuda_graphs else None
+                states, targets, alive, loc, returns, norm = self._imagine(
+                    latent, task, noise, action, taken
+                )
+                real = real_actions(self.imagined, self.actor, task)
+            value_loss, critic_norm = self.fit_critic(states, targets, alive)
+            self._move_averages()
+            metrics = self._metrics(returns, value_loss, norm, critic_norm, loc, real)
+        self.runner.read(self.updates)
         return metrics
 
-    def _update(
+    @torch.no_grad()
+    def _encode(self, observation: Tensor, task: Tensor | None) -> Tensor:
+        """Return the latents from which imagination starts."""
+        with self.runner.products():
+            return full(self.model.encode(observation, task))
+
+    def _metrics(
         self,
-        observation: Tensor,
-        task: Tensor | None,
-        action: Tensor | None,
-        taken: Tensor | None,
+        returns: Tensor,
+        value_loss: Tensor,
+        norm: Tensor,
+        critic_norm: Tensor,
+        loc: Tensor,
+        real: Tensor | None,
     ) -> dict[str, Tensor]:
-        if hasattr(self.actor, "clamp_std_"):
-            self.actor.clamp_std_()
-        with self.execution.tf32(self.device), frozen(self.model, self.critic), self._weights:
-            with torch.no_grad(), self.execution.products(self.device):
-                latent = full(self.model.encode(observation, task))
-            noise = self.rollout.draw_noise(latent) if self.execution.cuda_graphs else None
-            states, targets, alive, loc, returns, norm = self._imagine(
-                latent, task, noise, action, taken
-            )
-            real = real_actions(self.imagined, self.actor, task)
-        value_loss, critic_norm = self.fit_critic(states, targets, alive)
-        self._move_averages()
+        """Return the metrics of an update; policies that are stopped have no part in them."""
         returns = _mean(returns, self.population)
         if (stopped := self.finite.stopped) is not None:
             value_loss = value_loss.masked_fill(stopped, torch.nan).nanmean()
@@ -223,37 +194,6 @@ class PWM(Watched):
             "critic_grad_norm": critic_norm,
             "saturated": saturated_share(loc, mask=real),
         }
-
-    def fit(
-        self, replay: Any, steps: int, *, tasks: Sequence[int] | None = None, batch_size: int = 64
-    ) -> dict:
-        """Update `steps` times from a replay; learning rates fall linearly to 2% of their start.
-
-        Args:
-            replay: a `ReplayBuffer`; its windows are used, or for a population `batch_size` starts
-                a policy.
-            steps: number of updates, at least 1.
-            tasks: task id of each policy of a population.
-            batch_size: starts per policy of a population.
-
-        Returns:
-            Metrics of the last update.
-        """
-        whole(1, steps=steps)
-        if (tasks is None) != (self.population is None):
-            raise ValueError(f"tasks must be given exactly for a population, got {tasks}")
-        if tasks is not None and len(tasks) != self.population:
-            raise ValueError(
-                f"tasks must have one entry per policy ({self.population}), got {list(tasks)}"
-            )
-        has("sample" if tasks is None else "sample_starts")(replay=replay)
-        metrics: dict[str, Tensor] = {}
-        for step in range(steps):
-            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
-            batch = replay.sample() if tasks is None else replay.sample_starts(tasks, batch_size)
-            metrics = self.update(batch)
-        self.check_finite()
-        return metrics
 
     def policy(self) -> ObservationPolicy:
         """Return the policy that acts by its mean, by averaged weights where `average_tau` is set.
@@ -272,56 +212,11 @@ class PWM(Watched):
             self.actor, model=self.model, rng=numpy_rng(self.generator, self.updates)
         )
 
-    @checked(factor=least(0.0), critic=least(0.0))
-    def set_learning_rates(self, factor: float, critic: float | None = None) -> None:
-        """Set both learning rates to a share of those that they were made with.
-
-        Args:
-            factor: the share; 0 lets the actor wait, for example for its critic.
-            critic: the critic's, where it is another.
-        """
-        scale_learning_rates(self.actor_optimizer, factor)
-        scale_learning_rates(self.critic_optimizer, factor if critic is None else critic)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that `update` changes."""
-        state = {name: state_of(part) for name, part in self._parts().items()}
-        if self.finite.stopped is not None:
-            state["stopped"] = self.finite.stopped.clone()
-        return {**state, "generator": self.generator.get_state(), "updates": self.updates}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a `state_dict`."""
-        for name, part in self._parts().items():
-            load_state(part, state[name])
-        self.updates = state["updates"]
-        self.finite.load(state.get("stopped"))
-        self._prepare()
-        restore_generator(self.generator, state.get("generator"))
-
-    def _source(self, generator: torch.Generator | None) -> torch.Generator:
-        """Return where random numbers come from, on the device of the networks."""
-        return own_generator(self.device, generator)
-
     def _parts(self) -> dict[str, Any]:
-        parts: dict[str, Any] = {
-            "actor": self.actor,
-            "critic": self.critic,
-            "target": self.target,
-            "average": self.average,
-            "actor_optimizer": self.actor_optimizer,
-            "critic_optimizer": self.critic_optimizer,
-        }
+        parts = {**super()._parts(), "average": self.average}
         if isinstance(self.return_scale, nn.Module):
             parts["return_scale"] = self.return_scale
         return parts
-
-    def _prepare(self) -> None:
-        """Make both passes ready to run; a captured one is captured again."""
-        captured, imagine = self.execution.cuda_graphs, self._improve_actor
-        prepare(self.actor_optimizer, captured)
-        self.fit_critic.prepare(captured)
-        self._imagine: Any = Captured(imagine) if captured else imagine
 
     def _improve_actor(
         self,
@@ -333,7 +228,7 @@ class PWM(Watched):
     ) -> tuple[Tensor | None, ...]:
         """Imagine, step the actor; returns what the critic learns from, loc, returns and norm."""
         config, several = self.config, self.population is not None
-        with self.execution.products(self.device):
+        with self.runner.products():
             trajectory = self.rollout(latent, task, *(() if noise is None else (noise,)))
             returns = imagined_returns(
                 trajectory,
@@ -355,18 +250,11 @@ class PWM(Watched):
                 seen = features(self.model, latent)
                 near = behaviour_loss(self.actor, seen, action, taken, per_policy=several)
                 loss = loss + config.behaviour * near
-        norm = optimize(
-            loss,
-            self.actor_optimizer,
-            config.actor_max_norm,
-            population=self.population,
-            watch=self.finite,
-            name=ACTOR,
-        )
-        with self.execution.products(self.device):
+        norm = self._climb(loss)
+        with self.runner.products():
             targets = lambda_targets(trajectory, self._bootstrap, self.gamma, config.lam)
         alive = None
-        if getattr(self.imagined, "episodic", True):  # False: no imagined episode ends
+        if can_end(self.imagined):
             alive = alive_steps(trajectory[keys.NEXT, keys.TERMINATED], targets.dtype)
         seen, loc = (trajectory[key].detach() for key in (keys.LATENT, keys.LOC))
         return seen, targets, alive, loc, returns.detach(), norm
@@ -381,15 +269,9 @@ class PWM(Watched):
             return self.return_scale.update(returns)
 
     def _move_averages(self) -> None:
-        self.updates += 1
-        if self.config.target_tau is not None:
-            soft_update(self.target, self.critic, self.config.target_tau)
+        super()._move_averages()
         if self.config.average_tau is not None:
             soft_update(self.average, self.actor, max(self.config.average_tau, 1.0 / self.updates))
-
-
-def _fixed_copy(network: Any) -> Any:
-    return copy.deepcopy(network).requires_grad_(False)
 
 
 def _mean(returns: Tensor, population: int | None) -> Tensor:

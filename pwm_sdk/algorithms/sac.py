@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,15 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
-from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
+from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import SACLoss, SoftUpdate
 
 from pwm_sdk import keys
-from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of
+from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of, mlp
 from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
+from pwm_sdk.execution.settings import Execution
+from pwm_sdk.functional.precision import full
 from pwm_sdk.generators import drawing_from, own_generator, restore_generator
 from pwm_sdk.policies.networks import MeanActor
 from pwm_sdk.policies.policy import ObservationPolicy
@@ -34,9 +36,9 @@ class SACConfig:
         tau: rate of the slowly moving critics.
         lr: Adam's rate for actor, critics and temperature.
         batch_size: transitions per update.
-        capacity: transitions that `fit` keeps.
+        capacity: transitions that `make_replay` keeps.
         random_steps: uniform actions for so many transitions at first.
-        updates_per_step: updates per transition collected by `fit`.
+        updates_per_step: updates per transition that `replayed` keeps.
         alpha: initial temperature.
         target_entropy: entropy that the temperature steers to; None: minus the action's size.
         hidden: widths of the default networks.
@@ -70,8 +72,7 @@ class SACConfig:
 @checked(
     observation_dim=least(1),
     action_dim=least(1),
-    replay=has("sample"),
-    steps=least(1),
+    replay=has("sample", "extend"),
     factor=least(0.0),
     observation=(shaped(..., "O"), floating),
     batch=holds(keys.OBSERVATION, keys.ACTION, keys.NEXT),
@@ -90,16 +91,21 @@ class SAC(OverTorchRL):
         device: of the networks.
         generator: source of all that is drawn, on the networks' device; None: one of its own,
             seeded by torch's global one. It follows `loss.to`.
+        execution: how updates are run, in which precision; None: eager, in fp32.
 
     Attributes:
-        steps: transitions seen by `fit`.
+        steps: transitions seen by `replayed`.
         updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`: all, as in its
+            paper.
 
     Raises:
         ValueError: for a generator on another device.
 
     Source: Soft actor-critic algorithms and applications (arXiv 1812.05905), algorithm 1.
     """
+
+    decay_floor = 1.0
 
     def __init__(
         self,
@@ -111,13 +117,15 @@ class SAC(OverTorchRL):
         critic: nn.Module | None = None,
         device: torch.device | str = "cpu",
         generator: torch.Generator | None = None,
+        execution: Execution | None = None,
     ) -> None:
         self._arguments = arguments_of(locals())
         self.config = config = config or SACConfig()
         self.observation_dim, self.action_dim = observation_dim, action_dim
         self.steps, self._owed = 0, 0.0
-        net = _mlp(observation_dim, 2 * action_dim, config.hidden) if actor is None else actor
-        self.actor = _Gaussian(net, *config.log_std).to(device)
+        if actor is None:
+            actor = mlp(observation_dim, 2 * action_dim, config.hidden, nn.ReLU)
+        self.actor = _Gaussian(actor, *config.log_std).to(device)
         policy = ProbabilisticActor(
             TensorDictModule(self.actor, [keys.OBSERVATION], [keys.LOC, keys.SCALE]),
             in_keys=[keys.LOC, keys.SCALE],
@@ -125,7 +133,7 @@ class SAC(OverTorchRL):
             distribution_class=TanhNormal,
         )
         size = observation_dim + action_dim
-        q = _mlp(size, 1, config.hidden) if critic is None else critic
+        q = mlp(size, 1, config.hidden, nn.ReLU) if critic is None else critic
         target_entropy = config.target_entropy
         loss = SACLoss(
             policy,
@@ -135,7 +143,7 @@ class SAC(OverTorchRL):
             target_entropy=float(-action_dim) if target_entropy is None else target_entropy,
         )
         loss.make_value_estimator(gamma=config.gamma)
-        super().__init__(loss, config.lr, device, generator)
+        super().__init__(loss, config.lr, device, generator, execution)
         self.target = SoftUpdate(self.loss, tau=config.tau)
         self._made = frozenset(vars(self))
 
@@ -177,10 +185,11 @@ class SAC(OverTorchRL):
                 itself on a CPU, and at most 100 updates later, or by `check_finite`, where a
                 reading waits for the device.
         """
-        with drawing_from(self.generator):
-            losses: Any = self.loss(self._as_weights(batch))
-        total = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
-        self._minimize(total)
+        with self.runner.running():
+            with self.runner.products(), drawing_from(self.generator):
+                losses: Any = self.loss(self._as_weights(batch))
+            total = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
+            self._minimize(total)
         self.target.step()
         self._count()
         return {
@@ -190,30 +199,32 @@ class SAC(OverTorchRL):
             "entropy": losses["entropy"].detach(),
         }
 
-    def fit(self, data: Iterable[TensorDictBase], replay: Any = None) -> dict[str, Tensor]:
-        """Keep what a stream of transitions brings and learn from it until it ends.
+    def replayed(
+        self, stream: Iterable[TensorDictBase], replay: Any = None
+    ) -> Iterator[TensorDictBase]:
+        """Keep what a stream of transitions brings, and yield a sample of it for each update due.
+
+        `fit(sac, sac.replayed(stream), updates)` is the online loop of the paper.
 
         Args:
-            data: batches of transitions `[..]` of the policy of `explore`, as from `transitions` or
-                a TorchRL collector.
+            stream: batches of transitions `[..]` of the policy of `explore`, as from `transitions`
+                or a TorchRL collector; each is read when no update is due any more.
             replay: a TorchRL replay buffer that samples `[B]`; None: a new uniform one.
 
-        Returns:
-            Metrics of the last update; empty if there was none.
+        Yields:
+            `config.updates_per_step` samples `[B]` per transition, none before
+            `config.random_steps` of them.
         """
         replay = replay if replay is not None else self.make_replay()
-        metrics: dict[str, Tensor] = {}
-        for batch in data:
+        for batch in stream:
             replay.extend(batch.reshape(-1))
             self.steps += batch.numel()
             if self.steps < self.config.random_steps:
                 continue
             self._owed += self.config.updates_per_step * batch.numel()
             while self._owed >= 1.0:
-                metrics = self.update(replay.sample().to(self.device))
                 self._owed -= 1.0
-        self.check_finite()
-        return metrics
+                yield replay.sample()
 
     def make_replay(self) -> TensorDictReplayBuffer:
         """Return an empty uniform replay of this configuration, with a generator of its own."""
@@ -225,7 +236,7 @@ class SAC(OverTorchRL):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that `update` and `fit` change; the replay is the caller's."""
+        """Return everything that `update` and `replayed` change; the replay is the caller's."""
         return {
             "loss": state_of(self.loss),
             "optimizer": self.optimizer.state_dict(),
@@ -252,9 +263,5 @@ class _Gaussian(nn.Module):
         self.net, self.low, self.high = net, low, high
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        loc, log_std = self.net(observation).chunk(2, -1)
+        loc, log_std = full(self.net(observation)).chunk(2, -1)
         return loc, log_std.clamp(self.low, self.high).exp()
-
-
-def _mlp(inputs: int, outputs: int, hidden: tuple[int, ...]) -> MLP:
-    return MLP(in_features=inputs, out_features=outputs, num_cells=hidden, activation_class=nn.ReLU)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -10,41 +9,31 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pwm_sdk import keys
-from pwm_sdk.algorithms.critic_fit import CriticFit
+from pwm_sdk.algorithms.first_order import FirstOrder
 from pwm_sdk.algorithms.probe import probe_slopes
 from pwm_sdk.algorithms.shac_config import SHACConfig
 from pwm_sdk.algorithms.streams import Streams
-from pwm_sdk.calls import checked, floating, has, least, shaped
-from pwm_sdk.checks import whole
+from pwm_sdk.calls import checked, floating, has, shaped
 from pwm_sdk.contract.models import features
-from pwm_sdk.contract.policies import StochasticPolicy
+from pwm_sdk.contract.policies import StochasticPolicy, population_of
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.returns import lambda_returns, restarted_return
-from pwm_sdk.generators import numpy_rng, own_generator, restore_generator
+from pwm_sdk.generators import numpy_rng
 from pwm_sdk.objectives.policy import actor_loss, lambda_targets
-from pwm_sdk.optim import (
-    adam,
-    frozen,
-    linear_decay,
-    optimize,
-    scale_learning_rates,
-    soft_update,
-)
 from pwm_sdk.policies.networks import Normalized
 from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.rollout import LatentRollout
-from pwm_sdk.states import load_state, state_of
 
 
 @checked(
     actor=has(StochasticPolicy, "parameters"),
     critic=has("values", "parameters"),
     normalizer=has("normalize", "update"),
-    steps=least(1),
     observation=(shaped(..., "O"), floating),
     model=has("step"),
 )
-class SHAC:
+class SHAC(FirstOrder):
     """One policy, improved by gradients through the environment itself.
 
     The same update as `PWM` with the model swapped: windows of H steps in B environments continue
@@ -63,8 +52,13 @@ class SHAC:
             and critic see is normalised by them. None: features as they are.
         generator: source of start states, noise and minibatches, on the actor's device; None: one
             of its own, seeded by torch's global one.
+        execution: how updates are run; the simulator stays in its own precision, and is not
+            compiled. None: eager, in fp32.
 
     Attributes:
+        execution: what of it is possible on the actor's device.
+        updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`.
         target: the critic that bootstraps.
         streams: the environments.
         steps: agent steps taken so far, in all environments together.
@@ -77,8 +71,6 @@ class SHAC:
     optional clip of the cotangent at each step.
     """
 
-    decay_floor = 0.02  # share of the learning rates that is left at the end of a fit
-
     def __init__(
         self,
         model: Any,
@@ -88,13 +80,22 @@ class SHAC:
         *,
         normalizer: Any = None,
         generator: torch.Generator | None = None,
+        execution: Execution | None = None,
     ) -> None:
-        self.config = config = config or SHACConfig()
-        if getattr(actor, "population", None) is not None:
-            raise ValueError(f"actor must be one policy, got a population of {actor.population}")
-        self.model, self.actor, self.critic, self.normalizer = model, actor, critic, normalizer
-        device = next(actor.parameters()).device
-        self.generator = generator = own_generator(device, generator)
+        config = config or SHACConfig()
+        if (count := population_of(actor)) is not None:
+            raise ValueError(f"actor must be one policy, got a population of {count}")
+        minibatches = {"epochs": config.critic_epochs, "splits": config.critic_splits}
+        super().__init__(
+            model,
+            actor,
+            critic,
+            config,
+            minibatches=minibatches,
+            generator=generator,
+            execution=execution,
+        )
+        self.normalizer = normalizer
         self.observation_dim = getattr(model, "observation_dim", None)
         limit = config.cotangent_clip
         if limit is not None:  # the loss is a mean over B environments and H steps
@@ -104,25 +105,12 @@ class SHAC:
             config.environments,
             normalizer=normalizer,
             limit=limit,
-            generator=generator,
-            device=device,
+            generator=self.generator,
+            device=self.device,
         )
         probe_slopes(model, self.streams.state)
-        self.rollout = LatentRollout(self.streams, actor, config.horizon, generator=generator)
-        self.target = copy.deepcopy(critic).requires_grad_(False)
-        self.actor_optimizer = adam(actor.parameters(), config.actor_lr, betas=config.betas)
-        self.critic_optimizer = adam(critic.parameters(), config.critic_lr, betas=config.betas)
-        self.fit_critic = CriticFit(
-            critic,
-            self.critic_optimizer,
-            config.critic_max_norm,
-            parts={
-                "epochs": config.critic_epochs,
-                "splits": config.critic_splits,
-                "generator": generator,
-            },
-        )
-        self.steps = self.updates = 0
+        self.rollout = LatentRollout(self.streams, actor, config.horizon, generator=self.generator)
+        self.steps = 0
         self._last_return = torch.full((1,), float("nan"), device=self.streams.state.device)
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
@@ -143,15 +131,58 @@ class SHAC:
             pre-tanh means beyond 2).
 
         Raises:
-            ValueError: if a loss or gradient is not finite; the parameters are then as before.
+            ValueError: if a loss or gradient is not finite; the parameters are then as before. It
+                is raised by the update itself on a CPU, and at most `Execution.check_every` updates
+                later elsewhere.
         """
         config = self.config
-        if hasattr(self.actor, "clamp_std_"):
-            self.actor.clamp_std_()
-        with frozen(self.model, self.target):
+        with self._imagining():
+            trajectory, returns, norm = self._imagine()
+            with self.runner.products():
+                targets = lambda_targets(trajectory, self._bootstrap, config.gamma, config.lam)
+        after: Any = trajectory[keys.NEXT]
+        value_loss, critic_norm = self.fit_critic(trajectory[keys.LATENT], targets)
+        self._move_averages()
+        if self.normalizer is not None:
+            self.normalizer.update(features(self.model, trajectory[keys.STATE]))
+        self.steps += config.environments * config.horizon
+        self.runner.read(self.updates)
+        finished = torch.cat([self._last_return[:0], *self.streams.finished])
+        if len(finished):
+            self._last_return = finished
+        return {
+            "return": returns.mean(),
+            "reward": after[keys.REWARD].detach().mean(),
+            "episode_return": self._last_return.mean(),
+            "value_loss": value_loss,
+            "actor_grad_norm": norm,
+            "critic_grad_norm": critic_norm,
+            "clipped": self.streams.clipped_share(),
+            "saturated": saturated_share(trajectory[keys.LOC]),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that `update` changes."""
+        return {**super().state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a `state_dict`."""
+        self.steps = state["steps"]
+        updates = self.steps // (self.config.environments * self.config.horizon)
+        super().load_state_dict({"updates": updates, **state})  # not kept before
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {**super()._parts(), "streams": self.streams}
+        if isinstance(self.normalizer, nn.Module):
+            parts["normalizer"] = self.normalizer
+        return parts
+
+    def _improve_actor(self, *given: Any) -> tuple[TensorDict, Tensor, Tensor]:
+        """Run a window, step the actor; returns window, returns over H `[B, 1]` and norm."""
+        config = self.config
+        with self.runner.products():
             trajectory = self._window()
-            after: Any = trajectory[keys.NEXT]
-            returns = self._returns(after) / config.horizon
+            returns = self._returns(trajectory[keys.NEXT]) / config.horizon
             loss = actor_loss(
                 trajectory,
                 self.target,
@@ -159,46 +190,7 @@ class SHAC:
                 saturation=config.saturation,
                 returns=returns,
             )
-            actor_norm = optimize(loss, self.actor_optimizer, config.actor_max_norm)
-        targets = lambda_targets(trajectory, self.target, config.gamma, config.lam)
-        value_loss, critic_norm = self.fit_critic(trajectory[keys.LATENT], targets)
-        soft_update(self.target, self.critic, config.target_tau)
-        if self.normalizer is not None:
-            self.normalizer.update(features(self.model, trajectory[keys.STATE]))
-        self.steps += config.environments * config.horizon
-        self.updates += 1
-        finished = torch.cat([self._last_return[:0], *self.streams.finished])
-        if len(finished):
-            self._last_return = finished
-        return {
-            "return": returns.detach().mean(),
-            "reward": after[keys.REWARD].detach().mean(),
-            "episode_return": self._last_return.mean(),
-            "value_loss": value_loss,
-            "actor_grad_norm": actor_norm,
-            "critic_grad_norm": critic_norm,
-            "clipped": self.streams.clipped_share(),
-            "saturated": saturated_share(trajectory[keys.LOC]),
-        }
-
-    def fit(self, steps: int) -> dict[str, Tensor]:
-        """Update `steps` times; learning rates fall linearly to 2% of their start.
-
-        Args:
-            steps: number of updates, at least 1.
-
-        Returns:
-            Metrics of the last update.
-        """
-        whole(1, steps=steps)
-        metrics: dict[str, Tensor] = {}
-        for step in range(steps):
-            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
-            metrics = self.update()
-        return metrics
-
-    def check_finite(self) -> None:
-        """Do nothing: every update has read all its losses and gradients, and raised."""
+        return trajectory, returns.detach(), self._climb(loss)
 
     def policy(self) -> ObservationPolicy:
         """Return the policy that acts by its mean on observations, which follows later updates."""
@@ -209,51 +201,8 @@ class SHAC:
         rng = numpy_rng(self.generator, self.steps)
         return ObservationPolicy(self.actor, model=self._eyes(), rng=rng)
 
-    @checked(factor=least(0.0), critic=least(0.0))
-    def set_learning_rates(self, factor: float, critic: float | None = None) -> None:
-        """Set both learning rates to a share of those that they were made with.
-
-        Args:
-            factor: the share; 0 lets the actor wait, for example for its critic.
-            critic: the critic's, where it is another.
-        """
-        scale_learning_rates(self.actor_optimizer, factor)
-        scale_learning_rates(self.critic_optimizer, factor if critic is None else critic)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that `update` changes."""
-        state = {name: state_of(part) for name, part in self._parts().items()}
-        return {
-            **state,
-            "generator": self.generator.get_state(),
-            "steps": self.steps,
-            "updates": self.updates,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a `state_dict`."""
-        for name, part in self._parts().items():
-            load_state(part, state[name])
-        self.steps = state["steps"]
-        per_update = self.config.environments * self.config.horizon
-        self.updates = state.get("updates", self.steps // per_update)  # not kept before
-        restore_generator(self.generator, state.get("generator"))
-
     def _eyes(self) -> Normalized | None:
         return None if self.normalizer is None else Normalized(self.normalizer)
-
-    def _parts(self) -> dict[str, Any]:
-        parts: dict[str, Any] = {
-            "actor": self.actor,
-            "critic": self.critic,
-            "target": self.target,
-            "actor_optimizer": self.actor_optimizer,
-            "critic_optimizer": self.critic_optimizer,
-            "streams": self.streams,
-        }
-        if isinstance(self.normalizer, nn.Module):
-            parts["normalizer"] = self.normalizer
-        return parts
 
     def _returns(self, after: Any) -> Tensor:
         """What the actor climbs, `[B, 1]`, of what followed in a window."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pwm_sdk import keys
 from pwm_sdk.calls import checked
+from pwm_sdk.contract.policies import population_of
 
 
 def starts_of(
@@ -69,8 +70,8 @@ def check_parts(model: Any, actor: Any, critic: Any, return_scale: Any) -> None:
     Raises:
         ValueError: if they do not.
     """
-    population = getattr(actor, "population", None)
-    of_critic = getattr(critic, "population", None)
+    population = population_of(actor)
+    of_critic = population_of(critic)
     if of_critic != population:
         raise ValueError(f"critic must have the actor's population {population}, got {of_critic}")
     policies = getattr(return_scale, "policies", population or 1)
@@ -90,7 +91,7 @@ def real_actions(model: Any, actor: Any, task: Tensor | None) -> Tensor | None:
     """Mask of the actions that exist, broadcastable to `[.., B, H, A]`; None: all do."""
     mask = getattr(actor, "action_mask", None)
     if mask is not None:
-        return mask if getattr(actor, "population", None) is None else mask.unsqueeze(1)
+        return mask if population_of(actor) is None else mask.unsqueeze(1)
     if hasattr(model, "context"):
         mask = getattr(model.context(task), "action_mask", None)
     if mask is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from pwm_sdk.checks import whole
 from pwm_sdk.contract.models import features
 from pwm_sdk.functional.gradients import clip_cotangent
+from pwm_sdk.functional.precision import exact
 
 
 class Streams:
@@ -78,14 +80,14 @@ class Streams:
 
     def features(self, latent: Tensor) -> Tensor:
         """Return what policies and values see, normalised: `[.., D]` to `[.., O]`."""
-        seen = features(self.model, latent)
+        seen = exact(partial(features, self.model), latent)
         return seen if self.normalizer is None else self.normalizer.normalize(seen)
 
     def step(
         self, latent: Tensor, action: Tensor, task: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Advance all environments one step; returns next states, rewards and terminations."""
-        following, reward, *ends = self.model.step(latent, action, task)
+        following, reward, *ends = exact(self.model.step, latent, action, task)
         self._terminated = ends[0] if ends else torch.zeros_like(reward, dtype=torch.bool)
         self._reward = reward.detach()
         return following, reward, self._terminated

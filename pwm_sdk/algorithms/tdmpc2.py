@@ -11,19 +11,18 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
 from pwm_sdk.calls import WINDOWS, checked, has, least
-from pwm_sdk.checks import whole
 from pwm_sdk.contract.models import TrainableModel
+from pwm_sdk.execution.finite import Watched
+from pwm_sdk.execution.runner import Runner
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.generators import drawing_from, own_generator, restore_generator
 from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targets
 from pwm_sdk.objectives.world_model import StepErrors, step_errors, task_ids
 from pwm_sdk.optim import (
-    FiniteWatch,
     adam,
     frozen,
-    linear_decay,
     optimize,
     scale_learning_rates,
     soft_update,
@@ -39,12 +38,10 @@ WATCHED = JOINT, PRIOR = "the joint loss and its gradient", "the prior's loss an
     model=has(TrainableModel, "latent_dim", "action_dim"),
     q=has("logits", "latent_dim", "action_dim"),
     prior=has("distribution", "latent_dim", "action_dim"),
-    replay=has("sample"),
     batch=WINDOWS,
-    steps=least(1),
     factor=least(0.0),
 )
-class TDMPC2:
+class TDMPC2(Watched):
     """Train a world model together with Q functions and a policy prior.
 
     Args:
@@ -54,9 +51,14 @@ class TDMPC2:
         config: settings.
         generator: source of the actions' noise, the drawn heads and dropout, on the model's device;
             None: one of its own, seeded by torch's global one.
+        execution: how updates are run, in which precision; None: eager, in fp32.
         synchronize: average gradients over the processes of `torch.distributed`.
 
     Attributes:
+        execution: what of it is possible on the model's device.
+        updates: number of updates so far.
+        decay_floor: share of the learning rates that is left at the end of a `fit`: all, as in its
+            program.
         target: the slowly moving Q functions.
         scale: divides values in the prior's loss, `[]`; see `running_scale`.
 
@@ -66,7 +68,7 @@ class TDMPC2:
     Source: TD-MPC2 (arXiv 2310.16828), section 3 and its program.
     """
 
-    decay_floor = 1.0  # learning rates stay as they are, as in its program
+    decay_floor = 1.0
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class TDMPC2:
         config: TDMPC2Config | None = None,
         *,
         generator: torch.Generator | None = None,
+        execution: Execution | None = None,
         synchronize: bool = False,
     ) -> None:
         self.config = config = config or TDMPC2Config()
@@ -98,7 +101,8 @@ class TDMPC2:
         groups = [{"params": encoder, "lr": config.encoder_lr}, {"params": rest}]
         self.optimizer = adam(groups, config.lr)
         self.prior_optimizer = adam(prior.parameters(), config.lr, eps=1e-5)
-        self.finite = FiniteWatch(WATCHED, Execution().reads_every(device), device)
+        self.runner = Runner(execution, device, WATCHED)
+        self.execution, self.finite = self.runner.settings, self.runner.finite
         self._carried: Tensor | None = None
         self.updates = 0
 
@@ -120,34 +124,12 @@ class TDMPC2:
                 later, or by `check_finite`, where a reading waits for the device.
         """
         task = task_ids(self.model, batch)
-        errors, metrics = self._update_model(batch, task)
-        metrics |= self._update_prior(errors.latent.detach(), task)
+        with self.runner.running():
+            errors, metrics = self._update_model(batch, task)
+            metrics |= self._update_prior(errors.latent.detach(), task)
         soft_update(self.target, self.q, self.config.tau)
         self.updates += 1
-        if self.updates % self.finite.every == 0:
-            self.check_finite()
-        return metrics
-
-    def check_finite(self) -> None:
-        """Wait for the device; raise ValueError if something was not finite since the last time."""
-        self.finite.read()
-
-    def fit(self, replay: Any, steps: int) -> dict[str, Tensor]:
-        """Update `steps` times from the windows of a `ReplayBuffer`, at constant learning rates.
-
-        Args:
-            replay: has `sample()`, which returns a batch of windows.
-            steps: number of updates, at least 1.
-
-        Returns:
-            Metrics of the last update.
-        """
-        whole(1, steps=steps)
-        metrics: dict[str, Tensor] = {}
-        for step in range(steps):
-            self.set_learning_rates(linear_decay(step / steps, self.decay_floor))
-            metrics = self.update(replay.sample().to(self.device))
-        self.check_finite()
+        self.runner.read(self.updates)
         return metrics
 
     def losses(
@@ -256,7 +238,8 @@ class TDMPC2:
         self, batch: TensorDictBase, task: Tensor | None
     ) -> tuple[StepErrors, dict[str, Tensor]]:
         self.q.train()
-        errors, joint = self.losses(batch, task)
+        with self.runner.products():
+            errors, joint = self.losses(batch, task)
         total = joint.total
         if self._carried is not None:  # a term of value zero with this gradient
             linear = (self.model.task_embedding * self._carried).sum()
@@ -275,7 +258,7 @@ class TDMPC2:
         with frozen(self.q):
             with torch.set_grad_enabled(carry):
                 context = model.context(task)
-            with drawing_from(self.generator):
+            with self.runner.products(), drawing_from(self.generator):
                 result = prior_loss(
                     self.prior,
                     self.q,

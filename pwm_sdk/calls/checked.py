@@ -93,14 +93,16 @@ def checked(**rules: Rule | tuple[Rule, ...]) -> Callable[[Target], Target]:
     return decorate
 
 
-def _checked_function(function: Any, rules: Mapping[str, Any], owner: type | None = None) -> Any:
+def _checked_function(
+    function: Callable[..., Any], rules: Mapping[str, Any], owner: type | None = None
+) -> Any:
     if hasattr(function, "__checked__"):  # by rules of its own
         return function
     plan: list[_Plan] = []  # made at the first call, when all names of annotations exist
     makes = function.__name__ == "__init__"
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> Any:
         if torch.compiler.is_compiling() or (_DOOR.passed and not makes):
             return function(*args, **kwargs)
         if not plan:
@@ -119,7 +121,7 @@ def _checked_function(function: Any, rules: Mapping[str, Any], owner: type | Non
 def outside(callback: Any) -> Any:
     """Return a user's callback such that its own calls are checked, as at the door."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> Any:
         before, _DOOR.passed = _DOOR.passed, False
         try:
             return callback(*args, **kwargs)
@@ -158,7 +160,7 @@ class _Parameter:
         self.dims = dims
         self.reads = not all(rule is dtype_rule(name) or hasattr(rule, "dims") for rule in rules)
 
-    def take(self, name: str, value: Any) -> Any:
+    def take(self, name: str, value: object) -> Any:
         """Return the value, a number as Python's, or raise ValueError."""
         if self.kind is not None:
             value = self.kind.take(name, value)
@@ -171,7 +173,9 @@ class _Parameter:
 class _Plan:
     """What is checked of a function's arguments, read from its annotations once."""
 
-    def __init__(self, function: Any, rules: Mapping[str, Any], owner: type | None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], rules: Mapping[str, Any], owner: type | None
+    ) -> None:
         made = function.__name__ == "__init__"
         hints = get_type_hints(owner if made and is_dataclass(owner) else function)
         self.order: list[str] = []
@@ -282,7 +286,7 @@ class _Plan:
 
 
 def _parameter(
-    name: str, hint: Any, rules: Mapping[str, Any], owner: type | None, optional: bool
+    name: str, hint: object, rules: Mapping[str, Any], owner: type | None, optional: bool
 ) -> _Parameter:
     own: Any = rules.get(name, ())
     own = own if isinstance(own, tuple) else (own,)
@@ -305,7 +309,7 @@ def _parameter(
     return _Parameter(name, kind, kept, placed=placed, optional=optional, dims=dims)
 
 
-def _apply(rule: Rule, name: str, value: Any) -> Any:
+def _apply(rule: Rule, name: str, value: object) -> Any:
     """Apply a rule; numbers of a tensor are read where that costs nothing."""
     if isinstance(value, Tensor) and not getattr(rule, "of_tensors", False):
         if value.layout != torch.strided:

@@ -24,7 +24,7 @@ NO: Any = object()  # does not fit
 LONGEST = 80
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return a value for the end of a message, in a few words."""
     if isinstance(value, (Tensor, np.ndarray)):
         return f"{type(value).__name__} of shape {list(value.shape)} and {value.dtype}"
@@ -59,11 +59,11 @@ class Kind:
         self.several = several or f"items, each {expected}"
         self.tensors, self.integers, self.placed = tensors, integers, placed
 
-    def take(self, name: str, value: Any) -> Any:
+    def take(self, name: str, value: object) -> Any:
         """Return a value that fits, numbers as Python's.
 
         Raises:
-            ValueError: for one that does not.
+            ValueError: if it does not.
         """
         result = self.fit(value)
         if result is NO:
@@ -71,7 +71,7 @@ class Kind:
         return result
 
 
-def _real(value: Any) -> Any:
+def _real(value: object) -> Any:
     try:
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
             return NO
@@ -80,24 +80,24 @@ def _real(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _open_real(value: Any) -> Any:
+def _open_real(value: object) -> Any:
     if isinstance(value, float) and math.isinf(value):
         return float(value)
     return _real(value)
 
 
-def _whole(value: Any) -> Any:
+def _whole(value: object) -> Any:
     if type(value) is int:
         return value
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else NO
 
 
-def _task(value: Any) -> Any:
+def _task(value: object) -> Any:
     index = getattr(value, "index", None)
     return value if isinstance(index, int) and not callable(index) else _whole(value)
 
 
-def _flag(value: Any) -> Any:
+def _flag(value: object) -> Any:
     if isinstance(value, np.bool_):
         return value.item()
     return value if isinstance(value, bool) else NO
@@ -112,7 +112,7 @@ NONE = Kind("None", lambda value: None if value is None else NO)
 
 
 def kind_of(
-    hint: Any, *, infinite: bool = False, tasks: bool = False, owner: type | None = None
+    hint: object, *, infinite: bool = False, tasks: bool = False, owner: type | None = None
 ) -> Kind | None:
     """Return what an annotation promises, or None where it promises nothing.
 
@@ -145,11 +145,11 @@ def kind_of(
     return _class(base) if isinstance(base, type) else None
 
 
-def _callable(value: Any) -> Any:
+def _callable(value: object) -> Any:
     return value if callable(value) else NO
 
 
-def _acting(value: Any) -> Any:
+def _acting(value: object) -> Any:
     """A policy or value, or what becomes one when it is `given` its tasks."""
     fits = not inspect.isclass(value) and (callable(value) or hasattr(value, "given"))
     return value if fits else NO
@@ -161,7 +161,7 @@ def union(kinds: list[Kind | None]) -> Kind | None:
     if len(known) < len(kinds):
         return None
 
-    def fit(value: Any) -> Any:
+    def fit(value: object) -> Any:
         for kind in known:
             if (result := kind.fit(value)) is not NO:
                 return result
@@ -230,6 +230,6 @@ def _class(base: type) -> Kind:
     )
 
 
-def _with(value: Any, names: Sequence[str]) -> Any:
+def _with(value: object, names: Sequence[str]) -> Any:
     fits = not inspect.isclass(value) and all(hasattr(value, name) for name in names)
     return value if fits else NO

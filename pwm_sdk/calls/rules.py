@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def dtype_rule(name: str) -> Rule:
     """Tensors are floating point, but for those whose name says ids or marks."""
 
     @of_tensors
-    def check(**settings: Any) -> None:
+    def check(**settings: object) -> None:
         (value,) = settings.values()
         if not isinstance(value, Tensor):
             return
@@ -65,7 +65,7 @@ def has(*needed: str | type) -> Rule:
     attributes = [n for one in needed for n in ([one] if isinstance(one, str) else members(one))]
 
     @of_tensors
-    def check(**settings: Any) -> None:
+    def check(**settings: object) -> None:
         for name, value in settings.items():
             missing = [a for a in attributes if not hasattr(value, a)]
             if missing or isinstance(value, (*PLAIN, list, tuple)):
@@ -77,7 +77,7 @@ def has(*needed: str | type) -> Rule:
 
 
 @of_tensors
-def acts(**settings: Any) -> None:
+def acts(**settings: object) -> None:
     """Raise ValueError for what is no policy or value, neither callable nor `given` tasks."""
     for name, value in settings.items():
         if isinstance(value, PLAIN) or not (
@@ -86,10 +86,10 @@ def acts(**settings: Any) -> None:
             raise ValueError(f"{name} must be callable, or have given, got {shown(value)}")
 
 
-def one_of(*words: Any) -> Rule:
+def one_of(*words: object) -> Rule:
     """Return a rule for a choice."""
 
-    def check(**settings: Any) -> None:
+    def check(**settings: object) -> None:
         for name, value in settings.items():
             if value not in words:
                 raise ValueError(f"{name} must be one of {words}, got {value!r}")
@@ -115,20 +115,20 @@ def least(lowest: float) -> Rule:
     return functools.partial(at_least, lowest)
 
 
-def may_be_infinite(**settings: Any) -> None:
+def may_be_infinite(**settings: object) -> None:
     """Let a number be infinite; NaN stays refused."""
 
 
-def anywhere(**settings: Any) -> None:
+def anywhere(**settings: object) -> None:
     """Let a tensor or module lie on another device than the others, as it is moved."""
 
 
-def or_nothing(**settings: Any) -> None:
+def or_nothing(**settings: object) -> None:
     """Let None stand for an object without a default, whose docstring says what it means."""
 
 
 @of_tensors
-def task_ids(**settings: Any) -> None:
+def task_ids(**settings: object) -> None:
     """Raise ValueError for tasks without an index, as those that were not registered."""
     for name, value in settings.items():
         for task in value if isinstance(value, (list, tuple)) else [value]:
@@ -140,7 +140,7 @@ def task_ids(**settings: Any) -> None:
 
 
 @of_tensors
-def looked_up(**settings: Any) -> None:
+def looked_up(**settings: object) -> None:
     """Raise ValueError for what no model looked up of tasks."""
     for name, value in settings.items():
         if not (value is None or isinstance(value, Tensor) or hasattr(value, "_fields")):
@@ -157,14 +157,14 @@ def device(**settings: Any) -> None:
 
 
 @of_tensors
-def floating(**settings: Any) -> None:
+def floating(**settings: object) -> None:
     """Raise ValueError for a tensor that is not floating point."""
     for name, value in settings.items():
         if isinstance(value, Tensor) and not value.is_floating_point():
             raise ValueError(f"{name} must be floating point, got {value.dtype}")
 
 
-def finite(**settings: Any) -> None:
+def finite(**settings: object) -> None:
     """Raise ValueError for a tensor with NaN or infinite entries, where reading it is no wait."""
     for name, value in settings.items():
         if not isinstance(value, Tensor) or value.device.type != "cpu":
@@ -176,13 +176,13 @@ def finite(**settings: Any) -> None:
 
 
 @of_tensors
-def finite_alone(**settings: Any) -> None:
+def finite_alone(**settings: object) -> None:
     """Raise ValueError as `finite` for states `[N, ..]` of one policy: of several, others go on."""
     finite(**{name: v for name, v in settings.items() if isinstance(v, Tensor) and v.dim() < 3})
 
 
 @of_tensors
-def array(**settings: Any) -> None:
+def array(**settings: object) -> None:
     """Raise ValueError for what is no tensor, array or sequence of numbers."""
     for name, value in settings.items():
         if isinstance(value, Tensor):
@@ -199,7 +199,7 @@ def each(rule: Rule) -> Rule:
     """Return a rule that holds for each item of a sequence."""
 
     @of_tensors
-    def check(**settings: Any) -> None:
+    def check(**settings: Iterable[object]) -> None:
         for name, values in settings.items():
             for value in values:
                 rule(**{name: value})
@@ -208,7 +208,7 @@ def each(rule: Rule) -> Rule:
 
 
 @of_tensors
-def some(**settings: Any) -> None:
+def some(**settings: Sized) -> None:
     """Raise ValueError for an empty sequence."""
     for name, value in settings.items():
         if not len(value):
@@ -219,7 +219,7 @@ def numbers_only(rule: Rule) -> Rule:
     """Return a rule that leaves tensors alone: those of a population, whose members may differ."""
 
     @of_tensors
-    def check(**settings: Any) -> None:
+    def check(**settings: object) -> None:
         rule(**{name: v for name, v in settings.items() if not isinstance(v, Tensor)})
 
     return check

@@ -23,20 +23,20 @@ MEETING = ("latent", "latents", "following", "action", "noise", "direction")  # 
 OWN = ("actor", "encoder", "model", "policy")  # parts that tell where an object lies
 
 
-def shaped(*sizes: Any) -> Callable[..., Any]:
+def shaped(*sizes: object) -> Callable[..., Any]:
     """Return a rule for the shape of a tensor.
 
     Args:
         sizes: of the axes; None: any; a letter: the same in all tensors of a call, and D, A and O
             those of the object that is called; an ellipsis in front: any further axes before them,
-            with letters behind it the same ones in all tensors.
+            with letters after it the same ones in all tensors.
     """
     free = bool(sizes) and sizes[0] is ...
     last = sizes[1:] if free else sizes
     words = ", ".join(".." if s is ... else "any" if s is None else str(s) for s in sizes)
 
     @of_tensors
-    def check(**settings: Any) -> None:
+    def check(**settings: object) -> None:
         for name, value in settings.items():
             if not isinstance(value, Tensor):
                 continue
@@ -52,7 +52,7 @@ def shaped(*sizes: Any) -> Callable[..., Any]:
     return check
 
 
-def measure(owner: Any, given: Mapping[str, Any], dims: Mapping[str, Any], ids: Any) -> None:
+def measure(owner: object, given: Mapping[str, Any], dims: Mapping[str, Any], ids: object) -> None:
     """Compare the tensors of a call with each other and with the object that is called.
 
     Args:
@@ -62,7 +62,7 @@ def measure(owner: Any, given: Mapping[str, Any], dims: Mapping[str, Any], ids: 
         ids: of tasks, which broadcast to the leading shape, or what else tells tasks.
 
     Raises:
-        ValueError: for one that does not fit.
+        ValueError: if one does not fit.
     """
     sizes: dict[Any, tuple[Any, str]] = {}
     for name, (lead, letters) in dims.items():
@@ -100,7 +100,7 @@ def _repeats(size: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     return len(size) == len(expected) and all(a == b or 1 in (a, b) for a, b in pairs)
 
 
-def _own_sizes(given: Mapping[str, Any], dims: Mapping[str, Any], owner: Any) -> str:
+def _own_sizes(given: Mapping[str, Any], dims: Mapping[str, Any], owner: object) -> str:
     """What is wrong with tensors that do not have the sizes of the object they are given to."""
     tensors = {n: v for n in dims if isinstance(v := given.get(n), Tensor)}
     own = {n: getattr(owner, LETTERS.get(dims[n][1][-1], ""), None) for n in tensors}
@@ -120,7 +120,7 @@ def check_ids(task: Tensor, lead: tuple[int, ...], other: str) -> None:
         )
 
 
-def check_dtypes(owner: Any, given: Mapping[str, Any]) -> None:
+def check_dtypes(owner: object, given: Mapping[str, Any]) -> None:
     """Raise ValueError for latents, actions or noise of another type than the weights they meet.
 
     Args:
@@ -142,7 +142,7 @@ def check_dtypes(owner: Any, given: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must be {weight.dtype} as the weights, got {value.dtype}")
 
 
-def place(value: Any) -> torch.device | None:
+def place(value: object) -> torch.device | None:
     """Return where a tensor, a batch or a module lies; None for what can be used anywhere."""
     if isinstance(value, Tensor):
         return None if value.dim() == 0 and value.device.type == "cpu" else value.device
@@ -169,7 +169,7 @@ def _first(module: nn.Module) -> Tensor | None:
     return buffer
 
 
-def own_tensor(owner: Any) -> Tensor | None:
+def own_tensor(owner: object) -> Tensor | None:
     """Return a tensor that tells where an object lies: one of its own or of a part."""
     if isinstance(owner, nn.Module):
         return _first(owner)

@@ -23,7 +23,7 @@ def fit_tasks(
         The settings, with `action_dims` of the tasks.
 
     Raises:
-        ValueError: If the number of tasks, a size, an order or a mask differs.
+        ValueError: if the number of tasks, a size, an order or a mask differs.
     """
     if tasks is None:
         return dict(settings)

@@ -92,8 +92,8 @@ def open_foreign(path: str | os.PathLike[str]) -> Any:
         Tensors, numbers and text in dictionaries, lists and tuples.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated or damaged, larger inside than outside, or asks for an
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is truncated or damaged, larger inside than outside, or asks for an
             object that is neither a tensor nor one of those above; the message names what it asks
             for.
     """
@@ -172,7 +172,7 @@ def _asked_for(path: Path) -> set[str]:
     except Exception:  # not an archive, or too damaged for a look inside
         found, words = set(), [""]
     with path.open("rb") as file, suppress(ValueError):  # raised at the end of what is a pickle
-        while True:  # releases before 1.6 wrote several, one behind the other
+        while True:  # releases before 1.6 wrote several, one after the other
             for code, argument, _ in pickletools.genops(file):
                 if code.name == "GLOBAL":
                     found.add(str(argument).replace(" ", "."))
@@ -195,15 +195,15 @@ class _Plain:
         self.found: dict[int, tuple[Any, Any, int]] = {}  # by id: what it was, is and how large
         self.open: set[int] = set()
 
-    def of(self, value: Any) -> Any:
+    def of(self, value: object) -> Any:
         """Return a value without stand-ins.
 
         Raises:
-            ValueError: If it holds itself, is too deep or too large, or has tensors of odd kinds.
+            ValueError: if it holds itself, is too deep or too large, or has tensors of odd kinds.
         """
         return self._visit(value, 0)[0]
 
-    def _visit(self, value: Any, depth: int) -> tuple[Any, int]:
+    def _visit(self, value: object, depth: int) -> tuple[Any, int]:
         """Return a value without stand-ins and its number of entries, counted once for each way."""
         if isinstance(value, Tensor):
             return (None if value.is_meta else self._checked(value)), 1

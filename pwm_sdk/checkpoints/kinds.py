@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from pwm_sdk.checkpoints.foreign import open_foreign
 from pwm_sdk.checkpoints.layout import Part, PartReader, sections
@@ -15,14 +14,14 @@ __all__ = ["kind_of", "read_part"]
 _MARKS = {"TD-MPC2": {"model"}, "PWM": {"world_model", "actor", "critic"}}
 
 
-def kind_of(contents: Any) -> str:
+def kind_of(contents: object) -> str:
     """Return the program that wrote a file, "TD-MPC2" or "PWM".
 
     Args:
         contents: of the file.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: if it is neither.
     """
     contents = sections(contents)
     keys = set(contents) if isinstance(contents, Mapping) else set()
@@ -42,8 +41,8 @@ def read_part(path: str | os.PathLike[str], readers: Mapping[str, PartReader], w
         wanted: name of the module, for messages.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file does not open, or has no such module, or not in a known layout.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file does not open, or has no such module, or not in a known layout.
     """
     contents = open_foreign(path)
     try:

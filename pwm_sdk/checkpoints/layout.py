@@ -43,11 +43,11 @@ class Layer(NamedTuple):
 PartReader = Callable[[Any], Part]
 
 
-def section(contents: Any, name: str, kind: str) -> State:
+def section(contents: object, name: str, kind: str) -> State:
     """Return the state dict called `name` of a file.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: if there is none.
     """
     contents = sections(contents)
     found = contents.get(name) if isinstance(contents, Mapping) else None
@@ -57,7 +57,7 @@ def section(contents: Any, name: str, kind: str) -> State:
     return found
 
 
-def sections(contents: Any) -> Any:
+def sections(contents: object) -> Any:
     """Return what a file holds as its program would have saved it.
 
     A state dict that stands alone is put under the name that its program gives it, and what
@@ -108,7 +108,7 @@ def need(state: State, key: str, shape: tuple[int | None, ...]) -> Tensor:
     """Return the weight `key`, whose `shape` may have any size where it says None.
 
     Raises:
-        ValueError: If it is missing, no tensor of floating-point numbers, or of another shape.
+        ValueError: if it is missing, no tensor of floating-point numbers, or of another shape.
     """
     if key not in state:
         raise ValueError(f"checkpoint must have the key {key!r}, got none")
@@ -144,7 +144,7 @@ def chain(
         out_dim: outputs of the last one; None: any.
 
     Raises:
-        ValueError: If a weight is missing or does not fit the others.
+        ValueError: if a weight is missing or does not fit the others.
     """
     layers, names = [], list(keys)
     for number, (weight, *vectors) in enumerate(names):
@@ -159,7 +159,7 @@ def refuse_others(state: State, known: Iterable[str], ignored: Callable[[str], b
     """Check that a state dict holds nothing that is neither known nor to be ignored.
 
     Raises:
-        ValueError: If it does; the message names the keys.
+        ValueError: if it does; the message names the keys.
     """
     others = sorted(set(state) - set(known))
     if others := [key for key in others if not ignored(key)]:

@@ -63,7 +63,7 @@ def lock_folder(path: str | os.PathLike[str], *, wait: float = 0.0) -> Iterator[
         The lock.
 
     Raises:
-        ValueError: If another process holds it still.
+        ValueError: if another process holds it still.
     """
     folder = file_path(path=path).absolute()  # the process may go to another one meanwhile
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,21 +20,21 @@ _KIND = "a PWM file"
 _MIN_LOG_STD = -1.427  # not in the file; a constant of the program
 
 
-def pwm_world_model(contents: Any) -> Part:
+def pwm_world_model(contents: object) -> Part:
     """Return the world model of a PWM file.
 
     Args:
         contents: of the file, with the state dict under `world_model`.
 
     Raises:
-        ValueError: If a key is missing or unknown, or a weight has the wrong shape; the message
+        ValueError: if a key is missing or unknown, or a weight has the wrong shape; the message
             names it.
     """
     state = section(contents, "world_model", _KIND)
     return world_model_part(state, "_encoder.", lambda key: False)
 
 
-def pwm_actor(contents: Any) -> Part:
+def pwm_actor(contents: object) -> Part:
     """Return the actor of a PWM file.
 
     Args:
@@ -62,7 +63,7 @@ def pwm_actor(contents: Any) -> Part:
     return Part(settings, _stacked("net", layers) | {"log_std": log_std.unsqueeze(0)})
 
 
-def pwm_critic(contents: Any) -> Part:
+def pwm_critic(contents: object) -> Part:
     """Return the ensemble of critics of a PWM file.
 
     Args:
@@ -88,7 +89,7 @@ def pwm_critic(contents: Any) -> Part:
 
 
 @checked(contents=has("get", "keys"))
-def pwm_statistics(contents: Any) -> dict[str, dict[str, Tensor]]:
+def pwm_statistics(contents: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
     """Return the running statistics of a PWM file.
 
     Args:
@@ -99,7 +100,7 @@ def pwm_statistics(contents: Any) -> dict[str, dict[str, Tensor]]:
         not keep are left out.
 
     Raises:
-        ValueError: If one of them has no such numbers.
+        ValueError: if one of them has no such numbers.
     """
     found = {}
     for name in ("obs_rms", "rew_rms", "ret_rms"):

@@ -57,8 +57,8 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
     """Return the path of a file that is there.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is a folder, a pipe or a device, or no path.
+        FileNotFoundError: if there is none.
+        ValueError: if it is a folder, a pipe or a device, or no path.
     """
     path = file_path(path=path)
     if not path.exists():
@@ -81,8 +81,8 @@ def read_json(
         remedy: what to do about a damaged file, for the message.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged or of another kind; the message names it.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or of another kind; the message names it.
     """
     path = existing_file(path)
     try:
@@ -112,8 +112,8 @@ def read_tensors(path: str | os.PathLike[str], *, remedy: str = "restore it") ->
         remedy: what to do about a damaged file, for the message.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged; the message names it.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged; the message names it.
     """
     path = existing_file(path)
     try:
@@ -156,7 +156,7 @@ def load_state(
     path: str | os.PathLike[str],
     about: Mapping[str, Any] | None = None,
     *,
-    remedy: str = "delete it to begin anew",
+    remedy: str = "delete it to start over",
 ) -> Any:
     """Read what `save_state` wrote, running no code from it.
 
@@ -170,9 +170,9 @@ def load_state(
         The state, with its tensors on the CPU.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        OtherRunError: If it is of another version or of something else than `about`.
-        ValueError: If it is damaged, or would run code; the message names it.
+        FileNotFoundError: if there is no such file.
+        OtherRunError: if it is of another version or of something else than `about`.
+        ValueError: if it is damaged, or would run code; the message names it.
     """
     path = existing_file(path)
     try:
@@ -196,7 +196,7 @@ def load_state(
     return held["contents"]
 
 
-def _json(about: Any) -> str:
+def _json(about: object) -> str:
     """Write what a state belongs to as text, to compare it."""
     return json.dumps(about, sort_keys=True, default=str)
 
@@ -209,7 +209,7 @@ def check_archive(path: Path, *, checksums: bool = False) -> None:
         checksums: also compare what is in it with its checksums.
 
     Raises:
-        ValueError: If its entries are compressed or larger than the file, or damaged.
+        ValueError: if its entries are compressed or larger than the file, or damaged.
     """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()

@@ -19,7 +19,7 @@ _VERSION, _RUN = 1, "run"
 
 
 @checked()
-def run_identity(settings: Any, **more: Any) -> dict[str, Any]:
+def run_identity(settings: object, **more: object) -> dict[str, Any]:
     """Return what tells a run from others, to be kept in each of its files.
 
     Args:
@@ -30,7 +30,7 @@ def run_identity(settings: Any, **more: Any) -> dict[str, Any]:
         The version of this layout, a hash of the settings, and `more`.
 
     Raises:
-        ValueError: For an object that only its address tells from others.
+        ValueError: if an object differs from others by its address only.
     """
     text = _told("settings", settings)
     digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
@@ -38,7 +38,7 @@ def run_identity(settings: Any, **more: Any) -> dict[str, Any]:
     return {"version": _VERSION, "settings": digest, **parts}
 
 
-def _told(name: str, value: Any) -> str:
+def _told(name: str, value: object) -> str:
     """Write a value as JSON, the same in every process; what is none as a number or text."""
 
     def other(part: Any) -> Any:
@@ -85,8 +85,8 @@ def read_result(
         The result, or None where there is no file.
 
     Raises:
-        OtherRunError: If it is of another run, or does not say of which.
-        ValueError: If it is damaged; the message names it.
+        OtherRunError: if it is of another run, or does not say of which.
+        ValueError: if it is damaged; the message names it.
     """
     path = file_path(path=path)
     try:

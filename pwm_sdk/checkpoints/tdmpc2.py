@@ -19,7 +19,7 @@ _EMBEDDING, _MASKS, _LOG_STD = "_task_emb.weight", "_action_masks", ("log_std_mi
 _Q_PREFIXES = {False: ("_Qs.params.",), True: ("_target_Qs.params.", "_target_Qs_params.")}
 
 
-def tdmpc2_world_model(contents: Any) -> Part:
+def tdmpc2_world_model(contents: object) -> Part:
     """Return the world model of a TD-MPC2 file, of one task or of many.
 
     Action masks are those that the file has; files before late 2024 have none.
@@ -28,7 +28,7 @@ def tdmpc2_world_model(contents: Any) -> Part:
         contents: of the file, with the state dict under `model`.
 
     Raises:
-        ValueError: If a key is missing or unknown, or a weight has the wrong shape; the message
+        ValueError: if a key is missing or unknown, or a weight has the wrong shape; the message
             names it.
     """
     state = section(contents, "model", "a TD-MPC2 file")
@@ -39,7 +39,7 @@ def tdmpc2_world_model(contents: Any) -> Part:
 
 
 @checked(contents=has("get", "keys"))
-def tdmpc2_q_ensemble(contents: Any, target: bool = False) -> Part:
+def tdmpc2_q_ensemble(contents: object, target: bool = False) -> Part:
     """Return the Q functions of a TD-MPC2 file, in the old style or the new one.
 
     Args:
@@ -66,7 +66,7 @@ def tdmpc2_q_ensemble(contents: Any, target: bool = False) -> Part:
 
 
 @checked(contents=has("get", "keys"))
-def tdmpc2_policy_prior(contents: Any) -> Part:
+def tdmpc2_policy_prior(contents: object) -> Part:
     """Return the policy prior of a TD-MPC2 file.
 
     Args:
@@ -96,7 +96,7 @@ def world_model_part(state: State, encoder: str, ignored: Callable[[str], bool])
         ignored: tells whether an unknown key belongs to another part.
 
     Raises:
-        ValueError: If a key is missing or unknown, or a weight has the wrong shape.
+        ValueError: if a key is missing or unknown, or a weight has the wrong shape.
     """
     tasks, task_dim = _embedding(state)
     first = _mlp(state, encoder)

@@ -32,7 +32,7 @@ _TYPES = {
 
 
 @checked()
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: str | os.PathLike[str], value: object) -> None:
     """Write JSON atomically.
 
     Args:
@@ -52,7 +52,7 @@ def write_tensors(
     """Write a safetensors file atomically, with a digest that `read_tensors` checks.
 
     Equal tensors and metadata give equal bytes, unlike the library's own writer, which orders
-    metadata at random and leaves a file of its own behind where it is killed.
+    metadata at random and leaves a file of its own where it is killed.
 
     Args:
         path: the file.
@@ -60,8 +60,8 @@ def write_tensors(
         about: metadata.
 
     Raises:
-        OSError: If the file cannot be written.
-        ValueError: If a tensor is of a type that such files do not have.
+        OSError: if the file cannot be written.
+        ValueError: if a tensor is of a type that such files do not have.
     """
     contents = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     header = _header(contents, {**about, DIGEST: digest_of(contents, about)})
@@ -97,13 +97,13 @@ def _header(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
 
 @checked()
 def save_state(
-    path: str | os.PathLike[str], state: Any, about: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str], state: object, about: Mapping[str, Any] | None = None
 ) -> None:
     """Write a state that a run continues from, atomically; `load_state` reads it.
 
     Args:
         path: the file.
-        state: tensors, numbers and text in dictionaries and lists, as of `state_dict()`.
+        state: tensors, numbers and text in dictionaries and lists, such as a `state_dict()`.
         about: what the state belongs to, such as the settings of a run; JSON values.
     """
     held = {"format": STATE, "version": STATE_VERSION, "about": dict(about or {})}
@@ -112,7 +112,7 @@ def save_state(
     write_pickled(path, held)
 
 
-def write_pickled(path: str | os.PathLike[str], value: Any) -> None:
+def write_pickled(path: str | os.PathLike[str], value: object) -> None:
     """Write what `torch.save` does, atomically.
 
     Args:

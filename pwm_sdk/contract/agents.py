@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from tensordict import TensorDictBase
+import torch
 from torch import Tensor
 
 from pwm_sdk.contract.pools import Pool
@@ -55,25 +55,17 @@ class ActingPolicy(Protocol):
 
 
 @runtime_checkable
-class Agent(Protocol):
-    """An algorithm with its networks: any loop can train it, any evaluation can run it.
+class TrainableAgent(Protocol):
+    """What `fit` needs of an agent.
 
     Attributes:
-        updates: number of updates so far.
+        updates: number of updates so far, of gradients; steps of environments are not counted here.
     """
 
     updates: int
 
-    def update(self, batch: TensorDictBase) -> Mapping[str, Tensor]:
+    def update(self, batch: Any) -> Mapping[str, Tensor]:
         """Improve once from a batch; returns detached metrics."""
-        ...
-
-    def policy(self) -> ActingPolicy:
-        """Return the policy that acts by its mean, which follows later updates."""
-        ...
-
-    def explorer(self) -> ActingPolicy:
-        """Return the policy that acts to collect data, which follows later updates."""
         ...
 
     def set_learning_rates(self, factor: float) -> None:
@@ -90,6 +82,50 @@ class Agent(Protocol):
 
 
 @runtime_checkable
+class Agent(TrainableAgent, Protocol):
+    """An algorithm with its networks: any loop can train it, any evaluation can run it."""
+
+    def policy(self) -> ActingPolicy:
+        """Return the policy that acts by its mean, which follows later updates."""
+        ...
+
+    def explorer(self) -> ActingPolicy:
+        """Return the policy that acts to collect data, which follows later updates."""
+        ...
+
+
+@runtime_checkable
+class DecayingAgent(TrainableAgent, Protocol):
+    """An agent that says how far its learning rates fall in a `fit`.
+
+    Attributes:
+        decay_floor: share of the learning rates that is left at the end; 1.0 keeps them.
+    """
+
+    decay_floor: float
+
+
+@runtime_checkable
+class WatchedAgent(TrainableAgent, Protocol):
+    """An agent that reads only now and then whether its losses were finite."""
+
+    def check_finite(self) -> None:
+        """Wait for the device; raise ValueError for what was not finite since the last reading."""
+        ...
+
+
+@runtime_checkable
+class PlacedAgent(TrainableAgent, Protocol):
+    """An agent whose networks are on one device, where it takes its batches.
+
+    Attributes:
+        device: of its networks.
+    """
+
+    device: torch.device
+
+
+@runtime_checkable
 class SteppingAgent(Protocol):
     """An agent that counts environment steps; a loop that collects for its replay counts for it.
 
@@ -101,21 +137,24 @@ class SteppingAgent(Protocol):
 
 
 @runtime_checkable
-class WatchedAgent(Protocol):
-    """An agent that reads only now and then whether its losses were finite."""
+class Batches(Protocol):
+    """Where a loop takes batches from, as a `ReplayBuffer`."""
 
-    def check_finite(self) -> None:
-        """Wait for the device; raise ValueError for what was not finite since the last reading."""
+    def sample(self) -> Any:
+        """Return the next batch, a TensorDict."""
         ...
 
 
 @runtime_checkable
-class Batches(Protocol):
-    """Where a loop takes batches from, as a `ReplayBuffer`."""
+class SeededBatches(Batches, Protocol):
+    """Batches that say where they go on.
 
-    def sample(self) -> TensorDictBase:
-        """Return the next batch."""
-        ...
+    Attributes:
+        generator: `get_state()` and `set_state(state)` of their random numbers; None: they have no
+            such state.
+    """
+
+    generator: Any
 
 
 @runtime_checkable

@@ -1,18 +1,21 @@
-"""The contract of a latent model, as a checker for users' own models."""
+"""The contract, as checkers for users' own models and pools."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pwm_sdk.calls import checked
+from pwm_sdk.calls import checked, least
 from pwm_sdk.contract.abilities import lacks
 from pwm_sdk.contract.models import FactoredModel
+from pwm_sdk.contract.pools import Pool
 from pwm_sdk.functional.gradients import slopes
-from pwm_sdk.keys import TERMINATED
+from pwm_sdk.keys import SUCCESS, TERMINATED, TRUNCATED
 
 
 @checked()
@@ -124,3 +127,122 @@ def _shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
         )
     if value.is_floating_point() and not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name} must be finite, got {value}")
+
+
+@checked(steps=least(1))
+def check_pool(pool: Pool, steps: int = 1000) -> None:
+    """Check that `pool` keeps the contract of a `Pool`, by stepping it; its episodes are lost.
+
+    Args:
+        pool: the pool to check. It is left open, at the start of episodes of no seed.
+        steps: most steps until an episode must have ended, for what is said of ends to be checked.
+
+    Raises:
+        ValueError: naming the first point where the contract is broken: sizes of its lists,
+            observations, rewards and flags of other types, seeds that do not reproduce an episode,
+            actions out of bounds that are not clipped, actions of another size or that are not
+            finite, places that it does not have, steps outside an episode that are not refused, a
+            row that is started without its caller, or that starts others with it.
+    """
+    rows = list(range(len(pool)))
+    if not rows:
+        raise ValueError("pool must hold at least one environment, got none")
+    for name in ("tasks", "action_dims", "names"):
+        if len(getattr(pool, name)) != len(rows):
+            raise ValueError(
+                f"pool.{name} must have {len(rows)} entries, got {len(getattr(pool, name))}"
+            )
+    seeds = [7 + i for i in rows]
+    first = _observed(pool.reset_many(rows, seeds), None)
+    up = [np.ones(size, np.float32) for size in pool.action_dims]
+    one = _steps(pool, rows, up, first)
+    if not _alike(_observed(pool.reset_many(rows, seeds), first), first):
+        raise ValueError("seeds of pool must reproduce start states, got other observations")
+    if not _alike(_steps(pool, rows, [3 * action for action in up], first), one):
+        raise ValueError("pool must clip actions to [-1, 1], got another step for 3 than for 1")
+    pool.reset_many(rows, seeds)
+    _refused("pool.step_many", pool, rows, [np.append(action, 0.0) for action in up], "wide")
+    _refused("pool.step_many", pool, rows, [action * np.nan for action in up], "NaN")
+    _refused("pool.step_many", pool, [len(rows)], up[:1], "an index that it has not")
+    _check_rows_alone(pool, rows, seeds, first)
+    _check_ends(pool, rows, steps)
+    pool.reset_many(rows)
+
+
+def _check_rows_alone(pool: Pool, rows: list[int], seeds: list[int], first: list[Any]) -> None:
+    """Check that an episode that starts leaves those of the other rows alone."""
+    if len(rows) == 1:
+        return
+    idle = [np.zeros(size, np.float32) for size in pool.action_dims]
+    found = []
+    for restart in (False, True):
+        pool.reset_many(rows, seeds)
+        _steps(pool, rows, idle, first)
+        if restart:
+            pool.reset_many([0])
+        found.append(_steps(pool, rows, idle, first)[1:])
+    if not _alike(*found):
+        raise ValueError("pool must reset rows alone, got a reset of row 0 that changed others")
+
+
+def _check_ends(pool: Pool, rows: list[int], steps: int) -> None:
+    """Check that an episode that ended stays so until the caller starts another."""
+    rng = np.random.default_rng(0)
+    first = pool.reset_many(rows)
+    for _ in range(steps):
+        actions = [rng.uniform(-1, 1, size).astype(np.float32) for size in pool.action_dims]
+        found = _steps(pool, rows, actions, first)
+        ended = [i for i in rows if found[i].terminated or found[i].truncated]
+        if ended:
+            _refused("pool.step_many", pool, ended, [actions[i] for i in ended], "an ended episode")
+            pool.reset_many(ended)
+            _steps(pool, ended, [actions[i] for i in ended], [first[i] for i in ended])
+            return
+
+
+def _steps(pool: Pool, rows: list[int], actions: list[Any], first: list[Any]) -> list[Any]:
+    """Step some rows, which show observations as `first`, and check what comes back."""
+    found = list(pool.step_many(rows, actions))
+    if len(found) != len(rows):
+        raise ValueError(f"pool.step_many must return {len(rows)} steps, got {len(found)}")
+    _observed([step.observation for step in found], first)
+    for step in found:
+        if not isinstance(step.reward, float) or not np.isfinite(step.reward):
+            raise ValueError(f"reward of a step must be a finite float, got {step.reward!r}")
+        for name in (SUCCESS, TERMINATED, TRUNCATED):
+            if not isinstance(getattr(step, name), bool):
+                raise ValueError(f"{name} of a step must be a bool, got {getattr(step, name)!r}")
+    return found
+
+
+def _observed(observations: Any, first: list[Any] | None) -> list[Any]:
+    """Check observations `[O]` float32, of the shapes of `first`."""
+    found = list(observations)
+    for i, seen in enumerate(found):
+        said = f"{getattr(seen, 'dtype', type(seen))} of shape {list(np.shape(seen))}"
+        fine = isinstance(seen, np.ndarray) and seen.dtype == np.float32 and seen.ndim == 1
+        if not fine or (first is not None and seen.shape != first[i].shape):
+            raise ValueError(f"observations of pool must be float32 vectors, got {said}")
+        if not np.isfinite(seen).all():
+            raise ValueError(f"observations of pool must be finite, got {seen} of row {i}")
+    return [seen.copy() for seen in found]
+
+
+def _alike(one: Any, two: Any) -> bool:
+    """Compare observations, or steps, up to the rounding of batches of another size."""
+    pairs = zip(one, two, strict=True)
+    if isinstance(one[0], np.ndarray):
+        return all(np.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in pairs)
+    return all(
+        _alike([np.append(a.observation, a.reward)], [np.append(b.observation, b.reward)])
+        for a, b in pairs
+    )
+
+
+def _refused(name: str, pool: Pool, rows: list[int], actions: list[Any], what: str) -> None:
+    call: Callable[..., Any] = pool.step_many
+    try:
+        call(rows, actions)
+    except (ValueError, RuntimeError):
+        return
+    raise ValueError(f"{name} must refuse {what}, got no error")

@@ -217,6 +217,11 @@ def step_is_parts(model: Any) -> bool:
     )
 
 
+def can_end(model: Any) -> bool:
+    """Tell whether imagined episodes can end: not in a model whose `episodic` is False."""
+    return getattr(model, "episodic", True)
+
+
 def features(model: Any, latent: Tensor) -> Tensor:
     """Return what policies and values see of a model's latents.
 

@@ -148,7 +148,12 @@ class Planner(Protocol):
 
     Each behaviour plans by a shallow copy, whose `reset` comes first: plans of one are not those of
     another.
+
+    Attributes:
+        model: the `LatentModel` that it plans in, whose tasks and sizes count.
     """
+
+    model: Any
 
     def plan(self, observation: Tensor, task: Any = None) -> Tensor:
         """Return actions `[N, A]` for observations `[N, O]`."""
@@ -157,6 +162,11 @@ class Planner(Protocol):
     def reset(self, index: int | None = None) -> None:
         """Forget the plan of environment `index`, or of all."""
         ...
+
+
+def population_of(part: Any) -> int | None:
+    """Return how many policies or values a part is at once, P; None for one."""
+    return getattr(part, "population", None)
 
 
 def is_stochastic(policy: Any) -> bool:
@@ -192,9 +202,9 @@ def model_of(planner: Any) -> Any:
     return getattr(planner, "model", None)
 
 
-def population_of(part: Any) -> int | None:
-    """Return the number of policies that a policy or value is of; None for a single one."""
-    return getattr(part, "population", None)
+def latent_size(part: Any, default: int) -> int:
+    """Return the size of what a policy or value takes, `default` where it does not say."""
+    return getattr(part, "latent_dim", default)
 
 
 def member_of(part: Any, index: int) -> Any:

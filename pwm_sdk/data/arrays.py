@@ -1,4 +1,4 @@
-"""Numbers that a caller hands over, copied into tensors of the type that is needed."""
+"""Flat arrays of steps, as D4RL has them, cut into episodes."""
 
 from __future__ import annotations
 
@@ -6,59 +6,103 @@ from typing import Any
 
 import numpy as np
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 
-__all__ = ["as_numbers", "copied"]
+from pwm_sdk.calls import array, checked, least
+from pwm_sdk.data.entries import copied
+from pwm_sdk.data.episode import action_bounds, make_episode, scaled
+
+__all__ = ["array_episodes"]
 
 
-def copied(name: str, value: Any, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
-    """Return a copy of numbers as a tensor that shares no memory with the caller's.
+@checked(
+    observations=array, actions=array, rewards=array, terminals=array, timeouts=array,
+    next_observations=array, absorbing=least(0),
+)  # fmt: skip
+def array_episodes(
+    observations: Any,
+    actions: Any,
+    rewards: Any,
+    terminals: Any,
+    timeouts: Any = None,
+    *,
+    next_observations: Any = None,
+    task: Any = 0,
+    bounds: Any = None,
+    absorbing: int = 0,
+) -> list[TensorDict]:
+    """Cut flat arrays of N steps, as D4RL's, into episodes.
 
     Args:
-        name: of the argument, for messages.
-        value: a tensor, a NumPy array (read-only ones too), a number, or a list of any of these.
-        dtype: type of the copy; for bool, the numbers must be 0 and 1.
-        device: of the copy; None: where the tensor is, or the CPU.
+        observations: `[N, O]`, of each step before it was taken.
+        actions: `[N, A]`.
+        rewards: `[N]` or `[N, 1]`.
+        terminals: `[N]`, where a step ended in a state of no further reward.
+        timeouts: `[N]`, where an episode was cut after a step; None: nowhere.
+        next_observations: `[N, O]`; None: the observation of the next step, so that the last step
+            of an episode that was cut is lost, and one that terminated ends where its last step
+            began.
+        task: index of the task, or a `Task`.
+        bounds: low and high of the actions, see `EpisodeCutter`.
+        absorbing: see `make_episode`.
+
+    Returns:
+        Episodes as of `make_episode`.
 
     Raises:
-        ValueError: if `value` holds anything but numbers, or rows of different lengths.
+        ValueError: for shapes that do not fit, and what `make_episode` refuses.
     """
-    found = as_numbers(name, value)
-    if dtype == torch.bool and found.dtype != torch.bool and ((found != 0) & (found != 1)).any():
-        raise ValueError(f"{name} must be true or false, got {found.unique()[:8].tolist()}")
-    return found.to(device=found.device if device is None else device, dtype=dtype, copy=True)
+    flat = observations, actions, rewards, terminals, timeouts, next_observations
+    seen, parts = _flat(*flat)
+    ended = parts["terminals"]
+    action = scaled(parts["actions"], action_bounds(bounds))
+    stops = ended | parts["timeouts"]
+    stops[-1] = True
+    episodes, first = [], 0
+    for last in stops.nonzero().flatten().tolist():
+        end = last + 1
+        if next_observations is not None:
+            after = parts["next_observations"][last:end]
+        elif ended[last]:
+            after = seen[last:end]
+        else:
+            after, end = seen[last:end], last
+        if end > first:
+            steps = slice(first, end)
+            observed = torch.cat([seen[steps], after])
+            rest = action[steps], parts["rewards"][steps], task, ended[steps]
+            episodes.append(make_episode(observed, *rest, absorbing=absorbing))
+        first = last + 1
+    return episodes
 
 
-def as_numbers(name: str, value: Any) -> Tensor:
-    """Return numbers as a tensor of their own type, without gradient; arrays and lists are copied.
-
-    Raises:
-        ValueError: if `value` holds anything but numbers, or rows of different lengths.
-    """
-    if isinstance(value, list | tuple) and len(value) and all(isinstance(v, Tensor) for v in value):
-        if len(shapes := {tuple(v.shape) for v in value}) > 1:
-            raise ValueError(f"{name} must have rows of one shape, got {sorted(shapes)}")
-        value = torch.stack(list(value))
-    if not isinstance(value, Tensor):
-        value = _from_array(name, value)
-    if value.is_complex() or value.layout != torch.strided or value.is_quantized:
-        raise ValueError(f"{name} must hold real numbers, got {value.dtype} ({value.layout})")
-    return value.detach()
-
-
-def _from_array(name: str, value: Any) -> Tensor:
-    """Copy what NumPy takes for an array of numbers."""
-    try:
-        array = np.array(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on a GPU, ...
-        raise ValueError(
-            f"{name} must be a tensor, an array or a list of rows of one length, "
-            f"got {type(value).__name__} ({error})"
-        ) from error
-    if array.dtype.kind not in "biuf":
-        given = repr(value) if array.ndim == 0 else f"{type(value).__name__} of {array.dtype}"
-        raise ValueError(f"{name} must hold numbers, got {given}")
-    kind, size = array.dtype.kind, array.dtype.itemsize
-    wide = np.dtype({"f": np.float64, "u": np.int64}.get(kind, array.dtype))
-    plain = wide if size > 8 or (kind == "u" and size == 8) else array.dtype.newbyteorder("=")
-    return torch.from_numpy(array.astype(plain, order="C", copy=False))
+def _flat(
+    observations: Any, actions: Any, rewards: Any, terminals: Any, timeouts: Any, after: Any
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return flat arrays as tensors, all of one length."""
+    seen = copied("observations", observations, torch.float32)
+    if seen.dim() != 2 or not len(seen):
+        raise ValueError(f"observations must be [N, O], got {list(seen.shape)}")
+    cuts = np.zeros(len(seen), bool) if timeouts is None else timeouts
+    parts = {
+        "actions": copied("actions", actions, torch.float32),
+        "rewards": copied("rewards", rewards, torch.float32).reshape(-1),
+        "terminals": copied("terminals", terminals, torch.bool).reshape(-1),
+        "timeouts": copied("timeouts", cuts, torch.bool).reshape(-1),
+    }
+    if after is not None:
+        parts["next_observations"] = copied("next_observations", after, torch.float32)
+        if parts["next_observations"].shape != seen.shape:
+            raise ValueError(
+                f"next_observations must have the shape of observations, {list(seen.shape)}, got "
+                f"{list(parts['next_observations'].shape)}"
+            )
+    for name, value in parts.items():
+        if not value.dim() or len(value) != len(seen):
+            raise ValueError(
+                f"{name} must have {len(seen)} entries as observations, got {list(value.shape)}"
+            )
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return seen, parts

@@ -11,24 +11,19 @@ from torch import Tensor
 
 from pwm_sdk.calls import array, checked, least
 from pwm_sdk.checks import whole
-from pwm_sdk.data.arrays import copied
-from pwm_sdk.data.row_checks import (
-    ROW_KEYS,
-    check_actions,
-    check_episode,
-    check_rows,
-    shape_of,
-    task_index,
-)
+from pwm_sdk.data.entries import ROW_KEYS, copied, shape_of, task_index
+from pwm_sdk.data.row_checks import ROUNDING, check_episode, check_rows
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
 
 __all__ = [
     "ROW_KEYS",
+    "action_bounds",
     "check_episode",
     "check_lengths",
     "long_enough",
     "make_episode",
     "of_tasks",
+    "scaled",
     "task_index",
 ]
 
@@ -71,39 +66,36 @@ def make_episode(
             a step before the last one terminated, or `task` is not an integer of at least 0.
     """
     absorbing = whole(0, absorbing=absorbing)
-    rows = _laid_out(observations, actions, rewards, task, terminated)
-    check_rows(rows, torch.tensor([len(rows)], device="cpu"), plural="s")
-    return _staying(rows, absorbing)
+    parts = _laid_out(observations, actions, rewards, task, terminated)
+    count, device = parts[TASK].shape, parts[TASK].device
+    check_rows(parts, torch.tensor(count, device="cpu"), plural="s")
+    return _staying(TensorDict(parts, batch_size=count, device=device), absorbing)
 
 
 def _laid_out(
     observations: Any, actions: Any, rewards: Any, task: Any, terminated: Any
-) -> TensorDict:
+) -> dict[str, Tensor]:
     """Copy the parts of an episode into rows; see `make_episode`."""
     observation = copied("observations", observations, torch.float32)
     if observation.ndim != 2 or len(observation) < 2 or not observation.shape[1]:
         raise ValueError(f"observations must be [T+1, O] with T >= 1, got {shape_of(observation)}")
     steps, device = len(observation) - 1, observation.device
     action = copied("actions", actions, torch.float32, device)
-    check_actions("actions", action, steps)
+    _check_actions("actions", action, steps)
     reward = copied("rewards", rewards, torch.float32, device)
     given = torch.zeros(steps, device=device) if terminated is None else terminated
     ended = copied("terminated", given, torch.bool, device)
     for name, value in (("rewards", reward), ("terminated", ended)):
         if value.shape not in ((steps,), (steps, 1)):
             raise ValueError(f"{name} must be [{steps}] or [{steps}, 1], got {shape_of(value)}")
-    return TensorDict(
-        {
-            OBSERVATION: observation,
-            ACTION: _lead(action, torch.nan),
-            REWARD: _lead(reward.reshape(steps, 1), torch.nan),
-            TASK: torch.full((steps + 1,), task_index(task), device=device),
-            TERMINATED: _lead(ended.reshape(steps, 1), False),
-            REAL: torch.ones(steps + 1, 1, dtype=torch.bool, device=device),
-        },
-        batch_size=[steps + 1],
-        device=device,
-    )
+    return {
+        OBSERVATION: observation,
+        ACTION: _lead(action, torch.nan),
+        REWARD: _lead(reward.reshape(steps, 1), torch.nan),
+        TASK: torch.full((steps + 1,), task_index(task), device=device),
+        TERMINATED: _lead(ended.reshape(steps, 1), False),
+        REAL: torch.ones(steps + 1, 1, dtype=torch.bool, device=device),
+    }
 
 
 def _staying(rows: TensorDict, count: int) -> TensorDict:
@@ -118,6 +110,26 @@ def _staying(rows: TensorDict, count: int) -> TensorDict:
     rest[REAL].zero_()
     longer: Any = torch.cat([rows, rest])
     return longer
+
+
+def action_bounds(bounds: Any) -> tuple[Tensor, Tensor] | None:
+    """Return low and high of actions as tensors, or None for actions in [-1, 1]."""
+    if bounds is None:
+        return None
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        raise ValueError(f"bounds must be (low, high), got {bounds!r}")
+    low, high = (copied("bounds", edge, torch.float32) for edge in bounds)
+    if not bool((low.isfinite() & high.isfinite() & (low < high)).all()):
+        raise ValueError(f"bounds must be finite and low below high, got {bounds}")
+    return low, high
+
+
+def scaled(action: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Bring actions from their bounds to [-1, 1]."""
+    if bounds is None:
+        return action
+    low, high = bounds
+    return (2.0 * (action - low) / (high - low) - 1.0).clamp(-1.0, 1.0)
 
 
 def of_tasks(owner: Tensor, tasks: Sequence[int]) -> Tensor:
@@ -175,3 +187,13 @@ def check_lengths(lengths: Tensor, slice_len: int, capacity: int) -> None:
 def _lead(value: Tensor, fill: float | bool) -> Tensor:
     """Put one row of `fill` in front."""
     return torch.cat([torch.full_like(value[:1], fill), value])
+
+
+def _check_actions(name: str, action: Tensor, steps: int) -> None:
+    """Raise ValueError unless actions are [T, A], within [-1, 1] up to what rounding leaves."""
+    if action.ndim != 2 or len(action) != steps or not action.shape[1]:
+        raise ValueError(f"{name} must be [{steps}, A], got {shape_of(action)}")
+    outside = action.abs() > 1.0 + ROUNDING
+    if bool(outside.any()):
+        step = int(outside.any(1).nonzero()[0, 0])
+        raise ValueError(f"{name} must lie in [-1, 1], got {action[step].tolist()} in step {step}")

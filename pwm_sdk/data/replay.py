@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -10,29 +11,29 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from pwm_sdk.calls import checked, least
-from pwm_sdk.checks import whole
-from pwm_sdk.data.episode import make_episode
-from pwm_sdk.data.kept import KeptEpisodes
-from pwm_sdk.data.readers import EpisodeCutter, array_episodes, minari_data_episodes
+from pwm_sdk.checks import file_path, whole
+from pwm_sdk.data.arrays import array_episodes
+from pwm_sdk.data.entries import ROW_KEYS, rows_of_episode, task_index, task_indices
+from pwm_sdk.data.episode import long_enough, make_episode
+from pwm_sdk.data.folder import FolderWriter, StoredEpisodes, naming, open_folder
+from pwm_sdk.data.minari_files import from_minari_episodes
 from pwm_sdk.data.ring import Ring
-from pwm_sdk.data.row_checks import (
-    check_episode,
-    check_rows,
-    rows_of_episode,
-    task_index,
-    task_indices,
-)
+from pwm_sdk.data.row_checks import check_episodes, per_episode
 from pwm_sdk.data.sampler import EpisodeSampler
 from pwm_sdk.data.starts import Starts
+from pwm_sdk.data.state import GENERATOR, LENGTH, REAL_LENGTH, rows_of_state
+from pwm_sdk.data.storage import DiskStorage, rows_of
+from pwm_sdk.data.transitions import EpisodeCutter
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
 
 __all__ = ["ReplayBuffer", "make_episode"]
 
 _STEPS = (ACTION, REWARD, TERMINATED, REAL)
+_BLOCK = 1024  # episodes that are written or copied at once
 
 
 @checked(capacity=least(1), batch_size=least(1), count=least(1))
-class ReplayBuffer(KeptEpisodes):
+class ReplayBuffer:
     """Keeps whole episodes and samples windows of `slice_len` rows from them.
 
     A ring of rows over TorchRL's storage. When a new episode does not fit, the oldest episodes
@@ -103,10 +104,11 @@ class ReplayBuffer(KeptEpisodes):
                 entry is missing or has the wrong shape, dtype or device, if it is not finite, or if
                 the episode goes on after an end.
         """
-        rows = check_episode(episode)
-        lengths = torch.tensor([len(rows)], device="cpu")
+        rows = rows_of_episode(episode)
+        lengths = torch.tensor([len(rows[TASK])], device="cpu")
+        about = check_episodes([rows], lengths, numbered=False)
         self._ring.check_room(lengths)
-        self._ring.write(rows, lengths)
+        self._ring.write([rows], lengths, about)
 
     def extend(self, episodes: Iterable[TensorDictBase | Mapping[str, Any]]) -> None:
         """Keep copies of several episodes, as `add` would one after the other, but faster.
@@ -122,24 +124,22 @@ class ReplayBuffer(KeptEpisodes):
         for number, episode in enumerate(episodes):
             try:
                 found.append(rows_of_episode(episode))
-                self._ring.check_room(torch.tensor([len(found[-1])], device="cpu"))
+                if not self.slice_len <= len(found[-1][TASK]) <= self.capacity:
+                    self._ring.check_room(torch.tensor([len(found[-1][TASK])], device="cpu"))
             except ValueError as error:
                 raise ValueError(f"{error} in episode {number}") from error
         if not found:
             return
-        device = found[0].device
-        lengths = torch.tensor([len(rows) for rows in found], device="cpu")
-        for key in (OBSERVATION, ACTION):
-            if len(sizes := sorted({rows[key].shape[1] for rows in found})) > 1:
-                raise ValueError(f"{key} must have one size in all episodes, got {sizes}")
-        joined: Any = torch.cat([rows.to(device) for rows in found])
-        self._ring.check_sizes(joined)
-        check_rows(joined, lengths, first=0)
+        lengths = torch.tensor([len(rows[TASK]) for rows in found], device="cpu")
+        self._ring.check_sizes(found)
+        about = check_episodes(found, lengths)
         after = lengths.sum() - lengths.cumsum(0) + lengths  # rows from each episode to the end
-        kept = after <= self.capacity  # the others would leave again, as would all that is there
-        if not kept.all():
+        left = int(
+            (after > self.capacity).sum()
+        )  # they would leave again, as would all that is there
+        if left:
             self._ring.evict_all()
-        self._ring.write(joined[-int(lengths[kept].sum()) :], lengths[kept])
+        self._ring.write(found[left:], lengths[left:], about[left:])
 
     @classmethod
     def from_episodes(
@@ -162,13 +162,13 @@ class ReplayBuffer(KeptEpisodes):
             ValueError: If no episode is as long as a window, or for what `add` refuses.
         """
         found = [rows_of_episode(episode) for episode in episodes]
-        long = [rows for rows in found if len(rows) >= slice_len]
+        long = [rows for rows in found if len(rows[TASK]) >= slice_len]
         if not long:
-            longest = max((len(rows) for rows in found), default=0)
+            longest = max((len(rows[TASK]) for rows in found), default=0)
             raise ValueError(
                 f"episodes must have length >= slice_len={slice_len} rows, got {longest} at most"
             )
-        size = max(slice_len, sum(map(len, long)))
+        size = max(slice_len, sum(len(rows[TASK]) for rows in long))
         replay = cls(**{"capacity": size, **settings}, slice_len=slice_len, batch_size=batch_size)
         replay.extend(long)
         replay.left_out = len(found) - len(long)
@@ -243,7 +243,7 @@ class ReplayBuffer(KeptEpisodes):
             ValueError: For observations that are no vectors, actions without bounds, and as
                 `from_episodes`.
         """
-        made = minari_data_episodes(dataset, task=task, absorbing=_ends_of(settings))
+        made = from_minari_episodes(dataset, task=task, absorbing=_ends_of(settings))
         return cls.from_episodes(made, **settings)
 
     def sample(self, batch_size: int | None = None) -> TensorDict:
@@ -325,7 +325,7 @@ class ReplayBuffer(KeptEpisodes):
         episodes = self._episodes_of(task)
         if not len(episodes):
             raise ValueError(f"task must be among {self.tasks}, got {task_index(task)}")
-        rows, offset = self._sampler.rows_of(episodes, real=True)
+        rows, offset = rows_of(episodes, self.capacity, real=True)
         observation = self._ring.gather(rows, [OBSERVATION])[OBSERVATION].double()
         reward = self._ring.gather(rows[offset > 0], [REWARD])[REWARD].double()
         found = {}
@@ -335,10 +335,176 @@ class ReplayBuffer(KeptEpisodes):
         found["observation_std"] = found.pop("observation_var").sqrt()
         return found
 
+    def episodes(self, task: int | None = None) -> list[TensorDict]:
+        """Return the episodes [T+1] as they were added, oldest first, of all tasks or of one.
+
+        Their entry real is False in absorbing rows, which are not data. They are views, valid until
+        the episode is evicted, or a copy where it wraps round the ring.
+        """
+        return list(self.iter_episodes(task))
+
+    def iter_episodes(self, task: int | None = None) -> Iterator[TensorDict]:
+        """Yield what `episodes` returns, one after the other."""
+        return self._ring.episodes(self._episodes_of(task))
+
+    def num_episodes(self, task: int | None = None) -> int:
+        """Return the number of episodes kept, of all tasks or of one."""
+        return len(self._episodes_of(task))
+
+    @property
+    def tasks(self) -> list[int]:
+        """Indices of the tasks with at least one episode, ascending."""
+        return self._sampler.episodes[:, 2].unique().tolist()
+
+    def __len__(self) -> int:
+        """Return the number of rows kept, absorbing rows among them."""
+        return self._sampler.num_rows
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the rows, what is known of each episode, oldest first, and the random state."""
+        state = self._sampler.state_dict()
+        episodes = self._sampler.episodes
+        state |= {LENGTH: episodes[:, 1].clone(), REAL_LENGTH: episodes[:, 3].clone()}
+        if len(self):
+            rows, _ = rows_of(episodes, self.capacity)
+            state.update(self._ring.gather(rows, ROW_KEYS))
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Replace everything kept by a state; `sample` then continues to the bit where it was.
+
+        Episodes shorter than a window are left out, and counted in `left_out`.
+
+        Raises:
+            ValueError: If the state has more rows than `capacity`, no episode as long as a window,
+                or rows that `add` would refuse; what was kept stays then.
+        """
+        self._ring.check_owned()
+        rows, lengths = rows_of_state(state_dict)
+        self._replace(rows, lengths, state_dict.get(GENERATOR))
+
     @property
     def generator(self) -> torch.Generator:
         """Source of the replay's random numbers; its state says where `sample` goes on."""
         return self._sampler.generator
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole state to a folder, replacing atomically what an earlier `save` wrote.
+
+        Raises:
+            ValueError: if the folder holds anything else, such as a converted dataset.
+        """
+        state = self._sampler.state_dict()[GENERATOR]
+        with FolderWriter(path, replace=True, generator=state) as writer:
+            for rows, lengths in self._ring.blocks(_BLOCK):
+                writer.append(rows, lengths)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Replace everything kept by the episodes of a folder; settings stay those of this replay.
+
+        What `save` wrote continues to the bit. A folder without a state of random numbers, such as
+        a converted dataset, leaves those of this replay as they are.
+
+        Raises:
+            FileNotFoundError: if there is no such folder.
+            ValueError: as `load_state_dict`, or if the folder is damaged or holds something else;
+                the message names it.
+        """
+        with naming(path):
+            self._ring.check_owned()
+            stored = open_folder(path, verify=True)
+            none = TensorDict({}, [0]), torch.empty(0, dtype=torch.int64, device="cpu")
+            blocks = stored.blocks(max(1, len(stored.episodes)), verify=True)
+            state = stored.generator
+            self._replace(
+                *next(blocks, none), self.generator.get_state() if state is None else state
+            )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        path: str | os.PathLike[str],
+        tasks: Sequence[int] | None = None,
+        slice_len: int = 17,
+        batch_size: int = 512,
+        device: str | torch.device = "cpu",
+        copy: bool = False,
+        verify: bool | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Open a folder of episodes, saved or converted, as a replay with a seed of its own.
+
+        Episodes shorter than `slice_len` are left out, and counted in `left_out`.
+
+        Args:
+            path: the folder.
+            tasks: indices (or `Task`s) to keep; None keeps all.
+            slice_len: rows of a window.
+            batch_size: windows of a batch.
+            device: where batches come out, and where the rows are kept if they are copied.
+            copy: keep the rows of these tasks on `device`. False leaves them on the disk, where
+                each batch reads its own rows; no episodes can be added then. Folders that `save`
+                wrote before version 3 cannot be read so, and are copied.
+            verify: compare rows with the digest that was written with them, and look at their
+                values where there is none, for which all of them must be read. None does so up to
+                256 MiB, and for whatever is copied.
+            **settings: further arguments of `ReplayBuffer`; `capacity` is the number of rows unless
+                it is given, which needs `copy`.
+
+        Raises:
+            FileNotFoundError: if there is no such folder.
+            ValueError: if a task has no episode in it, or none as long as a window, if the folder
+                is damaged or holds something else, or if rows left on the disk are given a
+                `capacity`.
+        """
+        path = file_path(path=path)
+        kept = None if tasks is None else task_indices(tasks)
+        if not copy and "capacity" in settings:
+            raise ValueError(
+                f"capacity must be left out without copy=True, got {settings['capacity']}"
+            )
+        with naming(path):
+            stored = open_folder(path, verify=True if copy and verify is None else verify)
+            stored = stored.of_tasks(kept)
+            long = long_enough(stored.episodes[:, 1], slice_len)
+            found = stored.chosen(long)
+            here = not copy and isinstance(found.rows, DiskStorage)
+            size = len(found.rows) if here else max(slice_len, int(found.episodes[:, 1].sum()))
+            replay = cls(
+                **{"capacity": size, **settings},
+                slice_len=slice_len,
+                batch_size=batch_size,
+                device=device,
+            )
+            replay._take_in(found, copy, verify is not False)
+        replay.left_out = int((~long).sum())
+        return replay
+
+    def _take_in(self, stored: StoredEpisodes, copy: bool, verify: bool) -> None:
+        """Copy the rows of a folder into a replay without any, or read them where they are."""
+        if not copy and isinstance(stored.rows, DiskStorage):
+            self._ring.read(stored.rows, stored.episodes)
+            return
+        self._ring.check_room(stored.episodes[:, 1])
+        for rows, lengths in stored.blocks(_BLOCK, verify=verify):
+            self._ring.write([rows], lengths, per_episode(rows, lengths))
+
+    def _replace(self, rows: TensorDict, lengths: Tensor, generator: Any) -> None:
+        """Replace everything kept by rows `[N]` of checked episodes, and continue a stream."""
+        kept = long_enough(lengths, self.slice_len)
+        about = per_episode(rows, lengths)[kept] if len(lengths) else lengths.reshape(0, 3)
+        rows = rows if kept.all() else rows[kept.repeat_interleave(lengths)]
+        self._ring.check_room(lengths[kept])
+        self._sampler.load_state_dict({GENERATOR: generator})
+        self._ring.clear()
+        self.left_out = int((~kept).sum())
+        if len(rows):
+            self._ring.write([rows], lengths[kept], about)
+
+    def _episodes_of(self, task: int | None) -> Tensor:
+        """Return start, length and task of all episodes, or of one task's."""
+        table = self._sampler.episodes
+        return table if task is None else table[table[:, 2] == task_index(task)]
 
     def _check_filled(self) -> None:
         """Raise ValueError where there is nothing to draw from."""

@@ -10,11 +10,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pwm_sdk.data.disk import DiskStorage
+from pwm_sdk.data.entries import ROW_KEYS
 from pwm_sdk.data.episode import check_lengths
-from pwm_sdk.data.row_checks import ROW_KEYS, per_episode
 from pwm_sdk.data.sampler import EpisodeSampler
-from pwm_sdk.data.storage import RowStorage
+from pwm_sdk.data.storage import DiskStorage, RowStorage, episode_blocks
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, TASK
 
 __all__ = ["Ring"]
@@ -50,38 +49,48 @@ class Ring:
         if isinstance(getattr(self, "_storage", None), DiskStorage):
             raise ValueError("replay must own its rows to take in episodes, got rows on the disk")
 
-    def check_sizes(self, rows: TensorDict) -> None:
-        """Raise ValueError for rows [N] that differ in size from those kept."""
-        for key in (OBSERVATION, ACTION):
-            size = rows.get(key).shape[1]
-            stored = size if self._rows is None else self._rows.get(key).shape[1]
-            if size != stored:
-                raise ValueError(f"{key} must have {stored} entries a row, got {size}")
-
-    def write(self, rows: TensorDict, lengths: Tensor) -> None:
-        """Append rows [N] of checked episodes, on any device, evicting the oldest for room.
+    def check_sizes(self, parts: Sequence[Mapping[str, Tensor]]) -> None:
+        """Check that rows are of one size, and of that of the rows kept.
 
         Args:
-            rows: TensorDict [N] of `ROW_KEYS` and real.
-            lengths: rows of each episode, [episodes] int64; they fit into the ring together.
+            parts: each of rows `[n]`.
 
         Raises:
-            ValueError: If observations or actions differ in size from those kept.
+            ValueError: if they are not.
         """
-        sampler, capacity = self._sampler, self._sampler.capacity
-        self.check_sizes(rows)
-        about = per_episode(rows, lengths)
-        if self._rows is None:
-            kept = rows.select(*ROW_KEYS).items()
-            self._keep(
-                {k: v.new_empty(capacity, *v.shape[1:], device=self._device) for k, v in kept}
+        for key in (OBSERVATION, ACTION):
+            sizes = {part[key].shape[1] for part in parts}
+            if len(sizes) > 1:
+                raise ValueError(f"{key} must have one size in all episodes, got {sorted(sizes)}")
+            stored = sizes if self._rows is None else {self._rows.get(key).shape[1]}
+            if sizes != stored:
+                raise ValueError(f"{key} must have {stored.pop()} entries a row, got {sizes.pop()}")
+
+    def write(self, parts: Sequence[Mapping[str, Tensor]], lengths: Tensor, about: Tensor) -> None:
+        """Append rows of checked episodes, evicting the oldest for room.
+
+        Args:
+            parts: one or more of rows `[n]`, on any device, N in all: `ROW_KEYS`.
+            lengths: rows of each episode, `[episodes]` int64; they fit into the ring together.
+            about: task, real rows and live rows of each, see `per_episode`.
+
+        Raises:
+            ValueError: if observations or actions differ in size from those kept.
+        """
+        sampler, capacity, count = self._sampler, self._sampler.capacity, int(lengths.sum())
+        self.check_sizes(parts)
+        held = self._rows
+        if held is None:
+            like = ((key, parts[0][key]) for key in ROW_KEYS)
+            held = self._keep(
+                {k: v.new_empty(capacity, *v.shape[1:], device=self._device) for k, v in like}
             )
-        while sampler.num_rows + len(rows) > capacity:
+        while sampler.num_rows + count > capacity:
             sampler.evict()
         start = self._next
-        places: Any = (torch.arange(len(rows), device="cpu") + start) % capacity
-        self._storage.set(places, rows.select(*ROW_KEYS).to(self._device))
-        self._next = (start + len(rows)) % capacity
+        for key in ROW_KEYS:
+            _write_round(held.get(key), start, [part[key] for part in parts])
+        self._next = (start + count) % capacity
         lengths = lengths.cpu()
         sampler.append((start + lengths.cumsum(0) - lengths) % capacity, lengths, about)
 
@@ -119,6 +128,13 @@ class Ring:
     def gather(self, index: Tensor, names: Sequence[str]) -> TensorDict:
         """Return some entries of the rows at `index` [..] int64, as TensorDict [..]."""
         return self._storage.gather(index, names)
+
+    def blocks(self, size: int) -> Iterator[tuple[TensorDict, Tensor]]:
+        """Yield copies of rows `[N]` with real, and lengths, of `size` episodes, oldest first."""
+        held, capacity = self._sampler.episodes, self._sampler.capacity
+        if len(held):  # there is no storage before
+            for rows, table in episode_blocks(self._storage, held, capacity, size):
+                yield rows, table[:, 1]
 
     def starts(self, index: Tensor, goes_on: Tensor) -> TensorDict:
         """Return what imagination may start from.
@@ -173,8 +189,30 @@ class Ring:
         if state["_rows"] is not None:
             self._keep({k: torch.from_numpy(np.array(v)) for k, v in state["_rows"].items()})
 
-    def _keep(self, rows: Mapping[str, Tensor]) -> None:
-        """Keep rows [capacity] in place."""
+    def _keep(self, rows: Mapping[str, Tensor]) -> TensorDict:
+        """Keep rows `[capacity]` in place, and return them."""
         own = {name: value.to(self._device) for name, value in rows.items()}
         self._rows = TensorDict(own, batch_size=[self._sampler.capacity], device=self._device)
         self._storage = RowStorage(self._rows, device=self._device)
+        return self._rows
+
+
+def _write_round(entry: Tensor, place: int, parts: Sequence[Tensor]) -> None:
+    """Write rows from row `place` of a ring on, in one copy where they reach not beyond its end.
+
+    Args:
+        entry: of all rows, `[capacity, ..]`.
+        place: first row.
+        parts: `[n, ..]` each, on any device; they may be views of what is written over.
+    """
+    count, mine = sum(map(len, parts)), entry.untyped_storage().data_ptr()
+    over = max(0, place + count - len(entry))
+    apart = all(
+        part.device == entry.device and part.untyped_storage().data_ptr() != mine for part in parts
+    )
+    if apart and not over:
+        torch.cat(list(parts), out=entry[place : place + count])
+        return
+    joined = torch.cat([part.to(entry.device) for part in parts])
+    entry[place : place + count - over] = joined[: count - over]
+    entry[:over] = joined[count - over :]

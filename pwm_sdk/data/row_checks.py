@@ -1,36 +1,20 @@
-"""What rows of episodes must be, whoever made them: a caller, a file or a saved state."""
+"""What the rows of episodes must hold, whoever made them: a caller, a file or a saved state."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from pwm_sdk.data.arrays import as_numbers, copied
+from pwm_sdk.data.entries import ROW_KEYS, rows_of_episode
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
 
-__all__ = [
-    "ROUNDING",
-    "ROW_KEYS",
-    "check_actions",
-    "check_episode",
-    "check_rows",
-    "marked",
-    "per_episode",
-    "rows_of_episode",
-    "shape_of",
-    "task_index",
-    "task_indices",
-]
+__all__ = ["ROUNDING", "check_episode", "check_episodes", "check_rows", "marked", "per_episode"]
 
-ROW_KEYS = (OBSERVATION, ACTION, REWARD, TASK, TERMINATED)
-"""Entries of a row that are stored; which rows are real is stored as one number an episode."""
-
-_TYPES = {TASK: torch.int64, TERMINATED: torch.bool, REAL: torch.bool}
+_BLOCK_ROWS = 1 << 14
 ROUNDING = 1e-3
 """How far beyond [-1, 1] an action may lie."""
 
@@ -55,38 +39,38 @@ def check_episode(
             the task is below 0 or changes on the way, or if the episode goes on after an end.
     """
     rows = rows_of_episode(episode, device)
-    check_rows(rows, torch.tensor([len(rows)], device="cpu"))
-    return rows
+    count = len(rows[TASK])
+    check_rows(rows, torch.tensor([count], device="cpu"))
+    return TensorDict(rows, batch_size=[count], device=rows[TASK].device)
 
 
-def rows_of_episode(
-    episode: Mapping[str, Any] | TensorDictBase, device: torch.device | None = None
-) -> TensorDict:
-    """Return what `check_episode` does, with shapes and types checked and no value looked at."""
-    if not isinstance(episode, Mapping | TensorDictBase):
-        raise ValueError(f"episode must be a TensorDict or a dictionary, got {type(episode)}")
-    names = set(episode.keys())
-    if missing := [n for n in (OBSERVATION, ACTION, REWARD, TASK) if n not in names]:
-        raise ValueError(f"episode must have the entries {missing}, got {sorted(map(str, names))}")
-    observation = _entry(OBSERVATION, episode[OBSERVATION], device)
-    if observation.ndim != 2 or len(observation) < 2 or not observation.shape[1]:
-        raise ValueError(f"observation must be [T+1, O] with T >= 1, got {shape_of(observation)}")
-    count, device = len(observation), observation.device
-    false = torch.zeros(count, 1, dtype=torch.bool, device=device)
-    rows = {
-        OBSERVATION: observation,
-        ACTION: _entry(ACTION, episode[ACTION], device),
-        REWARD: _entry(REWARD, episode[REWARD], device),
-        TASK: _task(episode[TASK], count).to(device),
-        TERMINATED: _entry(TERMINATED, episode.get(TERMINATED, false), device),
-        REAL: _entry(REAL, episode.get(REAL, ~false), device),
-    }
-    for name in (REWARD, TERMINATED, REAL):
-        if rows[name].shape != (count, 1):
-            raise ValueError(f"{name} must be [{count}, 1], got {shape_of(rows[name])}")
-    if rows[ACTION].ndim != 2 or len(rows[ACTION]) != count or not rows[ACTION].shape[1]:
-        raise ValueError(f"{ACTION} must be [{count}, A], got {shape_of(rows[ACTION])}")
-    return TensorDict(rows, batch_size=[count], device=device)
+def check_episodes(
+    parts: Sequence[Mapping[str, Tensor]], lengths: Tensor, *, numbered: bool = True
+) -> Tensor:
+    """Check the values of episodes, a block at a time, as large as a processor's cache likes.
+
+    Args:
+        parts: rows of each, as of `rows_of_episode`.
+        lengths: number of rows of each, `[episodes]` int64.
+        numbered: messages have the number of the episode.
+
+    Returns:
+        What `per_episode` tells of each.
+
+    Raises:
+        ValueError: as `check_episode`.
+    """
+    begins, found = (lengths.cumsum(0) - lengths) // _BLOCK_ROWS, []
+    first = 0
+    for count in begins.unique_consecutive(return_counts=True)[1].tolist():
+        some, length = parts[first : first + count], lengths[first : first + count]
+        if len({part[TASK].device for part in some}) > 1:
+            some = [{key: value.cpu() for key, value in part.items()} for part in some]
+        rows = {key: torch.cat([part[key] for part in some]) for key in (*ROW_KEYS, REAL)}
+        check_rows(rows, length, first if numbered else None)
+        found.append(per_episode(rows, length))
+        first += count
+    return torch.cat(found)
 
 
 def check_rows(
@@ -119,19 +103,7 @@ def check_rows(
         return f"{what} {number}{episode}"
 
     led = offset > 0  # nothing led to row 0
-    for name in (OBSERVATION, ACTION, REWARD):
-        wrong = ~data[name].isfinite().all(1)
-        if name != OBSERVATION:
-            wrong &= led
-        if wrong.any():
-            row = wrong.nonzero()[0, 0]
-            given = data[name][row].tolist()
-            raise ValueError(f"{name}{plural} must be finite, got {given} in {at(row)}")
-    wrong = (data[ACTION].abs() > 1.0 + ROUNDING).any(1) & led
-    if wrong.any():
-        row = wrong.nonzero()[0, 0]
-        given, place = data[ACTION][row].tolist(), at(row, "step")
-        raise ValueError(f"{ACTION} must lie in [-1, 1], got {given} in {place}")
+    _check_numbers(data, led, at, plural)
     task = data[TASK]
     if (wrong := (task < 0) | (task != task[begin[owner]])).any():
         row = wrong.nonzero()[0, 0]
@@ -141,12 +113,35 @@ def check_rows(
     _check_ends(data, owner, offset, length, at)
 
 
+def _check_numbers(rows: Any, led: Tensor, at: Any, plural: str) -> None:
+    """Raise ValueError unless rows are finite and actions in range, apart from those of row 0."""
+    action = rows[ACTION].where(led.unsqueeze(1), 0.0)
+    reward = rows[REWARD].where(led.unsqueeze(1), 0.0)
+    inside = action.abs().max() <= 1.0 + ROUNDING  # not of NaN; a sum shows what is not finite
+    if inside & (rows[OBSERVATION].sum() + reward.sum()).isfinite():
+        return  # as a rule; finite numbers whose sum is not are looked at one by one
+    for name in (OBSERVATION, ACTION, REWARD):
+        wrong = ~rows[name].isfinite().all(1)
+        if name != OBSERVATION:
+            wrong &= led
+        if wrong.any():
+            row = wrong.nonzero()[0, 0]
+            given = rows[name][row].tolist()
+            raise ValueError(f"{name}{plural} must be finite, got {given} in {at(row)}")
+    wrong = (rows[ACTION].abs() > 1.0 + ROUNDING).any(1) & led
+    if wrong.any():
+        row = wrong.nonzero()[0, 0]
+        given, place = rows[ACTION][row].tolist(), at(row, "step")
+        raise ValueError(f"{ACTION} must lie in [-1, 1], got {given} in {place}")
+
+
 def _check_ends(rows: Any, owner: Tensor, offset: Tensor, length: Tensor, at: Any) -> None:
     """Raise ValueError unless episodes end once, and rows after that say so and nothing else."""
     begin = length.cumsum(0) - length
     real, ended = rows[REAL].squeeze(-1), rows[TERMINATED].squeeze(-1)
-    count = torch.zeros_like(length).index_add_(0, owner, real.long())
-    if (wrong := real != (offset < count[owner])).any() or (count < 2).any():
+    whole = bool(real.all() & (length.min() >= 2))
+    count = length if whole else torch.zeros_like(length).index_add_(0, owner, real.long())
+    if not whole and ((wrong := real != (offset < count[owner])).any() or (count < 2).any()):
         row = begin[count < 2][0] if (count < 2).any() else wrong.nonzero()[0, 0]
         raise ValueError(
             f"{REAL} must be true for at least two rows of an episode, then false, "
@@ -159,6 +154,8 @@ def _check_ends(rows: Any, owner: Tensor, offset: Tensor, length: Tensor, at: An
             f"{TERMINATED} must be true at the last step only, got an end at {at(row, 'step')} and "
             f"{int(last[row] - offset[row])} steps after it"
         )
+    if whole:
+        return
     made = (~real).nonzero().flatten()  # rows that must repeat the one where the episode ended
     end = (begin + count - 1)[owner[made]]
     stays = (rows[OBSERVATION][made] == rows[OBSERVATION][end]).all(1) & ended[made] & ended[end]
@@ -192,7 +189,7 @@ def marked(rows: TensorDict, length: Tensor) -> TensorDict:
     return rows.clone(recurse=False).set(REAL, ~over.unsqueeze(-1))
 
 
-def per_episode(rows: TensorDictBase, length: Tensor) -> Tensor:
+def per_episode(rows: Mapping[str, Tensor] | TensorDictBase, length: Tensor) -> Tensor:
     """Return task, number of real rows and of live ones of each episode, [episodes, 3] on the CPU.
 
     A live row is a real one at which the episode went on or was cut: all but where it terminated.
@@ -204,68 +201,3 @@ def per_episode(rows: TensorDictBase, length: Tensor) -> Tensor:
     real = torch.zeros_like(length).index_add_(0, owner, data[REAL].flatten().long())
     ended = data[TERMINATED].flatten()[begin + real - 1]
     return torch.stack([data[TASK][begin], real, real - ended.long()], dim=1).cpu()
-
-
-def check_actions(name: str, action: Tensor, steps: int) -> None:
-    """Raise ValueError unless actions are [T, A], within [-1, 1] up to what rounding leaves."""
-    if action.ndim != 2 or len(action) != steps or not action.shape[1]:
-        raise ValueError(f"{name} must be [{steps}, A], got {shape_of(action)}")
-    outside = action.abs() > 1.0 + ROUNDING
-    if bool(outside.any()):
-        step = int(outside.any(1).nonzero()[0, 0])
-        raise ValueError(f"{name} must lie in [-1, 1], got {action[step].tolist()} in step {step}")
-
-
-def task_index(task: Any) -> int:
-    """Return the index of a task, given as an integer or as anything with an integer `index`.
-
-    Raises:
-        ValueError: If it is neither, or below 0 as that of a `Task` that is not registered.
-    """
-    try:
-        index = operator.index(task if hasattr(task, "__index__") else task.index)
-    except (AttributeError, TypeError) as error:
-        raise ValueError(f"task must be an integer index or a Task, got {task!r}") from error
-    if index < 0 or isinstance(task, bool):
-        raise ValueError(f"task must have an index of at least 0 (register_task), got {task!r}")
-    return index
-
-
-def task_indices(tasks: Any) -> list[int]:
-    """Return the indices of several tasks, given as `task_index` takes them.
-
-    Raises:
-        ValueError: If they are no sequence, or one of them has no index.
-    """
-    if not isinstance(tasks, Iterable) or isinstance(tasks, str):
-        raise ValueError(f"tasks must be a sequence of indices or Tasks, got {tasks!r}")
-    return [task_index(task) for task in tasks]
-
-
-def shape_of(value: Tensor) -> list[int]:
-    """Return a shape as it reads best in a message."""
-    return list(value.shape)
-
-
-def _entry(name: str, value: Any, device: torch.device | None) -> Tensor:
-    """Return an entry as a tensor of its type: tensors must have it, arrays and lists get it."""
-    expected = _TYPES.get(name, torch.float32)
-    if not isinstance(value, Tensor):
-        return copied(name, value, expected, device)
-    if value.dtype != expected:
-        raise ValueError(f"{name} must be {expected}, got {value.dtype}")
-    if device is not None and value.device != device:
-        raise ValueError(f"{name} must be on {device}, got {value.device}")
-    return value.detach()
-
-
-def _task(value: Any, count: int) -> Tensor:
-    """Return the task [T+1] of an episode, given as a `Task`, a number or [T+1] numbers."""
-    index = getattr(value, "index", None)  # of a `Task`; a method of a list
-    task = as_numbers(TASK, index if isinstance(index, int) else value)
-    if task.is_floating_point() or task.dtype == torch.bool:
-        raise ValueError(f"task must be an integer, got {task.dtype}")
-    if task.shape not in ((), (count,)) or (task != task.reshape(-1)[0]).any():
-        raise ValueError(f"task must be one number [] or [{count}] times the same, got {task}")
-    task_index(task.reshape(-1)[0])
-    return task.long().expand(count)

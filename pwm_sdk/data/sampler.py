@@ -4,25 +4,72 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 from torchrl.data.replay_buffers.samplers import Sampler
 from torchrl.data.replay_buffers.storages import Storage
 
 from pwm_sdk.checks import seed as checked_seed
-from pwm_sdk.data.row_checks import task_index
-from pwm_sdk.data.workers import OwnStream
+from pwm_sdk.data.entries import task_index
 from pwm_sdk.generators import Generators
 from pwm_sdk.keys import REAL
 
-__all__ = ["EpisodeSampler"]
+__all__ = ["EpisodeSampler", "OwnStream"]
 
 _COLUMNS = 5  # of the table of episodes
 _RECENT_SHARE = 0.1
 _RECENT_EPISODES = 5
+
+Source = TypeVar("Source", torch.Generator, Generators)
+
+
+class OwnStream(Generic[Source]):
+    """A source of random numbers that begins anew, once, in each worker of a `DataLoader`.
+
+    A worker gets a copy of everything, of random states too. Its own numbers follow from the copied
+    state and the worker's seed, which torch draws for each worker and each time that it starts them
+    from the generator of the `DataLoader`, or its global one.
+
+    Args:
+        source: the numbers outside of workers.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source: Source = source
+        self._worker: int | None = None
+
+    @property
+    def generator(self) -> Source:
+        """The numbers of this process."""
+        worker = get_worker_info()
+        if worker is not None and self._worker != worker.seed:
+            self._worker = worker.seed
+            source = self._source
+            for part in [source] if isinstance(source, torch.Generator) else source:
+                drawn = torch.randint(2**62, (), generator=part, device="cpu")
+                words = np.random.SeedSequence([int(drawn), worker.seed]).generate_state(2)
+                part.manual_seed(int(words[0]) << 32 | int(words[1]))
+        return self._source
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Arrays, here and elsewhere in a replay: a tensor that is sent to a process is shared with
+        # it, through a file handle that must outlive the sending.
+        state = self._source.get_state().numpy()
+        return {
+            "numbers": state,
+            "many": isinstance(self._source, Generators),
+            "worker": self._worker,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        found = torch.from_numpy(np.array(state["numbers"]))
+        source: Any = Generators([0], "cpu") if state["many"] else torch.Generator("cpu")
+        source.set_state(found)
+        self._source, self._worker = source, state["worker"]
 
 
 class EpisodeSampler(Sampler):
@@ -174,18 +221,6 @@ class EpisodeSampler(Sampler):
 
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(shape, dtype=torch.float64, generator=self.generator, device="cpu")
-
-    def rows_of(self, episodes: Tensor, *, real: bool = False) -> tuple[Tensor, Tensor]:
-        """Return each row of some `episodes` [.., 5] in the ring, and its place in its episode.
-
-        Args:
-            episodes: rows of `episodes`.
-            real: the real rows only.
-        """
-        start, length = episodes[:, 0], episodes[:, 3 if real else 1]
-        begin = (length.cumsum(0) - length).repeat_interleave(length)
-        offset = torch.arange(len(begin), device="cpu") - begin
-        return (start.repeat_interleave(length) + offset) % self.capacity, offset
 
     def _current(self) -> _Tables:
         """Return the tables of the episodes held now."""

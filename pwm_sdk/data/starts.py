@@ -11,10 +11,9 @@ from tensordict import TensorDict
 from pwm_sdk.calls import checked
 from pwm_sdk.checks import seeds as checked_seeds
 from pwm_sdk.checks import whole
+from pwm_sdk.data.entries import task_index
 from pwm_sdk.data.ring import Ring
-from pwm_sdk.data.row_checks import task_index
-from pwm_sdk.data.sampler import EpisodeSampler
-from pwm_sdk.data.workers import OwnStream
+from pwm_sdk.data.sampler import EpisodeSampler, OwnStream
 from pwm_sdk.generators import Generators
 
 __all__ = ["Starts"]

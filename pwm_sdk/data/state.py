@@ -1,60 +1,65 @@
-"""The saved state of a replay: what is in it, and what it must be to be loaded."""
+"""The state of a replay as tensors by name: what must be in it, and the folders that held one."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pwm_sdk.data.episode import long_enough, of_tasks
-from pwm_sdk.data.row_checks import ROW_KEYS, check_rows, marked, rows_of_episode
-from pwm_sdk.data.store import read_folder
+from pwm_sdk.checkpoints.reading import read_tensors
+from pwm_sdk.data.entries import ROW_KEYS, rows_of_episode
+from pwm_sdk.data.row_checks import check_rows, marked
 from pwm_sdk.keys import REAL, TASK
 
 __all__ = [
+    "GENERATOR",
     "LENGTH",
     "REAL_LENGTH",
-    "about_state",
     "episode_counts",
-    "long_enough",
-    "read_state",
-    "real_rows",
+    "read_old_state",
     "rows_of_state",
-    "select_tasks",
 ]
 
+GENERATOR = "generator"
+"""State of the random numbers, `[n]` uint8."""
+
 LENGTH = "length"
-"""Rows of each episode, [episodes] int64."""
+"""Rows of each episode, `[episodes]` int64."""
 
 REAL_LENGTH = "real_length"
-"""Rows of each episode that are real, the first ones, [episodes] int64; files of version 1 lack it,
-and the rows after an end are found by their values."""
+"""Rows of each episode that are real, the first ones, `[episodes]` int64; states of version 1 lack
+it, and the rows after an end are found by their values."""
 
-_FORMAT, _VERSION = "pwm_sdk.replay", 2
+_FILE = re.compile(r"tensors-([0-9]{1,18})\.safetensors")
 
 
-def about_state(episodes: Tensor) -> dict[str, Any]:
-    """Return the manifest of a state.
+def read_old_state(folder: Path, about: Mapping[str, Any]) -> tuple[TensorDict, Tensor, Any]:
+    """Read a folder of `ReplayBuffer.save` as it was up to version 2: a state in one file.
 
     Args:
-        episodes: see `EpisodeSampler.episodes`.
-    """
-    about = {"rows": int(episodes[:, 1].sum()), "episodes": episode_counts(episodes[:, 2])}
-    return {"format": _FORMAT, "version": _VERSION, **about}
+        folder: its path.
+        about: its manifest.
 
-
-def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read a state that `ReplayBuffer.save` wrote.
+    Returns:
+        The rows `[N]`, with real, the length of each episode, and the state of the random numbers.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If it is damaged or holds something else.
+        ValueError: if the folder is damaged.
     """
-    state, about = read_folder(path, format=_FORMAT, version=_VERSION)
+    name = about.get("tensors")
+    if not isinstance(name, str) or not _FILE.fullmatch(name):  # no path to somewhere else
+        raise ValueError(f"manifest.json must name a file of tensors, got {name!r} in {folder}")
+    try:
+        state = read_tensors(folder / name).tensors
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"path must hold the file {name!r} of its manifest, got {str(folder)!r}"
+        ) from error
     length = _layout(state)
     rows, found = int(length.sum()), about.get("rows")
     if rows != found:
@@ -62,27 +67,34 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     counts = episode_counts(state[TASK][length.cumsum(0) - length]) if rows else {}
     if about.get("episodes") != counts:
         raise ValueError(f"manifest must tell of episodes {counts}, got {about.get('episodes')}")
-    return state
+    return *rows_of_state(state), state.get(GENERATOR)
 
 
 def rows_of_state(state: Mapping[str, Any]) -> tuple[TensorDict, Tensor]:
-    """Return the rows [N], with real, and the length of each episode, once all pass the checks.
+    """Return the rows `[N]`, with real, and the length of each episode, once all pass the checks.
 
     Raises:
-        ValueError: If an entry is missing or not what `ReplayBuffer.add` takes.
+        ValueError: if an entry is missing or not what `ReplayBuffer.add` takes.
     """
     length = _layout(state)
     if not len(length):
         return TensorDict({}, batch_size=[0]), length
     task = state[TASK]
     whole = {**{name: state[name] for name in ROW_KEYS}, TASK: torch.zeros_like(task)}
-    rows = rows_of_episode(whole).set(TASK, task)  # shapes and types
+    checked = rows_of_episode(whole) | {TASK: task}  # shapes and types
+    rows = TensorDict(checked, batch_size=[len(task)], device=task.device)
     if REAL_LENGTH in state:
-        rows.set(REAL, real_rows(length, _numbers(state, REAL_LENGTH)).to(task.device))
+        rows.set(REAL, _real_rows(length, _numbers(state, REAL_LENGTH)).to(task.device))
     else:
         rows = marked(rows, length)
     check_rows(rows, length, first=0)
     return rows, length
+
+
+def episode_counts(task: Tensor) -> dict[str, int]:
+    """Count episodes by task, `[episodes]` int64, as manifests do."""
+    tasks, counts = task.unique(return_counts=True)
+    return {str(t): n for t, n in zip(tasks.tolist(), counts.tolist(), strict=True)}
 
 
 def _layout(state: Mapping[str, Any]) -> Tensor:
@@ -107,11 +119,11 @@ def _layout(state: Mapping[str, Any]) -> Tensor:
     return length
 
 
-def real_rows(length: Tensor, real: Tensor) -> Tensor:
-    """Mark the first `real` rows of episodes of `length` rows, both [episodes], [N, 1] bool.
+def _real_rows(length: Tensor, real: Tensor) -> Tensor:
+    """Mark the first `real` rows of episodes of `length` rows, both `[episodes]`: `[N, 1]` bool.
 
     Raises:
-        ValueError: If an episode has fewer than two such rows, or more than rows.
+        ValueError: if an episode has fewer than two such rows, or more than rows.
     """
     if real.shape != length.shape or ((real < 2) | (real > length)).any():
         raise ValueError(f"{REAL_LENGTH} must be 2 to {LENGTH}, got {real.tolist()[:8]}")
@@ -120,32 +132,8 @@ def real_rows(length: Tensor, real: Tensor) -> Tensor:
     return (offset < real.repeat_interleave(length)).unsqueeze(-1)
 
 
-def select_tasks(state: Mapping[str, Tensor], tasks: Sequence[int]) -> dict[str, Tensor]:
-    """Return the episodes of some tasks out of `ReplayBuffer.state_dict`.
-
-    Args:
-        state: rows [N, ..] by name, and what is known of the episodes they make up.
-        tasks: indices of the tasks to keep.
-
-    Raises:
-        ValueError: If a task has no episode there.
-    """
-    length = state[LENGTH]
-    owner = state[TASK][length.cumsum(0) - length] if len(length) else length
-    kept = of_tasks(owner, tasks)
-    rows = kept.repeat_interleave(length)
-    known = [name for name in (LENGTH, REAL_LENGTH) if name in state]
-    return {**{name: state[name][rows] for name in ROW_KEYS}, **{k: state[k][kept] for k in known}}
-
-
-def episode_counts(task: Tensor) -> dict[str, int]:
-    """Count episodes by task, [episodes] int64, as manifests do."""
-    tasks, counts = task.unique(return_counts=True)
-    return {str(t): n for t, n in zip(tasks.tolist(), counts.tolist(), strict=True)}
-
-
 def _numbers(state: Mapping[str, Any], name: str) -> Tensor:
-    """Return one integer an episode, [episodes] on the CPU."""
+    """Return one integer an episode, `[episodes]` on the CPU."""
     value = state.get(name)
     if not isinstance(value, Tensor) or value.dtype != torch.int64 or value.dim() != 1:
         about = f"{value.dtype} {[*value.shape]}" if isinstance(value, Tensor) else type(value)

@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from pwm_sdk.checks import file_name, flag
+from pwm_sdk.checks import file_name, flag, single, whole
 from pwm_sdk.envs.dmcontrol import DMControlEnv
 from pwm_sdk.envs.engines import MissingSimulatorError
 from pwm_sdk.envs.metaworld import MetaWorldEnv
@@ -49,6 +49,7 @@ def make_env(
     padded: bool = False,
     tasks: TaskSet = MT80,
     device: torch.device | str = "cpu",
+    batch: int | None = None,
 ) -> EnvBase:
     """The environment of a task for TorchRL.
 
@@ -59,6 +60,9 @@ def make_env(
         padded: Whether observations and actions have the padded sizes of `tasks`.
         tasks: The task set of the data and the model.
         device: Where the tensors go; the simulation stays on the CPU.
+        batch: N, for an environment of batch size [N] whose rows start episodes by TorchRL's
+            `"_reset"` mask: a simulator steps N states at once, other environments step in
+            lockstep. Row i has the seed `seed + i`. None: one environment, without batch size.
 
     Returns:
         An environment with `observation` [O] float32, `action` [A] float32 in [-1, 1] and `task` []
@@ -67,16 +71,26 @@ def make_env(
         from torch's global stream, which `torch.manual_seed` starts anew.
 
     Raises:
-        ValueError: For an unknown task (the message has the nearest names) or a bad seed.
+        ValueError: For an unknown task (the message has the nearest names), a bad seed or batch.
         MissingSimulatorError: If the simulator is not installed.
     """
     from pwm_sdk.calls.rules import device as check_device
     from pwm_sdk.envs.torchrl_env import TorchRLTaskEnv  # keeps torch out of numpy-only workers
 
     check_device(device=device)
+    if batch is not None:
+        single(batch=batch)
+    count = whole(1, batch=batch)
     env = make_gym(task, seed=seed, padded=padded, tasks=tasks)
     num_tasks = 1 + max(env.task.index, *(member.index for member in tasks))
-    return TorchRLTaskEnv(env, num_tasks=num_tasks, device=device)
+    if count is None:
+        return TorchRLTaskEnv(env, num_tasks=num_tasks, device=device)
+    from pwm_sdk.envs.task_pool import task_pool
+    from pwm_sdk.envs.torchrl_pool import TorchRLPoolEnv
+
+    size: Any = env.observation_space.shape
+    pool = task_pool(env, partial(make_gym, task, padded=padded, tasks=tasks), count, seed)
+    return TorchRLPoolEnv(pool, observation_dim=size[0], num_tasks=num_tasks, device=device)
 
 
 def make_gym(

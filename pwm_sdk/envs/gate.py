@@ -19,6 +19,7 @@ __all__ = [
     "Gate",
     "GateError",
     "action_box",
+    "fits",
     "vector_size",
 ]
 
@@ -42,6 +43,7 @@ class Gate:
         width: padded size of the actions given, of which the first A count; None: A.
 
     Attributes:
+        size: O.
         hint: remedy for actions that are too wide.
         at: step of the episode that is under way; None: a reset.
     """
@@ -49,7 +51,7 @@ class Gate:
     def __init__(
         self, size: int, actions: gymnasium.spaces.Box, where: str = "", width: int | None = None
     ) -> None:
-        self.actions, self._shape = actions, (size,)
+        self.actions, self.size, self._shape = actions, size, (size,)
         self.width = actions.shape[0] if width is None else width
         self.name(where)
         self.hint = ""
@@ -107,7 +109,7 @@ class Gate:
             GateError: for another shape, and for entries that are no numbers, not finite, or
                 not finite as float32.
         """
-        if type(value) is np.ndarray and value.shape == self._shape and _fits(value):
+        if type(value) is np.ndarray and value.shape == self._shape and fits(value):
             return value.astype(_FLOAT32)
         seen = _numbers(value)
         if seen is None:
@@ -162,9 +164,13 @@ class Gate:
             GateError: for another shape and for entries that are not finite.
         """
         given = action if type(action) is np.ndarray else _numbers(action)
-        if given is None or given.shape != (self.width,) or not _fits(given):
+        if given is None or given.shape != (self.width,) or not fits(given):
             given = self._looked_at(action)
-        moved = given.astype(_FLOAT32)[: self._low.size]
+        return self.scaled(given)
+
+    def scaled(self, given: np.ndarray) -> np.ndarray:
+        """Return checked actions `[.., width]` in the environment's units and dtype, `[.., A]`."""
+        moved = given.astype(_FLOAT32)[..., : self._low.size]
         np.maximum(moved, _MINUS_ONE, out=moved)
         np.minimum(moved, _ONE, out=moved)
         if self._half is not None:
@@ -270,7 +276,7 @@ def vector_size(name: str, space: Any, size: int | None = None) -> int:
     raise GateError(f"{name} must be a Box of shape {shape}, got {space}{remedy}")
 
 
-def _fits(array: np.ndarray) -> bool:
+def fits(array: np.ndarray) -> bool:
     """Tell without a warning whether floats are finite as float32; False for other dtypes.
 
     Bytes are searched because `all()` would take more time than all the rest.

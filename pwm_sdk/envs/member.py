@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -13,26 +13,12 @@ import numpy as np
 
 from pwm_sdk.checks import seed as checked_seed
 from pwm_sdk.contract.pools import PoolStep
-from pwm_sdk.envs.gate import (
-    Gate,
-    GateError,
-    action_box,
-    vector_size,
-)
-from pwm_sdk.envs.layers import layers, name_of, task_of
+from pwm_sdk.envs.gate import Gate, GateError, action_box, vector_size
+from pwm_sdk.envs.layers import layers, task_of
 from pwm_sdk.envs.task_env import PADDED, TaskEnv
 from pwm_sdk.keys import SUCCESS
 
-__all__ = [
-    "About",
-    "GymMember",
-    "Limits",
-    "Member",
-    "is_maker",
-    "member_of",
-    "members_of",
-    "no_end",
-]
+__all__ = ["About", "GymMember", "Limits", "Member", "Turn", "no_end", "turn_of"]
 
 
 class Limits(NamedTuple):
@@ -50,14 +36,19 @@ class About(NamedTuple):
     where: str
 
 
-class _Turn:
-    """Says in whose episode an environment is, by what its member knows of it."""
+class Turn:
+    """Says in whose episode an environment is: its member, or the pool of all its rows."""
 
-    owner: About | None = None
+    owner: Any = None
 
 
 # Of every environment that is a member, by its id: members keep their environment and its turn.
-_TURNS: WeakValueDictionary[int, _Turn] = WeakValueDictionary()
+_TURNS: WeakValueDictionary[int, Turn] = WeakValueDictionary()
+
+
+def turn_of(base: Any) -> Turn:
+    """Return the one turn of an environment below all that wraps it."""
+    return _TURNS.setdefault(id(base), Turn())
 
 
 class Member(ABC):
@@ -77,7 +68,7 @@ class Member(ABC):
             gate.hint = PADDED
         self._steps: int | None = None  # in this episode; None outside of one
         *_, base = layers(env)
-        self._turn = _TURNS.setdefault(id(base), _Turn())
+        self._turn = turn_of(base)
 
     def reset(self, seed: int | None) -> np.ndarray:
         """Start an episode; returns the observation `[O]` float32."""
@@ -182,67 +173,6 @@ class GymMember(Member):
 
     def _step(self, action: np.ndarray) -> Any:
         return self.env.step(action)
-
-
-def members_of(envs: Sequence[Any], limits: Limits, first: int = 0) -> Iterator[Member]:
-    """Yield environments, or what functions make, as members of a pool.
-
-    Args:
-        envs: environments and functions without arguments.
-        limits: of their episodes and steps.
-        first: index of the first in the pool.
-
-    Raises:
-        ValueError: for environments that cannot be made, are batched, of no use for policies that
-            act in [-1, 1], or given twice.
-        TypeError: for an environment of another kind.
-    """
-    bases: dict[int, str] = {}
-    for index, env in enumerate(envs, first):
-        member = member_of(env, index, limits)
-        *_, base = layers(member.env)
-        if id(base) in bases:
-            raise GateError(
-                f"envs must be different objects, got {bases[id(base)]} again as "
-                f"{member.gate.where}; functions such as partial(make_gym, ..) make one each"
-            )
-        bases[id(base)] = member.gate.where
-        yield member
-
-
-def member_of(env: Any, index: int = 0, limits: Limits | None = None) -> Member:
-    """Return an environment, or what a function without arguments makes, as a member of a pool.
-
-    Args:
-        env: gymnasium or TorchRL environment, or a function or class that makes one.
-        index: its place in the pool.
-        limits: of its episodes and steps.
-
-    Raises:
-        ValueError: as `members_of`.
-        TypeError: for an environment of another kind.
-    """
-    if is_maker(env):
-        try:
-            env = env()
-        except ImportError:  # says what to install
-            raise
-        except Exception as error:
-            raise GateError(
-                f"environment {index} must be made by its function, "
-                f"got {type(error).__name__}: {error}"
-            ) from error
-    limits = Limits() if limits is None else limits
-    if isinstance(env, gymnasium.Env):
-        return GymMember(env, f"environment {index} ({name_of(env)})", limits)
-    from pwm_sdk.envs.tensordict_member import tensordict_member  # keeps torch out of workers
-
-    return tensordict_member(env, index, limits)
-
-
-def is_maker(env: Any) -> bool:
-    """Tell a function or class that makes an environment from one; modules are callable too."""
-    return isinstance(env, type) or (isinstance(env, Callable) and not hasattr(env, "step"))
 
 
 def no_end(where: str, steps: int) -> GateError:

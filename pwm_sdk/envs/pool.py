@@ -11,7 +11,9 @@ from torchrl.envs import EnvBase
 
 from pwm_sdk.checks import positive, seed, whole
 from pwm_sdk.contract.pools import PoolStep
-from pwm_sdk.envs.member import About, Limits, Member, is_maker, members_of
+from pwm_sdk.envs.batched import check_places
+from pwm_sdk.envs.member import About, Limits, Member
+from pwm_sdk.envs.opening import is_maker, members_of
 from pwm_sdk.envs.workers import Workers
 
 __all__ = ["EnvPool", "PoolStep"]
@@ -107,7 +109,7 @@ class EnvPool:
     ) -> list[np.ndarray]:
         """Start episodes in some environments, at once; returns their observations."""
         given = [None] * len(indices) if seeds is None else [seed(seeds=one) for one in seeds]
-        self._check(indices, "seeds", given)
+        check_places(len(self), indices, "seeds", given)
         if self._workers is not None:
             return self._workers.reset(indices, given)
         return [self._members[i].reset(one) for i, one in zip(indices, given, strict=True)]
@@ -116,21 +118,10 @@ class EnvPool:
         self, indices: Sequence[int], actions: Sequence[np.ndarray] | np.ndarray
     ) -> list[PoolStep]:
         """Take one action [A] in each of some environments, at once."""
-        self._check(indices, "actions", actions)
+        check_places(len(self), indices, "actions", actions)
         if self._workers is not None:
             return self._workers.step(indices, list(actions))
         return [self._members[i].step(a) for i, a in zip(indices, actions, strict=True)]
-
-    def _check(self, indices: Sequence[int], name: str, given: Sequence[Any] | np.ndarray) -> None:
-        """Raise ValueError for places that the pool does not have, or more of one than another."""
-        for index in indices:
-            if not 0 <= index < len(self.about):
-                raise ValueError(f"index must be one of the pool's {len(self)}, got {index}")
-        if len(set(indices)) != len(given):
-            raise ValueError(
-                f"{name} must have one entry for each of different environments, "
-                f"got {len(given)} for {list(indices)}"
-            )
 
     def close(self) -> None:
         """Close every environment, and end the workers."""

@@ -24,9 +24,9 @@ from pwm_sdk.keys import (
     TRUNCATED,
 )
 
-__all__ = ["TensorDictMember", "tensordict_member"]
+__all__ = ["TensorDictMember", "action_space", "observation_size", "tensordict_member"]
 
-_MAKERS = "; an EnvPool of the functions that make its members steps them at once"
+_MAKERS = "; make_pool(env) steps all of its rows"
 _NO = torch.zeros(1, dtype=torch.bool, device="cpu")
 
 
@@ -43,7 +43,7 @@ class TensorDictMember(Member):
     """
 
     def __init__(self, env: EnvBase, where: str, limits: Limits) -> None:
-        size, box = _observation_size(env, where), _action_box(env, where)
+        size, box = observation_size(env, where), action_space(env, where)
         super().__init__(env, Gate(size, box, where), limits)
         self._state: Any = None  # the TensorDict of the last step
 
@@ -95,8 +95,13 @@ def tensordict_member(env: Any, index: int, limits: Limits) -> Member:
     )
 
 
-def _observation_size(env: EnvBase, where: str) -> int:
-    specs: Any = env.observation_spec
+def observation_size(env: EnvBase, where: str) -> int:
+    """Return O of an environment, or of the rows of a batched one.
+
+    Raises:
+        ValueError: for observations that are no vectors.
+    """
+    specs: Any = env.observation_spec_unbatched
     spec = specs.get(OBSERVATION, None)
     shape = None if spec is None else tuple(spec.shape)
     if shape is None or len(shape) != 1 or not shape[0]:
@@ -108,12 +113,16 @@ def _observation_size(env: EnvBase, where: str) -> int:
     return shape[0]
 
 
-def _action_box(env: EnvBase, where: str) -> gymnasium.spaces.Box:
-    """Return the space of actions as one of gymnasium."""
+def action_space(env: EnvBase, where: str) -> gymnasium.spaces.Box:
+    """Return the space of actions, or of those of the rows of a batched one, as of gymnasium.
+
+    Raises:
+        ValueError: for actions that are no vectors of floats between finite bounds.
+    """
     name = f"action_spec of {where}"
     if list(env.action_keys) != [ACTION]:
         raise GateError(f"{name} must have the only key {ACTION!r}, got {env.action_keys}")
-    spec: Any = env.action_spec
+    spec: Any = env.action_spec_unbatched
     low, high = (getattr(getattr(spec, "space", None), side, None) for side in ("low", "high"))
     if low is None or high is None:
         raise GateError(

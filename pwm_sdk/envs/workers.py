@@ -18,7 +18,8 @@ import numpy as np
 from pwm_sdk.checks import whole
 from pwm_sdk.contract.pools import PoolStep
 from pwm_sdk.envs.gate import GateError
-from pwm_sdk.envs.member import About, Limits, member_of, members_of
+from pwm_sdk.envs.member import About, Limits
+from pwm_sdk.envs.opening import member_of, members_of
 
 __all__ = ["Workers", "member_of"]
 

@@ -1,4 +1,4 @@
-"""What happens to gradients on their way back through a long chain."""
+"""What happens to gradients in the backward pass of a long chain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pwm_sdk.functional.precision import same_products
 def clip_cotangent(
     x: Tensor, limit: float, on_clip: Callable[[Tensor], None] | None = None
 ) -> Tensor:
-    r"""Return `x`; on the way back, each row's gradient is scaled down to a norm of `limit`.
+    r"""Return `x`; in the backward pass, each row's gradient is scaled down to a norm of `limit`.
 
     .. math:: g' = g \min(1, limit / \| g \|)
 
@@ -27,13 +27,13 @@ def clip_cotangent(
     Args:
         x: `[.., D]`.
         limit: largest norm over the last axis, positive.
-        on_clip: called on the way back with a mask `[..]`, True where a row was clipped.
+        on_clip: called in the backward pass with a mask `[..]`, True where a row was clipped.
 
     Returns:
         `[.., D]`, equal to x.
 
     Raises:
-        ValueError: for a limit that is not positive.
+        ValueError: if the limit is not positive.
     """
     if not limit > 0.0:
         raise ValueError(f"limit must be positive, got {limit}")
@@ -71,7 +71,7 @@ def slopes(
         The gradients of the inputs that are reached, in order.
 
     Raises:
-        ValueError: for an output without a graph, or inputs that it does not reach.
+        ValueError: if the output has no graph or does not depend on the inputs.
     """
     if not output.requires_grad:
         raise ValueError(f"{name} must be differentiable, got a tensor without a graph")
@@ -89,8 +89,8 @@ def slopes(
 class OneBackward:
     """A function that is called step by step and differentiated once, for all its calls together.
 
-    For inputs that take no gradient. The calls keep no graph; on the way back the function runs
-    again on all inputs, stacked, and its parameters receive the sum of what they would have
+    For inputs that take no gradient. The calls keep no graph; in the backward pass the function
+    runs again on all inputs, stacked, and its parameters receive the sum of what they would have
     received call by call. H small backward passes become one.
 
     Args:
@@ -100,7 +100,7 @@ class OneBackward:
 
     def __init__(self, function: Callable[[Tensor], Tensor], parameters: Iterable[Tensor]) -> None:
         self._function = function
-        self._calls: list[list[Any]] = []  # input and, on the way back, gradient of the output
+        self._calls: list[list[Any]] = []  # input and, in the backward pass, gradient of the output
         # All calls hand their gradients to one node; it runs when the last of them has.
         self._node: Any = _Batch.apply(function, self._calls, *parameters)
 

@@ -28,7 +28,7 @@ def elite_weights(value: Tensor, elites: int, temperature: float) -> tuple[Tenso
         candidate has a finite value).
 
     Raises:
-        ValueError: for a number of elites outside 1..S or a temperature that is not positive.
+        ValueError: if the number of elites lies outside 1..S or the temperature is not positive.
 
     Source: MPPI (Williams et al. 2015) as in TD-MPC2 (arXiv 2310.16828), eq. 6. Differs: TD-MPC2
     takes NaN for a value of 0.

@@ -42,14 +42,14 @@ def lambda_returns(
         gamma: discount per step in [0, 1], one number or one per policy `[P]` for reward `[P, ..,
             H, 1]`.
         lam: lambda in [0, 1].
-        terminated: `[.., H, 1]` bool; no value is bootstrapped behind these steps.
+        terminated: `[.., H, 1]` bool; no value is bootstrapped after these steps.
         truncated: `[.., H, 1]` bool; the return is cut here and bootstrapped with the value.
 
     Returns:
         `[.., H, 1]`, differentiable in reward and next_value.
 
     Raises:
-        ValueError: for wrong shapes or a lambda outside [0, 1].
+        ValueError: if shapes do not fit or lambda lies outside [0, 1].
 
     Source: Sutton and Barto, Reinforcement Learning, 2nd ed., eq. 12.18 and section 12.8; PWM eq.
     6.
@@ -73,8 +73,8 @@ def _products(carry: Tensor) -> Tensor:
     """Products over the steps t .. s - 1 of `[.., H, 1]`, 0 for s < t: `[.., H, H]`."""
     horizon = carry.shape[-2]
     shifted = torch.cat((torch.ones_like(carry[..., :1, :]), carry[..., :-1, :]), -2)
-    later = torch.ones(horizon, horizon, dtype=torch.bool, device=carry.device).triu(1)
-    return torch.where(later, shifted.mT, 1.0).cumprod(-1).triu()
+    upper = torch.ones(horizon, horizon, dtype=torch.bool, device=carry.device).triu(1)
+    return torch.where(upper, shifted.mT, 1.0).cumprod(-1).triu()
 
 
 @checked(gamma=(in_unit, anywhere))
@@ -137,7 +137,7 @@ def alive_steps(terminated: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
         dtype: of the result.
 
     Returns:
-        1 where the step happened and 0 behind an end, `[.., H, 1]`.
+        1 where the step happened and 0 after an end, `[.., H, 1]`.
     """
     alive = torch.ones_like(terminated, dtype=dtype)
     alive[..., 1:, :] = (~terminated[..., :-1, :]).cumprod(-2).to(dtype)
@@ -154,11 +154,11 @@ def restarted_return(
     *,
     published: bool = False,
 ) -> Tensor:
-    r"""Sum of the returns of all episodes within a trajectory that restarts behind each end.
+    r"""Sum of the returns of all episodes within a trajectory that restarts after each end.
 
     .. math:: J = \sum_{episodes} \left(\sum_{k<n} \gamma^k r_k + \gamma^n V(z_n)\right)
 
-    with n the episode's steps within the trajectory and no value behind a terminated step.
+    with n the episode's steps within the trajectory and no value after a terminated step.
 
     Args:
         reward: `[.., H, 1]`.

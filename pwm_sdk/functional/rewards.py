@@ -36,7 +36,7 @@ def tolerance(
         The shape of x, in [0, 1].
 
     Raises:
-        ValueError: for bounds, margins or shapes that do not exist.
+        ValueError: if bounds, margin or shape are not valid.
 
     Source: Tassa et al., DeepMind Control Suite (arXiv 1801.00690), section 4.
     """

@@ -43,7 +43,7 @@ def running_scale(
         `[]` without gradient.
 
     Raises:
-        ValueError: for a rate or quantiles out of range.
+        ValueError: if the rate or the quantiles are out of range.
 
     Source: TD-MPC2 (arXiv 2310.16828), its program.
     """

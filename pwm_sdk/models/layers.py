@@ -244,7 +244,7 @@ class StackedMLP(nn.Module):
             left = ()
             if self.norm_first:
                 x = self.activation(_layer_norm(x, scale, shift))
-            elif x.numel() <= shift.numel() * self._outputs[i]:
+            elif torch.compiler.is_exporting() or x.numel() <= shift.numel() * self._outputs[i]:
                 x = _layer_norm(self.activation(x), scale, shift)
             else:  # more rows than outputs: cheaper to scale the weights
                 x = _layer_norm(self.activation(x))

@@ -1,1 +1,1 @@
-"""TensorDict face of the mathematics: what each part of an algorithm minimises."""
+"""TensorDict interface to the mathematics: what each part of an algorithm minimises."""

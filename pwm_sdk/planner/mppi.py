@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from numbers import Real
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pwm_sdk.calls import acts, anywhere, checked, least
 from pwm_sdk.checks import whole
 from pwm_sdk.contract.models import LatentModel, features, padded
 from pwm_sdk.contract.policies import given
+from pwm_sdk.execution.runner import Runner
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.planning import draw_by_weight, elite_weights, weighted_moments
+from pwm_sdk.functional.precision import full
 from pwm_sdk.planner.draws import Draws, sample_action
 from pwm_sdk.planner.policy_value import PolicyValue
 
@@ -52,6 +56,7 @@ class MPPI:
         gamma: discount per step, one number or one per task, indexed by task id.
         generator: source of the draws, a `PolicyValue`'s included, on the device of the latents;
             None: torch's global one.
+        execution: in which precision it plans; None: fp32.
 
     A policy or value that depends on the task has a method `given(context)`.
 
@@ -77,6 +82,7 @@ class MPPI:
         std: tuple[float, float] = (0.05, 2.0),
         gamma: float | Sequence[float] = 0.99,
         generator: torch.Generator | None = None,
+        execution: Execution | None = None,
     ) -> None:
         given: Any = gamma
         rates = float(given) if isinstance(given, Real) else [float(g) for g in given]
@@ -88,7 +94,8 @@ class MPPI:
         self.policy_samples, self.iterations = policy_samples, iterations
         self.temperature, self.std, self.gamma = temperature, std, rates
         self.mean: Tensor | None = None
-        self._draws = Draws(generator)
+        self._draws, self._execution = Draws(generator), execution
+        self._running: Runner | None = None
 
     def reset(self, index: int | None = None) -> None:
         """Forget the plan of environment `index`, or of all; call it when an episode starts."""
@@ -127,10 +134,11 @@ class MPPI:
                 f"observation must have {len(self.mean)} rows, as before; call reset() for other "
                 f"environments, got {len(rows)}"
             )
-        latent = self.model.encode(rows, task)
-        context = _context(self.model, task)
         start = None if self.mean is None else F.pad(self.mean[:, 1:], (0, 0, 0, 1))
-        self.mean, action = self._search(latent, context, start, self._gamma(task, latent), choice)
+        with self._run(rows.device):
+            latent = full(self.model.encode(rows, task))
+            context, gamma = _context(self.model, task), self._gamma(task, latent)
+            self.mean, action = self._search(latent, context, start, gamma, choice)
         return action if observation.dim() == 2 else action[0]
 
     @torch.no_grad()
@@ -156,8 +164,21 @@ class MPPI:
         flat, context = latent.reshape(-1, latent.shape[-1]), _flat(context)
         task = context if isinstance(context, Tensor) else getattr(context, "task", None)
         task = task.squeeze(-1) if task is not None and task.dim() > 1 else task
-        action = self._search(flat, context, None, self._gamma(task, flat), "mean")[1]
+        with self._run(flat.device):
+            action = self._search(flat, context, None, self._gamma(task, flat), "mean")[1]
         return action.unflatten(0, latent.shape[:-1])
+
+    @contextmanager
+    def _run(self, device: torch.device) -> Iterator[None]:
+        """Let products on a device have the wanted precision."""
+        if self._running is None or self._running.device != device:
+            value = self.value.q if isinstance(self.value, PolicyValue) else self.value
+            halved = nn.ModuleList(
+                part for part in (self.model, self.policy, value) if isinstance(part, nn.Module)
+            )
+            self._running = Runner(self._execution, device, [], model=halved)
+        with self._running.running(), self._running.products():
+            yield
 
     def _search(
         self, latent: Tensor, context: Any, start: Tensor | None, gamma: Any, choice: str

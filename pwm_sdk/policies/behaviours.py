@@ -115,7 +115,7 @@ class LatentBehaviour:
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
-        return self.actions(torch.as_tensor(observation)).float().cpu().numpy()
+        return self.actions(_tensor(observation)).float().cpu().numpy()
 
     @torch.no_grad()
     def actions(self, observation: Tensor) -> Tensor:
@@ -146,6 +146,10 @@ class LatentBehaviour:
         self.noise = np.where(self.first, fresh, later)  # stationary from the first step on
         self.first[:] = False
         return torch.as_tensor(self.noise, dtype=like.dtype, device=like.device)
+
+
+def _tensor(observation: np.ndarray) -> Tensor:
+    return torch.as_tensor(observation, device="cpu")
 
 
 def _act(actor: Any, seen: Tensor, noise: Tensor | None, context: Any) -> Tensor:
@@ -181,7 +185,7 @@ class RecurrentBehaviour:
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
-        return self.actions(torch.as_tensor(observation)).float().cpu().numpy()
+        return self.actions(_tensor(observation)).float().cpu().numpy()
 
     @torch.no_grad()
     def actions(self, observation: Tensor) -> Tensor:
@@ -231,7 +235,7 @@ class PlannerBehaviour:
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
-        return self.actions(torch.as_tensor(observation)).float().cpu().numpy()
+        return self.actions(_tensor(observation)).float().cpu().numpy()
 
     @torch.no_grad()
     def actions(self, observation: Tensor) -> Tensor:

@@ -55,7 +55,8 @@ class Bounds:
         action = action.clamp(-1.0, 1.0)
         if self.unit:
             return action
-        low, high = (torch.as_tensor(e.copy()).to(action) for e in (self.low, self.high))
+        like: Any = {"dtype": action.dtype, "device": action.device}
+        low, high = (torch.tensor(edge, **like) for edge in (self.low, self.high))
         half = (high - low) / 2.0
         return torch.minimum(torch.maximum((action + 1.0) * half + low, low), high)
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pwm_sdk.calls import checked, has, one_of
+from pwm_sdk.functional.precision import exact, full
 
 
 @checked(moments=has("normalize"))
@@ -24,6 +25,14 @@ class Normalized(nn.Module):
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return normalised observations `[.., O]`, of the same type."""
         return self.moments.normalize(observation).to(observation.dtype)
+
+
+class LastLayer(nn.Linear):
+    """A last layer whose product stays in the precision of its weights, also in an autocast."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map `[.., I]` to `[.., O]`."""
+        return exact(super().forward, full(input))
 
 
 @checked(squash=one_of("tanh", "clip"))

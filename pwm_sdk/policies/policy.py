@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Self
 
 import gymnasium
 import numpy as np
 import torch
-from torch import Tensor
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor, nn
 from torchrl.envs import EnvBase
 
 from pwm_sdk.calls import acts, anywhere, checked, has, least, one_of
@@ -23,6 +25,9 @@ from pwm_sdk.contract.policies import (
 )
 from pwm_sdk.policies.behaviours import LatentBehaviour, PlannerBehaviour, RecurrentBehaviour
 from pwm_sdk.policies.bounds import Bounds, Edge, bounds_of
+from pwm_sdk.policies.export import Program, export_program
+from pwm_sdk.policies.files import read_policy, save_policy
+from pwm_sdk.policies.tensordict_policy import TensorDictPolicy
 
 Acting = LatentBehaviour | PlannerBehaviour | RecurrentBehaviour
 
@@ -34,6 +39,7 @@ Acting = LatentBehaviour | PlannerBehaviour | RecurrentBehaviour
     correlation=in_unit,
     index=least(0),
     action_dim=least(1),
+    observation_dim=least(1),
     observation=anywhere,
     task=anywhere,
 )
@@ -102,7 +108,8 @@ class ObservationPolicy:
             ValueError: for observations or tasks that do not fit, or another number of environments
                 than before without a `reset`, where the policy remembers.
         """
-        seen = torch.as_tensor(observation)
+        tensor = isinstance(observation, Tensor)
+        seen = observation if tensor else torch.as_tensor(observation, device="cpu")
         if seen.dim() not in (1, 2):
             raise ValueError(f"observation must have shape [O] or [N, O], got {list(seen.shape)}")
         rows = seen if seen.dim() == 2 else seen.unsqueeze(0)
@@ -110,9 +117,12 @@ class ObservationPolicy:
         with torch.no_grad():
             action = self.bounds.scaled(action, cut=known_tasks(self.model) > 0)
         action = action if seen.dim() == 2 else action[0]
-        if isinstance(observation, Tensor):
-            return action.to(seen.device)
-        return action.float().cpu().numpy()
+        return action.to(seen.device) if tensor else action.float().cpu().numpy()
+
+    @property
+    def remembers(self) -> bool:
+        """Whether actions depend on what was seen before: of a planner, or a policy with memory."""
+        return is_planner(self.actor) or is_recurrent(self.actor)
 
     def reset(self, index: int | None = None) -> None:
         """Forget what `act` keeps of environment `index`, or of all."""
@@ -160,6 +170,94 @@ class ObservationPolicy:
         tasks = self.tasks[index] if isinstance(self.tasks, Sequence) else self.tasks
         return self._with(actor=member_of(self.actor, index), tasks=tasks)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write networks, tasks and bounds to one file, atomically; nothing in it runs code.
+
+        Raises:
+            ValueError: for a policy that plans, remembers or explores, which has more than its
+                networks, or is no module.
+            OSError: if the file cannot be written.
+        """
+        self._plain("saved")
+        settings = {
+            "tasks": self.tasks if isinstance(self.tasks, int | None) else list(self.tasks),
+            "low": self.bounds.low.tolist(),
+            "high": self.bounds.high.tolist(),
+        }
+        save_policy(path, {"actor": self.actor, "model": self.model}, settings)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        actor: nn.Module | None = None,
+        model: nn.Module | None = None,
+    ) -> Self:
+        """Build a policy from a file of `save`, on the CPU.
+
+        Networks of this package, and `nn.Sequential` of plain layers, are built from what the file
+        says of them. A module of your own is handed over and gets the file's weights.
+
+        Args:
+            path: the file.
+            actor: an actor of your own.
+            model: a model of your own.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if it is damaged, of another kind or a newer version, if weights do not fit,
+                or if a part must be given.
+        """
+        parts, settings = read_policy(path, {"actor": actor, "model": model})
+        return cls(parts["actor"], model=parts["model"], **settings)
+
+    def export(self, path: str | os.PathLike[str], *, observation_dim: int | None = None) -> None:
+        """Write what `act` does as a program that needs no `pwm_sdk`, for any number of rows.
+
+        Its inputs are observation `[N, O]`, as wide as the networks', and for a model of tasks
+        task `[N]`, unless the policy has one; its output is action `[N, A]` between the bounds.
+
+        Args:
+            path: ends in `.pt2`, for `torch.export.load`, or in `.onnx`, which needs the extra
+                `export`.
+            observation_dim: O; None: as the networks say.
+
+        Raises:
+            ValueError: for a policy that plans, remembers or explores, a population (export a
+                `member`), or networks that do not say how wide their observations are.
+            ImportError: if packages for ONNX are missing.
+        """
+        self._plain("exported")
+        if self.population is not None:
+            raise ValueError(
+                f"policy must be one to be exported, got a population of {self.population}: export "
+                "its member(i)"
+            )
+        task = self.tasks[0] if isinstance(self.tasks, Sequence) else self.tasks
+        export_program(path, Program(self.actor, self.model, self.bounds, task), observation_dim)
+
+    def tensordict_module(self) -> TensorDictModuleBase:
+        """Return the same policy as a module for TorchRL, with a memory of its own.
+
+        It reads observation, and task where the model has tasks and the policy none, and writes
+        action, for `env.rollout` and collectors. One that plans or remembers needs the entry of
+        TorchRL's `InitTracker`.
+        """
+        return TensorDictPolicy(self._with())
+
+    def _plain(self, done: str) -> None:
+        """Raise ValueError for a policy that is more than its networks."""
+        more = {
+            "plans": is_planner(self.actor),
+            "remembers": self.remembers,
+            "explores": self.rng is not None,
+        }
+        if found := [what for what, so in more.items() if so]:
+            raise ValueError(
+                f"policy must be its networks alone to be {done}, got one that {found[0]}"
+            )
+
     def _with(self, **changed: Any) -> Self:
         """Build the same policy but for some arguments, with nothing seen so far."""
         same = {
@@ -178,7 +276,7 @@ class ObservationPolicy:
         """Return actions `[N, A]` in [-1, 1], going on with what was kept."""
         acting = self._acting
         if acting is not None and len(acting.tasks) != len(rows):
-            if is_planner(self.actor) or is_recurrent(self.actor):
+            if self.remembers:
                 raise ValueError(
                     f"observation must have {len(acting.tasks)} rows, as before; call reset() for "
                     f"other environments, got {len(rows)}"

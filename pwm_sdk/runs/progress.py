@@ -6,8 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from pwm_sdk.calls import checked, least
 from pwm_sdk.metrics import flat_metrics
 
@@ -46,7 +44,7 @@ class ProgressBar:
         self._bar: Any = None
         self._words: dict[str, float] = {}
 
-    def log(self, metrics: Mapping[str, float | Tensor], step: int) -> None:
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
         """Draw the bar at a step, with the last value of each metric that it shows."""
         if not self.shown:
             return
@@ -61,7 +59,7 @@ class ProgressBar:
         self._bar.set_postfix_str(words, refresh=False)
         self._bar.update(min(step, self.total) - self._bar.n)
 
-    def __call__(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
+    def __call__(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Draw the bar, as a hook."""
         self.log(metrics, step)
 

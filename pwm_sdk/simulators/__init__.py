@@ -1,1 +1,1 @@
-"""True dynamics behind the contract of a latent model."""
+"""True dynamics with the interface of a latent model."""

@@ -37,7 +37,7 @@ class BodyState:
         """Return the frame of a body.
 
         Raises:
-            ValueError: for a name that the model does not have.
+            ValueError: if the model has no such name.
         """
         return at_body(self.frames, _find("body", body, self.bodies.names))
 
@@ -45,7 +45,7 @@ class BodyState:
         """Return the frame of a site.
 
         Raises:
-            ValueError: for a name that the model does not have.
+            ValueError: if the model has no such name.
         """
         return self.bodies.site(self.frames, _find("site", name, self.bodies.sites))
 
@@ -74,7 +74,7 @@ class BodyState:
         """Return what a sensor showed in the last substep, `[.., n]`.
 
         Raises:
-            ValueError: for a sensor that states do not carry.
+            ValueError: if states do not carry the sensor.
         """
         if name not in self.bodies.sensors or not self.sensors.shape[-1]:
             known = sorted(self.bodies.sensors) if self.sensors.shape[-1] else "none (sensors=True)"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pwm_sdk.simulators import forces
-from pwm_sdk.simulators.imports import load
+from pwm_sdk.simulators.imports import MjModel, load
 
 _QUIET = 2  # count of warnings before any
 
@@ -64,7 +64,7 @@ class Layout(NamedTuple):
         return [self.qpos, self.qvel, self.act, self.qvel, self.sensors]
 
     @classmethod
-    def of(cls, model: Any, sensors: bool) -> Layout:
+    def of(cls, model: MjModel, sensors: bool) -> Layout:
         """Return the layout of a `mujoco.MjModel`, with or without its sensors."""
         return cls(model.nq, model.nv, model.na, model.nsensordata if sensors else 0)
 
@@ -90,7 +90,7 @@ class Bridge:
         centred: two-sided differences: twice the cost, error of order eps^2.
     """
 
-    def __init__(self, model: Any, layout: Layout, substeps: int, threads: int) -> None:
+    def __init__(self, model: MjModel, layout: Layout, substeps: int, threads: int) -> None:
         self.model, self.layout, self.threads = model, layout, threads
         self.substeps, self.eps, self.centred = substeps, 1e-6, True
         self._start_workers()
@@ -99,8 +99,13 @@ class Bridge:
         self._workers = [_Worker(self.model, self.layout) for _ in range(self.threads)]
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
 
+    def spread(self, threads: int) -> None:
+        """Step the rows in so many threads from now on."""
+        self.threads = threads
+        self._start_workers()
+
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the workers behind, which hold nothing from one call to the next."""
+        """Drop the workers, which hold nothing from one call to the next."""
         return {k: v for k, v in vars(self).items() if k not in ("_workers", "_pool")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -122,10 +127,10 @@ class Bridge:
             Next states `[B, size]`, and Jacobians or None.
 
         Raises:
-            ValueError: for a state or an acceleration that MuJoCo finds NaN, infinite or huge.
+            ValueError: if MuJoCo finds a state or an acceleration NaN, infinite or huge.
         """
         layout, count = self.layout, len(states)
-        following = np.empty_like(states)
+        next_state = np.empty_like(states)
         rows = layout.tangent + layout.sensors
         jacobians = None
         if need:
@@ -146,7 +151,7 @@ class Bridge:
                         f"latent must stay finite, got a state in row {i} that MuJoCo finds NaN, "
                         f"infinite or huge: {states[i]}"
                     )
-                worker.store(following[i])
+                worker.store(next_state[i])
 
         bounds = np.linspace(0, count, len(self._workers) + 1).astype(int).tolist()
         parts = [range(low, high) for low, high in pairwise(bounds)]
@@ -159,7 +164,7 @@ class Bridge:
             wait(futures)  # no worker may be at it when an error of another leaves
             for future in futures:
                 future.result()
-        return following, jacobians
+        return next_state, jacobians
 
     def start(self, moving: np.ndarray) -> np.ndarray:
         """Complete `[B, qpos + qvel + act]` to states: no warm start, sensors without actuation.
@@ -184,7 +189,7 @@ class Bridge:
 class _Worker:
     """One `mujoco.MjData` with room for the Jacobians of one substep."""
 
-    def __init__(self, model: Any, layout: Layout) -> None:
+    def __init__(self, model: MjModel, layout: Layout) -> None:
         self.mujoco, self.model, self.layout = engine(), model, layout
         self.data = self.mujoco.MjData(model)
         self.cuts = tuple(np.cumsum(layout.parts).tolist())

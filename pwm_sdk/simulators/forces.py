@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from pwm_sdk.simulators.imports import MjData, MjModel
 
-def applies(model: Any, sensors: bool) -> bool:
+
+def applies(model: MjModel, sensors: bool) -> bool:
     """Tell whether `ForceChain` is exact for a `mujoco.MjModel`, and cheaper than plain columns.
 
     The integrators that linearise actuators, limits on the force at a joint, and sensors bypass
@@ -37,7 +39,7 @@ class ForceChain:
         data: the `mujoco.MjData` to differentiate; it is left as it was.
     """
 
-    def __init__(self, mujoco: Any, model: Any, data: Any) -> None:
+    def __init__(self, mujoco: Any, model: MjModel, data: MjData) -> None:
         self.mujoco, self.model, self.data = mujoco, model, data
         weight = float(np.linalg.norm(model.opt.gravity) * model.body_mass.sum())
         self.scale = max(weight, 1.0)  # N: forces differ by eps of it
@@ -122,7 +124,7 @@ class ForceChain:
         mujoco, model, data = self.mujoco, self.model, self.data
         mujoco.mj_forwardSkip(model, data, stage, True)
         mujoco.mj_Euler(model, data)
-        following = np.empty(model.nq + model.nv + model.na)
-        mujoco.mj_getState(model, data, following, mujoco.mjtState.mjSTATE_PHYSICS)
+        next_state = np.empty(model.nq + model.nv + model.na)
+        mujoco.mj_getState(model, data, next_state, mujoco.mjtState.mjSTATE_PHYSICS)
         mujoco.mj_setState(model, data, self.kept, mujoco.mjtState.mjSTATE_INTEGRATION)
-        return following
+        return next_state

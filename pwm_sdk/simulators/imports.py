@@ -8,9 +8,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
-__all__ = ["absent", "load"]
+__all__ = ["MjData", "MjModel", "MjSpec", "absent", "load"]
+
+# of mujoco, which is imported when needed and declares no types
+MjData: TypeAlias = Any
+MjModel: TypeAlias = Any
+MjSpec: TypeAlias = Any
 
 _BACKEND = "MUJOCO_GL"
 _NO_BACKEND = {"", "disable", "disabled", "off", "false", "0"}
@@ -70,16 +75,16 @@ def load(
         if unknown and error.name.partition(".")[0] == package:  # pyright: ignore
             raise missing(absent(package, extra)) from error
         if (backend or "").strip().lower() in _NO_BACKEND:
-            told = f"{type(error).__name__}: {error}"
+            fault = f"{type(error).__name__}: {error}"
             hint = f'; pip install "pwm-sdk[{extra}]" brings what it needs' if absent else ""
-            raise ImportError(f"{package} must load, got {told}{hint}") from error
+            raise ImportError(f"{package} must load, got {fault}{hint}") from error
         cause = error
     with _unchanged({_BACKEND: "disable"}):
         try:
             result = do()
         except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            raise ImportError(f"{package} must load without {_BACKEND}, got {told}") from error
+            fault = f"{type(error).__name__}: {error}"
+            raise ImportError(f"{package} must load without {_BACKEND}, got {fault}") from error
     warnings.warn(
         f"{_BACKEND} must name a backend of OpenGL that loads, got {backend!r} "
         f"({type(cause).__name__}: {cause}); there is no rendering in this process, which "

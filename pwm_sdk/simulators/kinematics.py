@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pwm_sdk.simulators.imports import MjModel
+
 _FREE, _BALL, _SLIDE = 0, 1, 2  # mujoco.mjtJoint; 3 is a hinge
 
 
@@ -41,7 +43,7 @@ class Bodies:
         model: `mujoco.MjModel`.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: MjModel) -> None:
         self.names = {model.body(i).name: i for i in range(model.nbody)}
         self.sites = {model.site(i).name: i for i in range(model.nsite)}
         self.sensors = {
@@ -163,7 +165,7 @@ class _Slots(NamedTuple):
         parts: first joints of bodies with the bodies, then second joints with their place among
             the first, and so on.
         order: from the joints in that order to the model's.
-        last: of each body, its last joint, or behind all joints the body itself.
+        last: of each body, its last joint, or after all joints the body itself.
     """
 
     parts: list[tuple[Any, Any]]
@@ -171,7 +173,7 @@ class _Slots(NamedTuple):
     last: Any
 
 
-def _slots(model: Any) -> _Slots:
+def _slots(model: MjModel) -> _Slots:
     parts: list[tuple[Any, Any]] = []
     previous: list[int] = []
     for slot in range(int(model.body_jntnum.max(initial=0))):
@@ -188,7 +190,7 @@ def _slots(model: Any) -> _Slots:
     return _Slots(parts, order, last.tolist())
 
 
-def _dofs(model: Any) -> dict[str, Tensor]:
+def _dofs(model: MjModel) -> dict[str, Tensor]:
     """Describe the degrees of freedom: joint, axis, and which bodies they move."""
     axis, turns = np.zeros((model.nv, 3)), np.zeros((model.nv, 1), bool)
     fixed = np.zeros((model.nv, 1), bool)

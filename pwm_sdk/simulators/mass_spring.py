@@ -120,16 +120,16 @@ class MassSpring(OwnState):
             Next states `[.., D]` and rewards `[.., 1]`, m/s.
 
         Raises:
-            ValueError: for a state that does not stay finite.
+            ValueError: if a state does not stay finite.
         """
         springs, rest = self._constants(latent)
         length = rest * (1.0 + self.stroke * action.to(latent.dtype).clamp(-1.0, 1.0))
         state = latent.reshape(-1, 2, 2, self.masses)
         lead = latent.shape[:-1]
         state, travelled = springs.advance(state, length.expand(*lead, -1).flatten(0, -2))
-        following = self._pack(*state.view(*lead, 2, 2, self.masses).unbind(-3))
-        check_finite(following)
-        return following, travelled.view(*lead, 1) / self.timestep
+        next_state = self._pack(*state.view(*lead, 2, 2, self.masses).unbind(-3))
+        check_finite(next_state)
+        return next_state, travelled.view(*lead, 1) / self.timestep
 
     def _pack(self, place: Tensor, speed: Tensor) -> Tensor:
         x, y = place.unbind(-2)

@@ -14,6 +14,7 @@ from pwm_sdk.calls import checked, least, shaped
 from pwm_sdk.checks import file_path, whole
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import Bridge, Layout, engine
+from pwm_sdk.simulators.imports import MjModel
 from pwm_sdk.simulators.kinematics import Bodies
 from pwm_sdk.simulators.tangent import Tangent
 
@@ -32,7 +33,7 @@ Reward = Callable[[BodyState, Tensor, BodyState], Tensor]
 class MuJoCoModel:
     r"""A MuJoCo model as a differentiable `SimulatorModel`.
 
-    Forward is `mj_step` to the bit. On the way back,
+    Forward is `mj_step` to the bit. In the backward pass,
 
     .. math:: g_x = A^T g_{x'}, \quad g_u = B^T g_{x'}
 
@@ -51,7 +52,7 @@ class MuJoCoModel:
         model: a `mujoco.MjModel`, or MJCF as text or as the path of a file.
         reward: smooth torch function of the state before, the action and the state after.
         features: maps states to observations `[.., O]`; None: qpos, qvel and act.
-        terminated: maps states to `[.., 1]` bool; None: episodes end for lack of time only.
+        terminated: maps states to `[.., 1]` bool; None: episodes end by their time limit only.
         start: draws qpos `[nq]`, qvel `[nv]` and, if any, act `[na]` (else 0) from a
             `numpy.random.Generator`; None: the model's own qpos0 at rest, positions off by up to
             0.01.
@@ -70,8 +71,8 @@ class MuJoCoModel:
             the cost, smaller error) may be changed.
 
     Raises:
-        ValueError: for RK4, mocap bodies, plugins, actuators without a range, and a model without
-            actuators or joints.
+        ValueError: if the model uses RK4, mocap bodies, plugins or actuators without a range, or
+            has no actuators or joints.
         ImportError: if mujoco is not installed.
 
     Source: MuJoCo's documentation of `mjd_transitionFD`.
@@ -79,7 +80,7 @@ class MuJoCoModel:
 
     def __init__(
         self,
-        model: Any,
+        model: MjModel,
         reward: Reward,
         *,
         features: Callable[[BodyState], Tensor] | None = None,
@@ -164,8 +165,8 @@ class MuJoCoModel:
             end.
 
         Raises:
-            ValueError: for states of another size or dtype, states that turn NaN, infinite or huge,
-                and a reward without a graph.
+            ValueError: if states have another size or dtype, turn NaN, infinite or huge, or the
+                reward has no graph.
         """
         if latent.shape[-1] != self.latent_dim or latent.dtype != torch.float64:
             raise ValueError(
@@ -177,15 +178,15 @@ class MuJoCoModel:
         total = latent.new_zeros(*latent.shape[:-1], 1)
         for _ in range(self.action_repeat):
             need = torch.is_grad_enabled() and (latent.requires_grad or control.requires_grad)
-            following: Any = _Step.apply(latent, control, self, need)
-            total = total + self._paid(latent, action, following)
-            latent = following
+            next_state: Any = _Step.apply(latent, control, self, need)
+            total = total + self._paid(latent, action, next_state)
+            latent = next_state
         result = latent, total.to(self.dtype)
         return result if self.terminated is None else (*result, self.terminated(self.view(latent)))
 
-    def _paid(self, latent: Tensor, action: Tensor, following: Tensor) -> Tensor:
-        paid = self.reward(self.view(latent), action.double(), self.view(following))
-        if following.requires_grad and not paid.requires_grad:
+    def _paid(self, latent: Tensor, action: Tensor, next_state: Tensor) -> Tensor:
+        paid = self.reward(self.view(latent), action.double(), self.view(next_state))
+        if next_state.requires_grad and not paid.requires_grad:
             raise ValueError(
                 "reward must be a differentiable torch function of state and action, "
                 "got a result without a graph"
@@ -207,10 +208,10 @@ class _Step(torch.autograd.Function):
     ) -> Tensor:
         states = latent.detach().cpu().reshape(-1, latent.shape[-1]).numpy()
         controls = control.detach().cpu().reshape(-1, control.shape[-1]).numpy()
-        following, ctx.jacobians = model.bridge.roll(states, controls, need)
-        ctx.model, ctx.states, ctx.following = model, states, following
+        next_state, ctx.jacobians = model.bridge.roll(states, controls, need)
+        ctx.model, ctx.states, ctx.next_state = model, states, next_state
         ctx.control_shape = control.shape
-        return torch.from_numpy(following).to(latent.device).reshape(latent.shape)
+        return torch.from_numpy(next_state).to(latent.device).reshape(latent.shape)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -218,8 +219,8 @@ class _Step(torch.autograd.Function):
         (gradient,) = gradients
         layout, tangent = ctx.model.layout, ctx.model._tangent
         nq, nv, end = layout.qpos, layout.qvel, layout.moving
-        given = gradient.detach().cpu().reshape(ctx.following.shape).numpy()
-        place = tangent.pull(ctx.following[:, :nq], given[:, :nq])
+        given = gradient.detach().cpu().reshape(ctx.next_state.shape).numpy()
+        place = tangent.pull(ctx.next_state[:, :nq], given[:, :nq])
         rest = given[:, nq:end], given[:, end + nv :]  # qvel and act, then sensors
         seen = np.concatenate((place, *rest), 1)
         by_state = np.einsum("bij,bi->bj", ctx.jacobians.state, seen)
@@ -235,7 +236,7 @@ class _Step(torch.autograd.Function):
         )
 
 
-def _compiled(model: Any) -> Any:
+def _compiled(model: MjModel) -> MjModel:
     """Return a `mujoco.MjModel`, compiled from MJCF where it is not one."""
     mujoco = engine()
     if isinstance(model, str | os.PathLike):
@@ -252,7 +253,7 @@ def _compiled(model: Any) -> Any:
     return model
 
 
-def load_model(model: Any, integrator: str | None = None) -> Any:
+def load_model(model: MjModel, integrator: str | None = None) -> Any:
     """Compile MJCF and check that it can be differentiated.
 
     Args:
@@ -263,7 +264,7 @@ def load_model(model: Any, integrator: str | None = None) -> Any:
         The `mujoco.MjModel`.
 
     Raises:
-        ValueError: for what finite differences do not cover.
+        ValueError: if finite differences do not cover the model.
         ImportError: if mujoco is not installed.
     """
     mujoco = engine()
@@ -284,16 +285,16 @@ def load_model(model: Any, integrator: str | None = None) -> Any:
         )
     if model.nmocap:
         raise ValueError(
-            f"model must have no mocap bodies, got {model.nmocap}: their motion, as of the hand of "
-            "Meta-World, is no part of the control"
+            f"model must have no mocap bodies, got {model.nmocap}: their motion, such as that "
+            "of Meta-World's hand, is no part of the control"
         )
     if model.nplugin:
         raise ValueError(f"model must have no plugins, got {model.nplugin}: their state is hidden")
     for name, count in (("actuator", model.nu), ("joint", model.nv)):
         if not count:
             raise ValueError(
-                f"model must have at least one {name}, got none: some files, as of arms and hands, "
-                "are parts for other models"
+                f"model must have at least one {name}, got none: some files, such as those of "
+                "arms and hands, are parts for other models"
             )
     if not model.opt.timestep > 0.0:
         raise ValueError(f"timestep of the model must be positive, got {model.opt.timestep}")

@@ -68,7 +68,7 @@ class SoftBody(OwnState):
         particles: number of particles.
 
     Raises:
-        ValueError: for sizes or a stroke out of range.
+        ValueError: if sizes or the stroke are out of range.
         ImportError: if newton is not installed.
 
     Source: newton's documentation of `SolverSemiImplicit`.
@@ -134,17 +134,17 @@ class SoftBody(OwnState):
             Next states `[.., D]` and rewards `[.., 1]`, m/s.
 
         Raises:
-            ValueError: for a state that does not stay finite.
+            ValueError: if a state does not stay finite.
         """
         place, speed = latent.reshape(-1, 2, self.particles, 3).float().unbind(1)
         state = torch.stack((_centred(place), speed)).flatten(1, 2)
         active = -self.stroke * action.float().clamp(-1.0, 1.0).flatten()
-        following = self._batch(len(place), latent.device)(state, active)
-        check_finite(following)
-        place, speed = following.view(2, -1, self.particles, 3)
+        next_state = self._batch(len(place), latent.device)(state, active)
+        check_finite(next_state)
+        place, speed = next_state.view(2, -1, self.particles, 3)
         reward = place[..., 0].mean(-1, keepdim=True) / self.timestep
-        following = torch.stack((_centred(place), speed), 1).view(latent.shape)
-        return following.to(latent), reward.view(*latent.shape[:-1], 1).to(latent)
+        next_state = torch.stack((_centred(place), speed), 1).view(latent.shape)
+        return next_state.to(latent), reward.view(*latent.shape[:-1], 1).to(latent)
 
     def _batch(self, count: int, device: torch.device) -> Substeps:
         """Return the substeps of `count` bodies."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import engine
-from pwm_sdk.simulators.imports import absent
+from pwm_sdk.simulators.imports import MjModel, MjSpec, absent
 from pwm_sdk.simulators.mujoco import MuJoCoModel, Reward
 
 Start = Callable[[Any, np.random.Generator], tuple[np.ndarray, ...]]
@@ -32,7 +32,7 @@ class Spec:
         start: draws a start state of the model.
     """
 
-    model: Any
+    model: MjModel
     reward: Reward
     features: Callable[[BodyState], Tensor]
     start: Start
@@ -78,7 +78,7 @@ def suite_body(name: str) -> Any:
     return mujoco.MjSpec.from_file(str(folder / f"{name}.xml"))
 
 
-def remove(spec: Any, part: Any) -> None:
+def remove(spec: MjSpec, part: Any) -> None:
     """Take a body, a geom or another part out of a `mujoco.MjSpec`.
 
     mujoco 3.3.0 has one method for bodies and one of the part itself, later versions one for all.
@@ -91,7 +91,7 @@ def remove(spec: Any, part: Any) -> None:
         part.delete()
 
 
-def random_joints(model: Any, rng: np.random.Generator) -> np.ndarray:
+def random_joints(model: MjModel, rng: np.random.Generator) -> np.ndarray:
     """Draw qpos `[nq]`: limited joints in their range, free hinges at any angle.
 
     Free bodies stay in place, turned by quaternions of positive entries, as in the suite.
@@ -108,12 +108,12 @@ def random_joints(model: Any, rng: np.random.Generator) -> np.ndarray:
     return qpos
 
 
-def random_start(model: Any, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def random_start(model: MjModel, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw `random_joints` at rest."""
     return random_joints(model, rng), np.zeros(model.nv)
 
 
-def contacts(model: Any, qpos: np.ndarray) -> int:
+def contacts(model: MjModel, qpos: np.ndarray) -> int:
     """Return how many contacts a body has in a pose."""
     data = engine().MjData(model)
     data.qpos[:] = qpos

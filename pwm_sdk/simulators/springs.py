@@ -52,8 +52,8 @@ class Springs(NamedTuple):
         Returns:
             The next state, and how far the centre went along x `[N, 1]`, m.
         """
-        following, travelled = _Advance.apply(state, length, self)  # pyright: ignore
-        return following, travelled
+        next_state, travelled = _Advance.apply(state, length, self)  # pyright: ignore
+        return next_state, travelled
 
     def force(self, state: Tensor, length: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return forces `[N, 2, M]`, N, and what `pull` needs to differentiate them."""

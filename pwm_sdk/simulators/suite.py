@@ -64,8 +64,8 @@ def make_simulator(
         dtype: of rewards and features, see `MuJoCoModel`.
 
     Raises:
-        ValueError: for an unknown task, one whose reward has no gradient, one of Meta-World, or one
-            for which no simulator was written.
+        ValueError: if the task is unknown, is one of Meta-World's, its reward has no gradient, or
+            no simulator was written for it.
         ImportError: if mujoco, dm_control or newton is not installed but needed.
     """
     if name == "mass-spring":

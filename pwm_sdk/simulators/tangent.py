@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+
+from pwm_sdk.simulators.imports import MjModel
 
 
 class Tangent:
@@ -17,7 +17,7 @@ class Tangent:
         model: `mujoco.MjModel`.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: MjModel) -> None:
         self.nq, self.nv = model.nq, model.nv
         self.quaternions: list[tuple[int, int]] = []
         plain_q, plain_v = [], []

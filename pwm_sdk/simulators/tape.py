@@ -110,7 +110,7 @@ class Substeps:
             self._solver.step(before, after, self._control, self._contacts, self._part)
 
     def _stream(self) -> AbstractContextManager:
-        """Let warp queue its kernels behind torch's."""
+        """Let warp queue its kernels after torch's."""
         if self._device.type != "cuda":
             return nullcontext()
         return self._warp.ScopedStream(self._warp.stream_from_torch(self._device))
@@ -119,11 +119,11 @@ class Substeps:
 class _Advance(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, state: Tensor, active: Tensor, substeps: Substeps) -> Tensor:
-        following = substeps.forward(state, active)
+        next_state = substeps.forward(state, active)
         if any(ctx.needs_input_grad):
             ctx.substeps = substeps
             ctx.save_for_backward(substeps.recorded(), active)
-        return following
+        return next_state
 
     @staticmethod
     @once_differentiable

@@ -24,8 +24,8 @@ from pwm_sdk.contract.agents import (
     WatchedAgent,
 )
 from pwm_sdk.contract.pools import Pool
-from pwm_sdk.data.readers import EpisodeCutter
 from pwm_sdk.data.replay import ReplayBuffer
+from pwm_sdk.data.transitions import EpisodeCutter
 from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.optim import linear_decay
 from pwm_sdk.policies.behaviours import RandomBehaviour

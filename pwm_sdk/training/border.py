@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
+from tensordict import TensorDict
 
-__all__ = ["acted", "stacked"]
+from pwm_sdk import keys
+
+__all__ = ["acted", "packed", "stacked"]
 
 
 def acted(behaviour: Callable[[np.ndarray], np.ndarray], observation: np.ndarray) -> np.ndarray:
@@ -33,3 +37,30 @@ def stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
             f"brings it about), got {[list(row.shape) for row in rows]}"
         )
     return np.stack(rows)
+
+
+def packed(
+    before: np.ndarray,
+    action: np.ndarray,
+    after: np.ndarray,
+    reward: np.ndarray,
+    flags: np.ndarray,
+) -> TensorDict:
+    """Lay out transitions `[N, T]` as a TorchRL collector does."""
+    terminated, truncated = flags[..., :1], flags[..., 1:]
+    following = {
+        keys.OBSERVATION: after,
+        keys.REWARD: reward[..., None],
+        keys.TERMINATED: terminated,
+        keys.TRUNCATED: truncated,
+        keys.DONE: terminated | truncated,
+    }
+    shape = before.shape[:2]
+    return TensorDict(
+        {
+            keys.OBSERVATION: torch.from_numpy(before),
+            keys.ACTION: torch.from_numpy(action),
+            keys.NEXT: TensorDict({k: torch.from_numpy(v) for k, v in following.items()}, shape),
+        },
+        shape,
+    )

@@ -1,17 +1,18 @@
-"""Running behaviours in environments: episodes come back."""
+"""Running policies in environments: behaviours act, episodes come back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from tensordict import TensorDict
 
-from pwm_sdk.calls import checked, has, least, outside
+from pwm_sdk.calls import checked, least, outside
 from pwm_sdk.contract.agents import Behaviour
+from pwm_sdk.contract.pools import Pool, PoolStep
 from pwm_sdk.envs.member import no_end
-from pwm_sdk.training.border import acted, stacked
+from pwm_sdk.training.border import acted, packed, stacked
 
 _MOST_STEPS = 20_000  # of an episode that nothing limits: twenty times the longest of our tasks
 
@@ -42,9 +43,120 @@ class Episode:
         return float(self.reward.sum(dtype=np.float64))
 
 
-@checked(pool=has("reset_many", "step_many"), quota=least(0), lengths=least(1))
+class Collector:
+    """The one loop that steps a pool: its behaviour acts for all N environments at once.
+
+    Args:
+        pool: of N environments with observations of one size.
+        behaviour: acts; it is told where an episode begins.
+    """
+
+    def __init__(self, pool: Pool, behaviour: Behaviour) -> None:
+        self.pool, self.behaviour = pool, behaviour
+        self._seen: np.ndarray | None = None  # [N, O], what each environment shows
+        self._begun = np.zeros(len(pool), bool)
+
+    def begin(self, rows: Sequence[int], seeds: Sequence[int] | None = None) -> None:
+        """Start episodes in some environments.
+
+        Raises:
+            ValueError: for observations of different sizes, and what the pool refuses.
+        """
+        if not rows:
+            return
+        first = self.pool.reset_many(rows, seeds)
+        if self._seen is None:
+            self._seen = np.repeat(stacked(first)[:1], len(self.pool), 0)
+        self._seen[rows] = stacked([*first, self._seen[0]])[:-1]
+        self._begun[rows] = True
+        for i in rows:
+            self.behaviour.start(i)
+
+    def step(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray, Sequence[PoolStep]]:
+        """Let some environments take a step.
+
+        Args:
+            rows: of them; the behaviour is asked for all N.
+
+        Returns:
+            What all environments showed before `[N, O]`, the actions `[N, A]`, and what the step
+            led to in each of `rows`.
+
+        Raises:
+            ValueError: for actions that do not fit, and what the pool refuses.
+        """
+        if self._seen is None:
+            raise ValueError("rows must have begun an episode, got none that did")
+        if not self._begun.all():  # of those that never begin, any observation
+            self._seen[~self._begun] = self._seen[self._begun.argmax()]
+        before = self._seen.copy()
+        actions = acted(self.behaviour, before)
+        steps = self.pool.step_many(rows, actions if len(rows) == len(actions) else actions[rows])
+        for i, step in zip(rows, steps, strict=True):
+            self._seen[i] = step.observation
+        return before, actions, steps
+
+    def episodes(
+        self,
+        quota: Sequence[int],
+        *,
+        lengths: Sequence[int] | None = None,
+        seeds: Sequence[int] | None = None,
+        on_step: Callable[[], None] | None = None,
+    ) -> list[list[Episode]]:
+        """Return `quota[i]` episodes of environment i; see `run_episodes`."""
+        pool, count = self.pool, len(self.pool)
+        _check_plan(count, quota, lengths, seeds)
+        unlimited = lengths is None and pool.max_steps is None
+        done: list[list[Episode]] = [[] for _ in range(count)]
+        open_: list[_Recorder] = [_Recorder() for _ in range(count)]
+        live = [i for i in range(count) if quota[i] > 0]
+        self._open(open_, live, None if seeds is None else [seeds[i] for i in live])
+        while live:
+            _, actions, steps = self.step(live)
+            ended = []
+            for i, step in zip(live, steps, strict=True):
+                open_[i].add(actions[i], step)
+                cut = lengths is not None and len(open_[i].reward) >= lengths[i]
+                if step.terminated or step.truncated or cut:
+                    done[i].append(open_[i].end())
+                    ended.append(i)
+                elif unlimited and len(open_[i].reward) >= _MOST_STEPS:
+                    raise no_end(pool.names[i], _MOST_STEPS)
+            live = [i for i in live if len(done[i]) < quota[i]]
+            self._open(open_, [i for i in ended if len(done[i]) < quota[i]])
+            if on_step is not None:
+                outside(on_step)()
+        return done
+
+    def _open(
+        self, recorders: list[_Recorder], rows: list[int], seeds: list[int] | None = None
+    ) -> None:
+        self.begin(rows, seeds)
+        for i in rows:
+            recorders[i].begin(self._seen[i].copy())  # pyright: ignore[reportOptionalSubscript]
+
+    def transitions(self, steps: int) -> Iterator[TensorDict]:
+        """Yield batches of `steps` transitions of every environment; see `transitions`."""
+        every = range(len(self.pool))
+        self.begin(every)
+        while True:
+            rows = [self._transition(every) for _ in range(steps)]
+            yield packed(*(np.stack(part, 1) for part in zip(*rows, strict=True)))
+
+    def _transition(self, every: Sequence[int]) -> tuple[np.ndarray, ...]:
+        """Let every environment take a step, and begin an episode where one ended."""
+        before, action, steps = self.step(every)
+        after = self._seen.copy()  # pyright: ignore[reportOptionalMemberAccess]
+        reward = np.array([step.reward for step in steps], np.float32)
+        flags = np.array([(step.terminated, step.truncated) for step in steps], bool)
+        self.begin(np.flatnonzero(flags.any(-1)).tolist())
+        return before, action, after, reward, flags
+
+
+@checked(quota=least(0), lengths=least(1))
 def run_episodes(
-    pool: Any,
+    pool: Pool,
     behaviour: Behaviour,
     quota: Sequence[int],
     *,
@@ -55,7 +167,7 @@ def run_episodes(
     """Run `quota[i]` episodes in environment i, all environments in lockstep.
 
     Args:
-        pool: an `EnvPool` of N environments.
+        pool: N environments of any kind, from `make_pool` or `EnvPool`.
         behaviour: acts for all N at once.
         quota: episodes per environment.
         lengths: cut episodes after so many agent steps; None: the environment's own length, which
@@ -70,37 +182,8 @@ def run_episodes(
         ValueError: for numbers of environments that differ, observations of different sizes,
             episodes without end, and what the pool refuses.
     """
-    count = len(pool)
-    unlimited = lengths is None and getattr(pool, "max_steps", None) is None
-    _check_plan(count, quota, lengths, seeds)
-    done: list[list[Episode]] = [[] for _ in range(count)]
-    open_: list[_Recorder] = [_Recorder() for _ in range(count)]
-    live = [i for i in range(count) if quota[i] > 0]
-    observation: list[np.ndarray | None] = [None] * count
-
-    def begin(indices: list[int], seeds: list[int] | None = None) -> None:
-        for i, first in zip(indices, pool.reset_many(indices, seeds), strict=True):
-            observation[i] = open_[i].begin(first)
-            behaviour.start(i)
-
-    begin(live, None if seeds is None else [seeds[i] for i in live])
-    while live:
-        filler = next(o for o in observation if o is not None)
-        actions = acted(behaviour, stacked([filler if o is None else o for o in observation]))
-        steps, ended = pool.step_many(live, actions[live]), []
-        for i, step in zip(live, steps, strict=True):
-            observation[i] = open_[i].add(actions[i], step)
-            cut = lengths is not None and len(open_[i].reward) >= lengths[i]
-            if step.terminated or step.truncated or cut:
-                done[i].append(open_[i].end())
-                ended.append(i)
-            elif unlimited and len(open_[i].reward) >= _MOST_STEPS:
-                raise no_end(pool.names[i], _MOST_STEPS)
-        live = [i for i in live if len(done[i]) < quota[i]]
-        begin([i for i in ended if len(done[i]) < quota[i]])
-        if on_step is not None:
-            outside(on_step)()
-    return done
+    collector = Collector(pool, behaviour)
+    return collector.episodes(quota, lengths=lengths, seeds=seeds, on_step=on_step)
 
 
 def _check_plan(
@@ -127,17 +210,15 @@ class _Recorder:
         self.reward: list[float] = []
         self.flags: list[tuple[bool, bool]] = []
 
-    def begin(self, observation: np.ndarray) -> np.ndarray:
+    def begin(self, observation: np.ndarray) -> None:
         self.__init__()
         self.observation.append(observation)
-        return observation
 
-    def add(self, action: np.ndarray, step: Any) -> np.ndarray:
+    def add(self, action: np.ndarray, step: PoolStep) -> None:
         self.observation.append(step.observation)
         self.action.append(action)
         self.reward.append(step.reward)
         self.flags.append((step.success, step.terminated))
-        return step.observation
 
     def end(self) -> Episode:
         flags = np.asarray(self.flags, bool)

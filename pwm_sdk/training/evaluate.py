@@ -11,8 +11,7 @@ import numpy as np
 from pwm_sdk.calls import checked, least, or_nothing
 from pwm_sdk.contract.agents import ActingPolicy, Behaviour
 from pwm_sdk.contract.pools import Pool
-from pwm_sdk.envs.member import is_maker
-from pwm_sdk.envs.pool import EnvPool
+from pwm_sdk.envs.any_pool import make_pool, makes
 from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.training.collect import Episode, run_episodes
 
@@ -47,10 +46,9 @@ def evaluate(
     """Run a policy for whole episodes.
 
     Args:
-        env: an environment of `make_env` or `make_gym`, any unbatched TorchRL or gymnasium
-            environment, or a function that makes one; or several of them, for example with seeds
-            of their own, which run side by side and share the episodes out; or a pool of them,
-            which is used as it is and stays open.
+        env: the name of a task, an environment of any kind, a function that makes one, several of
+            these, for example with seeds of their own, or a pool: whatever `make_pool` takes. Those
+            of a pool run side by side and share the episodes out.
         policy: `policy()` of an algorithm, or any `ObservationPolicy`.
         episodes: number of episodes in all, at least 1.
         task: task id for a multi-task model; None: the environment's own task, if it has one.
@@ -66,8 +64,7 @@ def evaluate(
         ValueError: for fewer than one episode, a task that is not known to a model of several, and
             what `EnvPool` refuses.
     """
-    envs: Any = env if isinstance(env, Sequence | Pool) else [env]
-    with _opened(envs, workers, max_steps, timeout) as pool:
+    with _opened(env, workers, max_steps, timeout) as pool:
         count = len(pool)
         behaviour = _behaviour(policy, pool, pool.tasks if task is None else [task] * count)
         quota = [len(range(i, episodes, count)) for i in range(count)]
@@ -128,15 +125,12 @@ def _behaviour(policy: ActingPolicy, pool: Pool, tasks: Sequence[int | None]) ->
 
 @contextmanager
 def _opened(
-    envs: Sequence[Any] | Pool, workers: int, max_steps: int | None, timeout: float | None
+    envs: Any, workers: int, max_steps: int | None, timeout: float | None
 ) -> Iterator[Pool]:
     """Give a pool, and close it where its environments are made for it."""
-    if isinstance(envs, Pool):
-        yield envs
-        return
-    pool = EnvPool(envs, workers, max_steps=max_steps, timeout=timeout)
+    pool = make_pool(envs, workers=workers, max_steps=max_steps, timeout=timeout)
     try:
         yield pool
     finally:
-        if all(is_maker(env) for env in envs):
+        if makes(envs):
             pool.close()

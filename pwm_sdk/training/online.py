@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checks import in_unit, positive, whole
@@ -19,12 +20,13 @@ from pwm_sdk.contract.models import TrainableModel
 from pwm_sdk.contract.policies import member_of, population_of
 from pwm_sdk.contract.pools import Pool
 from pwm_sdk.data.replay import ReplayBuffer
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.metrics import flat_metrics
 from pwm_sdk.objectives.world_model import world_model_loss
 from pwm_sdk.optim import (
     FiniteWatch,
-    decay_factor,
+    linear_decay,
     optimize,
     remember_learning_rates,
     scale_learning_rates,
@@ -77,8 +79,11 @@ class GrowingBatch:
         seed: seed of exploration.
         weight: weight of this process's model loss in a process group, its share of all windows
             times their number.
+        execution: how the model is trained, in which precision; the learners have their own. None:
+            eager, in fp32.
 
     Attributes:
+        execution: what of it is possible on the model's device.
         steps: environment steps so far, over all tasks.
         code: the program that makes such a loop, where a recipe made it.
         left_out: episodes so far that were cut shorter than a window; the replay has none of them.
@@ -105,6 +110,7 @@ class GrowingBatch:
         test_pool: Pool | None = None,
         seed: int = 0,
         weight: float = 1.0,
+        execution: Execution | None = None,
     ) -> None:
         self.weight = weight
         remember_learning_rates(model_optimizer)
@@ -137,6 +143,8 @@ class GrowingBatch:
         check_abilities(model, self.learners, statistics=settles, shared=several)
         self.rng = np.random.default_rng(seed)
         self.device = next(model.parameters()).device
+        wanted = execution or Execution()
+        self.execution = wanted.on(self.device, compiles=False, captures=False)
         count = max(getattr(model, "num_tasks", 0), max(self.tasks) + 1)
         self.reward_weight = torch.ones(count, device=self.device)
         self.finite = FiniteWatch([MODEL], sys.maxsize, self.device)  # read by `check_finite`
@@ -182,23 +190,7 @@ class GrowingBatch:
         """
         metrics: dict[str, Any] = {}
         for _ in range(updates):
-            loss = world_model_loss(
-                self.model,
-                self.replay.sample().to(self.device),
-                rho=self.config.rho,
-                consistency=self.config.consistency,
-                reward=self.config.reward,
-                reward_weight=self.reward_weight,
-            )
-            metrics["model_grad_norm"] = optimize(
-                self.weight * loss,
-                self.model_optimizer,
-                self.config.model_max_norm,
-                synchronize=True,
-                watch=self._watch(),
-                name=MODEL,
-            )
-            metrics["model_loss"] = loss.detach()
+            metrics |= self._improve_model()
             for i, learner in enumerate(self.learners):
                 if self.updates % learner.every == 0:
                     starts = self.replay.sample_starts(learner.tasks, learner.starts)
@@ -208,6 +200,29 @@ class GrowingBatch:
             self.updates += 1
         self.check_finite()
         return metrics
+
+    def _improve_model(self) -> dict[str, Tensor]:
+        """Train the model once; returns its metrics."""
+        batch = self.replay.sample().to(self.device)
+        with self.execution.tf32(self.device):
+            with self.execution.products(self.device):
+                loss = world_model_loss(
+                    self.model,
+                    batch,
+                    rho=self.config.rho,
+                    consistency=self.config.consistency,
+                    reward=self.config.reward,
+                    reward_weight=self.reward_weight,
+                )
+            norm = optimize(
+                self.weight * loss,
+                self.model_optimizer,
+                self.config.model_max_norm,
+                synchronize=True,
+                watch=self._watch(),
+                name=MODEL,
+            )
+        return {"model_grad_norm": norm, "model_loss": loss.detach()}
 
     def _watch(self) -> FiniteWatch | None:
         """Return what notes the model's loss where reading it would wait for the device."""
@@ -347,7 +362,8 @@ class GrowingBatch:
     def _schedule(self, progress: float) -> None:
         first, last = self.config.std
         std = first + (last - first) * min(1.0, progress / self.config.std_share)
-        factor = decay_factor(progress, self.config.decay_share, self.config.decay_floor)
+        share, least = self.config.decay_share, self.config.decay_floor
+        factor = linear_decay(progress, 0.0, share=share, least=least)
         scale_learning_rates(self.model_optimizer, factor)
         for learner in self.learners:
             learner.pwm.actor.set_std(std)

@@ -66,7 +66,7 @@ class RoundConfig:
         std_share: see above.
         correlation: autoregressive coefficient of the noise in every other episode.
         decay_share: all learning rates fall linearly over this last share of the budget, as what
-            is left of it (see `decay_factor`).
+            is left of it (see `linear_decay`).
         decay_floor: but not below this share of their start.
         statistics_rounds: observation statistics are refreshed in so many first rounds, then
             frozen.

@@ -1,30 +1,28 @@
-"""Streams of transitions: a behaviour acts, batches of its steps come out."""
+"""Streams of transitions: a policy on observations acts, batches of its steps come out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
-import torch
 from tensordict import TensorDict
 
-from pwm_sdk import keys
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import checked, least
 from pwm_sdk.checks import whole
 from pwm_sdk.contract.agents import Behaviour
-from pwm_sdk.training.border import acted, stacked
+from pwm_sdk.contract.pools import Pool
+from pwm_sdk.training.collect import Collector
 
 
-@checked(pool=has("reset_many", "step_many"), steps=least(1))
-def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorDict]:
+@checked(steps=least(1))
+def transitions(pool: Pool, behaviour: Behaviour, steps: int) -> Iterator[TensorDict]:
     """Step all environments of a pool without end.
 
     The batches have the entries of a TorchRL collector's, and a step takes a third of its time on
     small tasks, because no TensorDict is made before the batch is whole.
 
     Args:
-        pool: an `EnvPool` of N environments; they are reset where an episode ends.
+        pool: N environments of any kind, from `make_pool` or `EnvPool`; they are reset where an
+            episode ends.
         behaviour: acts for all N at once.
         steps: T, steps per environment in a batch.
 
@@ -36,50 +34,4 @@ def transitions(pool: Any, behaviour: Behaviour, steps: int) -> Iterator[TensorD
         ValueError: for fewer than one step, observations of different sizes, and what the pool
             refuses.
     """
-    steps, count = whole(1, steps=steps), len(pool)
-    observation = stacked(pool.reset_many(range(count)))
-    for i in range(count):
-        behaviour.start(i)
-    while True:
-        rows = [_step(pool, behaviour, observation) for _ in range(steps)]
-        before, action, after, reward, flags = (
-            np.stack(part, 1) for part in zip(*rows, strict=True)
-        )
-        terminated, truncated = flags[..., :1], flags[..., 1:]
-        following = {
-            keys.OBSERVATION: after,
-            keys.REWARD: reward[..., None],
-            keys.TERMINATED: terminated,
-            keys.TRUNCATED: truncated,
-            keys.DONE: terminated | truncated,
-        }
-        shape = (count, steps)
-        yield TensorDict(
-            {
-                keys.OBSERVATION: torch.from_numpy(before),
-                keys.ACTION: torch.from_numpy(action),
-                keys.NEXT: TensorDict(
-                    {k: torch.from_numpy(v) for k, v in following.items()}, shape
-                ),
-            },
-            shape,
-        )
-
-
-def _step(pool: Any, behaviour: Behaviour, observation: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Step every environment once; `observation` [N, O] is moved on in place."""
-    before = observation.copy()
-    action = acted(behaviour, before)
-    after, reward = np.empty_like(before), np.empty(len(before), np.float32)
-    flags = np.zeros((len(before), 2), bool)
-    ended = []
-    for i, step in enumerate(pool.step_many(range(len(before)), action)):
-        after[i], reward[i] = step.observation, step.reward
-        flags[i] = step.terminated, step.truncated
-        observation[i] = step.observation
-        if flags[i].any():
-            ended.append(i)
-    for i, first in zip(ended, pool.reset_many(ended), strict=True):
-        observation[i] = first
-        behaviour.start(i)
-    return before, action, after, reward, flags
+    yield from Collector(pool, behaviour).transitions(whole(1, steps=steps))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anywhere import Windows, model, networks, starts, transitions, windows
+from anywhere import DREAM, Windows, model, networks, starts, transitions, windows
 from torch import Tensor
 
 from pwm_sdk import (
@@ -16,7 +16,6 @@ from pwm_sdk import (
     BehaviourCloning,
     Critic,
     DreamerV3,
-    DreamerV3Config,
     FirstOrderActor,
     PolicyPrior,
     Population,
@@ -30,11 +29,8 @@ from pwm_sdk import (
 from pwm_sdk.simulators.mass_spring import MassSpring
 
 DRAWING = ("PWM", "Population", "SHAC", "TDMPC2", "SAC", "PPO", "DreamerV3")
-WINDOWED = ("PWM", "TDMPC2", "DreamerV3", "BehaviourCloning")  # `fit(replay, steps)`
+EVERY = (*DRAWING, "BehaviourCloning")
 SMALL = {"horizon": 3, "critic_epochs": 1, "critic_splits": 2}
-DREAMER = DreamerV3Config(
-    hidden=16, layers=1, belief=16, blocks=2, categoricals=2, classes=4, bins=15, horizon=3
-)
 
 
 def make(name: str, **options: Any) -> Any:
@@ -55,7 +51,7 @@ def make(name: str, **options: Any) -> Any:
     if name == "BehaviourCloning":
         return BehaviourCloning(FirstOrderActor(3, 2, (8,)), **options)
     if name == "DreamerV3":
-        return DreamerV3(3, 2, DREAMER, **options)
+        return DreamerV3(3, 2, DREAM, **options)
     if name == "SAC":
         return SAC(3, 2, SACConfig(hidden=(8,), batch_size=4, random_steps=1), **options)
     return PPO(3, 2, PPOConfig(hidden=(8,), epochs=1), **options)
@@ -74,6 +70,16 @@ def use(agent: Any) -> dict[str, Tensor]:
     if isinstance(agent, DreamerV3):
         metrics["drawn"] = agent.act(windows("cpu")["observation"][:, 0], explore=True)[0]
     return metrics
+
+
+def batches_of(name: str) -> Windows | None:
+    """What `fit` trains it from, the same batch for ever."""
+    if name == "SHAC":
+        return None
+    if name == "Population":
+        return Windows(starts("cpu", 2))
+    leads = {"SAC": (8,), "PPO": (2, 4)}
+    return Windows(transitions("cpu", *leads[name])) if name in leads else replay()
 
 
 def replay() -> Windows:

@@ -43,9 +43,9 @@ from pwm_sdk import (
     SHACConfig,
     TDMPC2Config,
     WorldModel,
+    fit,
     make_episode,
     pwm_model_loss,
-    train_offline,
     world_model_errors,
     world_model_loss,
 )  # fmt: skip
@@ -54,7 +54,13 @@ from pwm_sdk.simulators.mass_spring import MassSpring
 Found = dict[str, Tensor]
 PWM_CONFIG = {"horizon": 3, "critic_epochs": 1, "critic_splits": 2}
 OURS = PWMConfig(**PWM_CONFIG, target_tau=0.1, average_tau=0.1)
+FREE = SACConfig(hidden=(8,), batch_size=4, random_steps=0)
 EXPLORED = {"learn_std": False, "noise": "after"}
+
+
+DREAM = DreamerV3Config(
+    hidden=16, layers=1, belief=16, blocks=2, categoricals=2, classes=4, bins=15, horizon=3
+)
 
 
 def model(device: Any, tasks: int = 2, **settings: Any) -> WorldModel:
@@ -106,6 +112,17 @@ class Windows:
         return self.batch
 
 
+def twice(agent: Any, batch: Any) -> Found:
+    """The metrics of the second of two updates."""
+    agent.update(batch)
+    return agent.update(batch)
+
+
+def numbers(agent: Any, batches: Any, updates: int | None = 2) -> Found:
+    """The metrics that `fit` returns."""
+    return {name: torch.tensor(v) for name, v in fit(agent, batches, updates).items()}
+
+
 def pwm(
     population: int | None = None,
     config: PWMConfig = OURS,
@@ -144,20 +161,17 @@ def shac(device: Any) -> Found:
     config = SHACConfig(environments=4, horizon=3, critic_epochs=1, cotangent_clip=1.0)
     normalizer = RunningMeanStd((size,)).to(device)
     critic = Critic(size, (8,), 1).to(device)
-    return SHAC(simulator, actor, critic, config, normalizer=normalizer).fit(2)
+    return twice(SHAC(simulator, actor, critic, config, normalizer=normalizer), None)
 
 
-def tdmpc2(tasks: int = 2, *, loop: bool = False, **settings: Any) -> Callable[[Any], Found]:
+def tdmpc2(tasks: int = 2, execution: Any = None, **settings: Any) -> Callable[[Any], Found]:
     def run(device: Any) -> Found:
         made = model(device, tasks, **settings)
         q = QEnsemble.for_model(made, ensemble=3, dropout=0.2).to(device)
         prior = PolicyPrior.for_model(made).to(device)
         config = TDMPC2Config(gamma=[0.9, 0.5] if tasks else 0.9)
-        agent = TDMPC2(made, q, prior, config)
-        replay = Windows(windows(device))
-        if loop:
-            return {name: torch.tensor(v) for name, v in train_offline(agent, replay, 2).items()}
-        return {**agent.fit(replay, 2), "value_scale": agent.scale}
+        agent = TDMPC2(made, q, prior, config, execution=execution)
+        return {**twice(agent, windows(device)), "value_scale": agent.scale}
 
     return run
 
@@ -173,8 +187,7 @@ def transitions(device: Any, *lead: int) -> TensorDict:
 
 
 def sac(device: Any) -> Found:
-    config = SACConfig(hidden=(8,), batch_size=4, random_steps=0)
-    agent = SAC(3, 2, config, device=device)
+    agent = SAC(3, 2, FREE, device=device)
     batch = transitions(device, 6)
     drawn = agent.explore(batch["observation"])
     return {**agent.update(batch), "drawn": drawn, "mean": agent(batch["observation"])}
@@ -182,21 +195,20 @@ def sac(device: Any) -> Found:
 
 def sac_fit(device: Any) -> Found:
     """From data of the CPU, as environments make them."""
-    config = SACConfig(hidden=(8,), batch_size=4, random_steps=0)
-    return SAC(3, 2, config, device=device).fit([transitions("cpu", 2, 2)])
+    agent = SAC(3, 2, FREE, device=device)
+    return numbers(agent, agent.replayed([transitions("cpu", 2, 2)]), None)
 
 
 def ppo(device: Any) -> Found:
     moments = {"observations": RunningMeanStd((3,)), "returns": RunningMeanStd((1,))}
     agent = PPO(3, 2, PPOConfig(hidden=(8,), epochs=1), **moments, device=device)
     drawn = agent.explore(transitions(device, 2)["observation"])
-    return {**agent.fit([transitions("cpu", 2, 4)], steps=100), "drawn": drawn}
+    return {**numbers(agent, [transitions("cpu", 2, 4)], None), "drawn": drawn}
 
 
 def dreamer(device: Any) -> Found:
-    sizes = {"hidden": 16, "layers": 1, "belief": 16, "blocks": 2, "categoricals": 2, "classes": 4}
-    agent = DreamerV3(3, 2, DreamerV3Config(**sizes, bins=15, horizon=3), device=device)
-    metrics = agent.fit(Windows(windows(device)), 2)
+    agent = DreamerV3(3, 2, DREAM, device=device)
+    metrics = twice(agent, windows(device))
     action, _ = agent.act(windows(device)["observation"][:, 0], explore=True)
     return {**metrics, "action": action}
 
@@ -205,7 +217,7 @@ def cloning(*, encoded: bool) -> Callable[[Any], Found]:
     def run(device: Any) -> Found:
         made = model(device) if encoded else None
         actor = FirstOrderActor(16 if encoded else 3, 2, (8,)).to(device)
-        return BehaviourCloning(actor, model=made).fit(Windows(windows(device)), 2)
+        return twice(BehaviourCloning(actor, model=made), windows(device))
 
     return run
 
@@ -213,8 +225,7 @@ def cloning(*, encoded: bool) -> Callable[[Any], Found]:
 def behaviours(device: Any) -> Found:
     """All that turns arrays of environments into arrays of actions."""
     seen, found = np.linspace(-1.0, 1.0, 6, dtype=np.float32).reshape(2, 3), {}
-    sizes = {"hidden": 16, "layers": 1, "belief": 16, "blocks": 2, "categoricals": 2, "classes": 4}
-    dream = DreamerV3(3, 2, DreamerV3Config(**sizes, bins=15, horizon=3), device=device)
+    dream = DreamerV3(3, 2, DREAM, device=device)
     free = SAC(3, 2, SACConfig(hidden=(8,), random_steps=0), device=device)
     made, (actor, critic) = model(device), networks(device, None)
     team, _ = networks(device, 2)
@@ -330,7 +341,7 @@ class Line:
         return [PoolStep(self._seen(), -abs(self.place), False, ended, False)]
 
 
-def make_loop(device: Any, kept: Any) -> GrowingBatch:
+def make_loop(device: Any, kept: Any, **options: Any) -> GrowingBatch:
     made = model(device, 1, action_dims=[2], num_bins=0, standardize=True, episodic=True)
     actor = FirstOrderActor(16, 2, (8,), **EXPLORED).to(device)
     agent = PWM(
@@ -346,14 +357,12 @@ def make_loop(device: Any, kept: Any) -> GrowingBatch:
         reward_scale=[1.0],
         lengths=[10],
         episodes=[2],
+        **options,
     )
 
 
 def offline(device: Any) -> Found:
-    made = model(device)
-    agent = PWM(made, *networks(device, None), OURS)
-    found = train_offline(agent, Windows(windows(device)), 2)
-    return {name: torch.tensor(value) for name, value in found.items()}
+    return numbers(PWM(model(device), *networks(device, None), OURS), Windows(windows(device)))
 
 
 ANYWHERE: dict[str, Callable[[Any], Found]] = {
@@ -366,6 +375,7 @@ ANYWHERE: dict[str, Callable[[Any], Found]] = {
     "PWM, behaviour guard": pwm(None, PWMConfig(**PWM_CONFIG, behaviour=0.1)),
     "PWM, disagreement": pwm(guard=True),
     "PWM, bf16": pwm(execution=Execution(precision="bf16")),
+    "TDMPC2, bf16": tdmpc2(execution=Execution(precision="bf16")),
     "PWM, detached, lambda-returns": pwm(None, PWMConfig(**PWM_CONFIG, detach=True, actor_lam=0.9)),
     "Population": pwm(2, members=True),
     "SHAC": shac,
@@ -385,12 +395,11 @@ WITH_NUMBERS: dict[str, Callable[[Any], Found]] = {
     "SAC": sac,
     "PPO": ppo,
     "DreamerV3": dreamer,
-    "SAC.fit": sac_fit,
+    "fit(SAC)": sac_fit,
     "Population.keep": pwm(2, members=True, keep=True),
     "ReplayBuffer": replay,
     "behaviours": behaviours,
     "GrowingBatch": growing(),
     "GrowingBatch, replay on the CPU": growing(lambda _: "cpu"),
-    "train_offline(PWM)": offline,
-    "train_offline(TDMPC2)": tdmpc2(loop=True),
+    "fit(PWM)": offline,
 }

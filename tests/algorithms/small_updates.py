@@ -9,9 +9,9 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
-from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.population import Population
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.normalizers import ReturnScale

@@ -11,8 +11,8 @@ from small_updates import CONFIG, MEMBERS, PUBLISHED, Kind, assemble, starts
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
+from pwm_sdk.execution.settings import Execution
 
 KINDS, CONFIGS = (None, 2, MEMBERS), (CONFIG, PUBLISHED)
 B, H = 8, CONFIG.horizon

@@ -9,8 +9,8 @@ import torch
 from small_updates import CONFIG, MEMBERS, PUBLISHED, Kind, assemble, difference, outcome
 from torch import Tensor
 
-from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.pwm import PWMConfig
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.models import layers
 from pwm_sdk.models.layers import StackedMLP
 

@@ -13,12 +13,13 @@ import torch
 from spoiled import BAD, MEMBERS, MODEL, OTHERS, VALUES, batch, differences, finite, quiet, run
 from tensordict import TensorDict
 
-from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.population import Population
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.normalizers import ReturnScale
+from pwm_sdk.training.loop import fit
 
 SMALL: dict[str, Any] = {"horizon": 3, "critic_epochs": 2, "critic_splits": 2}
 SLOW = {"target_tau": 0.1, "average_tau": 0.1}
@@ -204,16 +205,16 @@ def test_what_may_be_given_back_is_kept_in_the_same_memory_and_of_one_policy_not
 
 def test_without_reading_the_end_of_fit_tells() -> None:
     class Rows:
-        def sample_starts(self, tasks: object, count: int) -> TensorDict:
+        def sample(self) -> TensorDict:
             given = batch(0)
             given["observation"][:2] = math.nan
             return given
 
     pwm = make("PWM", "published", check_every=1000)
     with pytest.warns(UserWarning, match="imagined returns of policies 0, 1 must be finite"):
-        metrics = pwm.fit(Rows(), 2, tasks=[0, 1, 1])
-    assert torch.isfinite(metrics["value_loss"])  # of those that go on
-    assert torch.isfinite(metrics["saturated"])
+        metrics = fit(pwm, Rows(), 2)
+    assert math.isfinite(metrics["value_loss"])  # of those that go on
+    assert math.isfinite(metrics["saturated"])
 
 
 @pytest.mark.slow

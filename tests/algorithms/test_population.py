@@ -11,10 +11,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.population import Population, join_members
 from pwm_sdk.algorithms.published import ReturnDeviation
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.generators import Generators
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pwm_sdk.algorithms.ppo import PPO, PPOConfig
 from pwm_sdk.models.normalizers import RunningMeanStd
+from pwm_sdk.training.loop import fit
 
 SMALL = {"hidden": (8,), "epochs": 2, "minibatch": 5}
 
@@ -129,9 +130,9 @@ def test_observations_are_normalised_by_what_came_before() -> None:
     torch.testing.assert_close(ppo(raw), ppo.actor.net(seen).clamp(-1.0, 1.0))
 
 
-def test_rate_falls_over_the_planned_steps() -> None:
+def test_rate_falls_over_the_planned_updates() -> None:
     ppo = PPO(3, 2, PPOConfig(lr=1.0e-3, **SMALL))
-    ppo.fit([batch(torch.rand(2, 5))] * 3, steps=40)  # the third starts at step 20 of 40
+    fit(ppo, [batch(torch.rand(2, 5))] * 3, 4)  # the third begins after 2 of 4
     assert ppo.optimizer.param_groups[0]["lr"] == pytest.approx(0.5e-3)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.normalizers import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
+from pwm_sdk.training.loop import fit
 
 FAST = {"horizon": 3, "critic_epochs": 2, "critic_splits": 2}
 
@@ -292,14 +294,14 @@ class Replay:
 
 def test_fit_updates_with_falling_rates() -> None:
     replay, pwm = Replay(), assemble(small_model(), None, PWMConfig(**FAST, actor_lr=1e-3))
-    metrics = pwm.fit(replay, steps=4)
+    metrics = fit(pwm, replay, 4)
     assert replay.asked == ["windows"] * 4
     assert pwm.updates == 4
     assert "return" in metrics
     # The last of four updates ran three quarters of the way from 1 to 0.02 of the rate.
     assert pwm.actor_optimizer.param_groups[0]["lr"] == pytest.approx(0.265e-3)
     many = assemble(small_model(), 2, PWMConfig(**FAST))
-    many.fit(replay, steps=1, tasks=[0, 1], batch_size=5)
+    fit(many, SimpleNamespace(sample=lambda: replay.sample_starts([0, 1], 5)), 1)
     assert replay.asked[-1] == ([0, 1], 5)
 
 
@@ -314,13 +316,9 @@ def test_errors_name_the_argument() -> None:
         assemble(model, 2, PWMConfig(gamma=(0.9, 0.9, 0.9)))
     with pytest.raises(ValueError, match="horizon must be at least 1, got 0"):
         assemble(model, None, PWMConfig(horizon=0))
-    one, two = assemble(model, None, PWMConfig(**FAST)), assemble(model, 2, PWMConfig(**FAST))
+    two = assemble(model, 2, PWMConfig(**FAST))
     with pytest.raises(ValueError, match=r"observation must have shape \[2, B, O\], got \[3,"):
         two.update(starts(3, 5))
-    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
-        one.fit(Replay(), steps=0)
-    with pytest.raises(ValueError, match="tasks must be given exactly for a population, got None"):
-        two.fit(Replay(), steps=1)
 
 
 def test_observations_that_are_not_finite_step_nothing() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from agents import DRAWING, make, replay, use
+from agents import DRAWING, EVERY, batches_of, make, use
 from anywhere import transitions
 from torch import Tensor
 
-from pwm_sdk import train_offline
+from pwm_sdk import fit
 from pwm_sdk.generators import (
     drawing_from,
     following,
@@ -32,7 +32,7 @@ def global_state() -> Tensor:
     return torch.get_rng_state()
 
 
-@pytest.mark.parametrize("name", [*DRAWING, "BehaviourCloning"])
+@pytest.mark.parametrize("name", EVERY)
 def test_nobody_draws_from_the_global_stream(name: str) -> None:
     agent, before = make(name), global_state()
     use(agent)
@@ -161,27 +161,67 @@ def test_the_states_of_all_gpus_are_kept(monkeypatch, tmp_path) -> None:
     set_random_state(torch.get_rng_state())  # as older files have it
 
 
-@pytest.mark.parametrize("name", ["PWM", "TDMPC2", "DreamerV3"])
-def test_a_run_that_reseeds_at_its_start_is_resumed_to_the_bit(name: str, tmp_path) -> None:
-    class CutError(Exception):
-        pass
+@pytest.mark.parametrize("name", EVERY)
+def test_updates_leave_the_global_stream_alone(name: str) -> None:
+    agent, before = make(name), global_state()
+    fit(agent, batches_of(name), 2)
+    assert torch.equal(global_state(), before)
 
-    def run(steps: int, path: Any = None, cut: int | None = None) -> Any:
+
+class Drawn:
+    """Batches that are drawn: the rows of one, each time in another order."""
+
+    def __init__(self, batch: Any) -> None:
+        self.batch, self.generator = batch, torch.Generator().manual_seed(0)
+
+    def sample(self) -> Any:
+        return self.batch[torch.randperm(len(self.batch), generator=self.generator)]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_an_interrupted_run_is_resumed_to_the_bit(name: str, tmp_path) -> None:
+    def run(path: Any = None, cut: int | None = None) -> Any:
         torch.manual_seed(0)  # as a program does that is started again
-        agent = make(name)
+        agent, batches = make(name), batches_of(name)
 
-        def on_step(step: int, _: Any) -> None:
+        def stop(step: int, _: Any) -> None:
             if step == cut:
-                raise CutError
+                raise KeyboardInterrupt
 
-        train_offline(agent, replay(), steps, path=path, save_every=2, on_step=on_step)
+        drawn = batches if name in ("SHAC", "Population") else Drawn(batches.batch)
+        fit(agent, drawn, 4, path=path, save_every=2, hooks=[stop])
         return agent.state_dict()
 
-    whole = run(4)
-    with pytest.raises(CutError):
-        run(4, tmp_path / "state.pt", cut=3)
-    again = run(4, tmp_path / "state.pt")
-    torch.testing.assert_close(again, whole, rtol=0.0, atol=0.0)
+    whole = run()
+    for cut in (2, 3):  # on a write of the file, and between two
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / f"{cut}.pt", cut)
+        again = run(tmp_path / f"{cut}.pt")
+        assert whole["updates"] == again["updates"] == 4
+        torch.testing.assert_close(again, whole, rtol=0.0, atol=0.0, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_killed_run_goes_on_from_its_last_file_to_the_bit(name: str, tmp_path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def run(path: Any = None, cut: int | None = None) -> Any:
+        torch.manual_seed(0)
+        agent = make(name)
+
+        def kill(step: int, _: Any) -> None:
+            if step == cut:
+                raise KilledError
+
+        fit(agent, batches_of(name), 4, path=path, save_every=2, hooks=[kill])
+        return agent.state_dict()
+
+    whole = run()
+    with pytest.raises(KilledError):
+        run(tmp_path / "state.pt", cut=3)
+    again = run(tmp_path / "state.pt")
+    torch.testing.assert_close(again, whole, rtol=0.0, atol=0.0, equal_nan=True)
 
 
 def test_the_replay_of_sac_has_numbers_of_its_own() -> None:

@@ -10,6 +10,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pwm_sdk.algorithms.sac import SAC, SACConfig
+from pwm_sdk.training.loop import fit
 
 SMALL = {"hidden": (16,), "batch_size": 8, "capacity": 100, "random_steps": 4}
 
@@ -89,29 +90,29 @@ def test_first_actions_are_uniform_then_the_policys() -> None:
     torch.testing.assert_close(sac(seen[:1]), loc.tanh())
 
 
-def test_fit_updates_once_per_step_after_the_random_ones() -> None:
+def test_updates_are_due_per_step_after_the_random_ones() -> None:
     sac = SAC(3, 2, SACConfig(updates_per_step=0.5, **SMALL))
     updates = []
     update = sac.update
     sac.update = lambda sampled: updates.append(len(sampled)) or update(sampled)
     replay = sac.make_replay()
-    sac.fit([batch(3), batch(3), batch(4)], replay)
+    fit(sac, sac.replayed([batch(3), batch(3), batch(4)], replay), None)
     # 3 steps: still random. 3 and 4 more: half an update each.
     assert updates == [8, 8, 8]
     assert (sac.steps, len(replay)) == (10, 10)
 
 
-def test_a_resumed_fit_owes_what_the_first_one_left() -> None:
+def test_a_resumed_loop_owes_what_the_first_one_left() -> None:
     sac = SAC(3, 2, SACConfig(updates_per_step=0.25, **SMALL))
     replay = sac.make_replay()
-    sac.fit([batch(6)], replay)  # one update and a half
+    fit(sac, sac.replayed([batch(6)], replay), None)  # one update and a half
     other = SAC(3, 2, SACConfig(updates_per_step=0.25, **SMALL))
     other.load_state_dict(sac.state_dict())
     for agent in (sac, other):
         updates, update = [], agent.update
         agent.update = lambda sampled, u=updates, do=update: u.append(len(sampled)) or do(sampled)
         torch.manual_seed(1)
-        agent.fit([batch(2)], replay)  # half an update more
+        fit(agent, agent.replayed([batch(2)], replay), None)  # half an update more
         assert (updates, agent.steps) == ([8], 8)
 
 

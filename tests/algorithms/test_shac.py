@@ -19,6 +19,7 @@ from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.simulators.mass_spring import MassSpring
 from pwm_sdk.simulators.suite import make_simulator
 from pwm_sdk.training.evaluate import evaluate
+from pwm_sdk.training.loop import fit
 
 
 class Counter:
@@ -132,7 +133,7 @@ def test_finds_the_optimal_gain_of_a_linear_quadratic_system() -> None:
         critic_epochs=2, critic_splits=2, target_tau=0.2,
     )  # fmt: skip
     shac = SHAC(model, actor, Quadratic(), config, generator=torch.Generator().manual_seed(0))
-    shac.fit(400)
+    fit(shac, None, 400)
     torch.testing.assert_close(actor.gain.detach(), model.optimum(), atol=0.03, rtol=0)
 
 
@@ -292,8 +293,6 @@ def test_bad_input_is_named() -> None:
         SHAC(Counter(), FirstOrderActor(1, 1, (4,), population=2), critic, config)
     with pytest.raises(ValueError, match="environments must be at least 1, got 0"):
         SHAC(Counter(), actor, critic, SHACConfig(environments=0))
-    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
-        SHAC(Counter(), actor, critic, config).fit(0)
 
 
 def test_a_state_that_turns_nan_stops_before_a_step() -> None:
@@ -322,6 +321,6 @@ def test_beats_a_random_policy_on_the_cartpole() -> None:
                 generator=generator.manual_seed(0))  # fmt: skip
     env = make_env("cartpole-swingup", seed=0)
     before = evaluate(env, shac.policy(), episodes=2)["return"]
-    shac.fit(40)
+    fit(shac, None, 40)
     assert before < 40.0
     assert evaluate(env, shac.policy(), episodes=2)["return"] > 100.0

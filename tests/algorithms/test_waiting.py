@@ -11,8 +11,8 @@ from small_updates import CONFIG, MEMBERS, PUBLISHED, Kind, assemble, starts
 from torch import Tensor
 from waits import NoCopying, NoReading
 
-from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.pwm import PWMConfig
+from pwm_sdk.execution.settings import Execution
 
 X, CPU = torch.arange(4.0), torch.device("cpu")
 MASK, INDEX, AWAY = X > 1.0, torch.tensor([0, 2, 2, 3]), torch.empty(4, device="meta")

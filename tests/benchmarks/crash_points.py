@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -121,12 +122,12 @@ def outcome(folder: Path) -> dict[str, Any]:
         row.pop("ms_per_action", None)
     curve = json.loads((folder / "curve.json").read_text())["curve"]
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    names = [file for file in files if not file.startswith("data/tensors-")]
+    numbered = re.compile(r"(^|/)data/(rows|episodes)-\d+\.")  # by the number of saves
     return {
         "rows": rows,
         "curve": [{**point, "seconds": None} for point in curve],
         "rounds": len((folder / "rounds.csv").read_text().splitlines()),
-        "files": [name for name in names if "/data/tensors-" not in name],
+        "files": [file for file in files if not numbered.search(file)],
         "count": len(files),
     }
 

@@ -179,8 +179,8 @@ def test_workers_are_started_once_and_always_ended(
 def test_updates_are_executed_as_asked_and_a_run_goes_on_with_others(
     source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Execution, "on", lambda self, device: self)
-    monkeypatch.setattr("pwm_sdk.algorithms.execution.CudaGraphModule", lambda function: function)
+    monkeypatch.setattr(Execution, "on", lambda self, device, **_: self)
+    monkeypatch.setattr("pwm_sdk.execution.graphs.CudaGraphModule", lambda function: function)
     policies = POLICIES[:2]
     run(tmp_path / "whole", source, policies)
     monkeypatch.setattr(Extraction, "_read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from pwm_sdk import MT80, RandomBehaviour, ReplayBuffer, make_gym
+from pwm_sdk import MT80, SINGLE_TASKS, EnvPool, RandomBehaviour, ReplayBuffer, make_gym
+from single import METHODS, no_ends  # noqa: F401 - enters itself
 from single.jobs import Job, Settings, load_result
 
 TASK = MT80["pendulum-swingup"]
@@ -79,6 +80,36 @@ def test_every_environment_of_a_job_is_counted(tmp_path: Path) -> None:
     env.reset()
     env.step(np.zeros(1, np.float32))
     assert job.steps == 101
+
+
+def test_simulators_are_stepped_at_once_and_counted(tmp_path: Path) -> None:
+    settings = Settings(steps=90, readings=1, reading_episodes=1, final_episodes=1, scale="tiny")
+    job = Job("mine", SINGLE_TASKS["mass-spring"], 2, settings, tmp_path)
+    pool, singles = job.make_pool(3), job.make_pool(3, batched=False)
+    assert isinstance(singles, EnvPool) and not isinstance(pool, EnvPool)
+    first, expected = (one.reset_many(range(3)) for one in (pool, singles))
+    np.testing.assert_array_equal(first, expected)
+    push = np.full((3, 159), 0.1, np.float32)
+    found, others = (one.step_many(range(3), push) for one in (pool, singles))
+    assert job.steps == 6
+    for one, two in zip(found, others, strict=True):
+        np.testing.assert_allclose(one.observation, two.observation, rtol=1e-3, atol=1e-4)
+    pool.step_many([1], push[:1])
+    assert job.steps == 7
+
+
+def test_falls_stay_hidden_from_a_method_that_is_not_told_of_them(tmp_path: Path) -> None:
+    settings = Settings(steps=90, readings=1, reading_episodes=1, final_episodes=1, scale="tiny")
+    job = Job("pwm-no-ends", SINGLE_TASKS["hopper-forward"], 0, settings, tmp_path)
+    pools = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "pwm", lambda job: pools.append(job.make_pool()))
+        METHODS["pwm-no-ends"](job)
+    (pool,) = pools
+    pool.reset_many([0])
+    while not (step := pool.step_many([0], np.zeros((1, 4)))[0]).truncated:
+        assert not step.terminated
+    assert not step.terminated and job.steps < 100
 
 
 def test_episodes_are_kept_whole_or_in_pieces(tmp_path: Path) -> None:

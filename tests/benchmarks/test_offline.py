@@ -7,16 +7,21 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tyro
 from vectors import path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import paper.offline
 from mt80 import Arguments
+from paper.extraction import OfflinePreset
 from paper.offline import run_published
-from pwm_sdk import MT80, WorldModel
+from pwm_sdk import MT80, Execution, WorldModel
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = "mw-button-press"
@@ -68,6 +73,20 @@ def test_from_chunks_to_a_table_and_on_from_its_files(chunks: Path, tmp_path: Pa
     assert again["return"] == float(planned["return"])  # the parts beside the model
     assert "| TD-MPC2 | TD-MPC2 ms/action |" in run.stdout
     assert "published" in run.stdout.lower()
+
+
+def test_a_world_model_is_trained_in_the_precision_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+    data = SimpleNamespace(from_dataset=lambda *_, **__: None)
+    monkeypatch.setattr(paper.offline, "ReplayBuffer", data)
+    monkeypatch.setattr(paper.offline, "Prefetcher", lambda source, _: nullcontext(source))
+    monkeypatch.setattr(paper.offline, "fit", lambda agent, *_, **__: asked.append(agent))
+    wanted = Execution(precision="bf16", check_every=3)
+    preset = OfflinePreset(size=1, pretrain=True)
+    paper.offline.pretrain(preset, tmp_path, tmp_path, "cpu", wanted)
+    assert [agent.execution.precision for agent in asked] == ["bf16"]
 
 
 def test_updates_are_run_as_asked_and_a_run_keeps_its_precision(

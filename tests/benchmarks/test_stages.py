@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from command_line import command
 from files import in_folder, keep_config, run_path
 from pwm_sdk import MT80, lock_folder, register_task
+from pwm_sdk.runs import Interrupted
 from quick.recipe import PRESETS, build, chosen_tasks, split_tasks
 from quick.stages import SeedRun
-from stopping import Interrupted
 
 TINY = replace(PRESETS["smoke"], tasks=("cartpole-swingup",), save_every=1, readings=0, rounds=3)
 

@@ -24,7 +24,7 @@ from legal_parts import (
 from torch import nn
 
 import pwm_sdk as sdk
-from pwm_sdk.finite import FiniteWatch
+from pwm_sdk.execution.finite import FiniteWatch
 
 CART = """
 <mujoco><worldbody><body><joint name="x" type="slide" axis="1 0 0"/><geom size="0.1"/></body>
@@ -46,12 +46,14 @@ def _part_1() -> dict[str, Call]:
     p, f = parts(), dict
     o = _objects()
     return {
-        "BehaviourCloning": (sdk.BehaviourCloning, f(actor=p.actor, config=None, model=p.model)),
+        "BehaviourCloning": (sdk.BehaviourCloning, f(actor=p.actor, config=None, model=p.model,
+            execution=None)),
         "BehaviourCloningConfig": (sdk.BehaviourCloningConfig, f(lr=1e-3, max_norm=10.0)),
         "Critic": (sdk.Critic, f(latent_dim=D, hidden=(8,), ensemble=2, population=None,
             reduce="min", scale=1.0, activation="mish", norm="after", output_gain=1.0)),
         "Disagreement": (sdk.Disagreement, f(model=p.model, heads=1, coef=1.0)),
-        "DreamerV3": (sdk.DreamerV3, f(observation_dim=O, action_dim=A, config=dreamer().config)),
+        "DreamerV3": (sdk.DreamerV3, f(observation_dim=O, action_dim=A, config=dreamer().config,
+            execution=None)),
         "DreamerV3Config": (sdk.DreamerV3Config, f(hidden=8, layers=1, belief=8, blocks=2,
             categoricals=2, classes=2, unimix=0.01, bins=11, horizon=2, gamma=0.9, lam=0.9,
             entropy=0.1, free_nats=1.0, replay_value=0.3, tau=0.1, lr=1e-3, max_norm=1.0)),
@@ -69,15 +71,16 @@ def _part_1() -> dict[str, Call]:
             learners=[sdk.Learner(population_of_one(), [0], 4)], replay=p.replay,
             config=sdk.RoundConfig(updates=1, first_updates=1), reward_scale=[1.0], lengths=[4],
             episodes=[1], seed_episodes=[1], names=["point"], test_pool=p.pool, seed=0,
-            weight=1.0)),
+            weight=1.0, execution=None)),
         "LatentBehaviour": (sdk.LatentBehaviour, f(model=p.model, actors=[p.actor], tasks=[0],
             rng=np.random.default_rng(0), correlation=0.5)),
+        "LatentEnv": (sdk.LatentEnv, f(model=p.model)),
         "LatentRollout": (sdk.LatentRollout, f(model=p.model, policy=p.actor, horizon=H,
             detach=False, generator=torch.Generator(), compile=False)),
         "Learner": (sdk.Learner, f(pwm=pwm(), tasks=[0], starts=4, every=1)),
         "MPPI": (sdk.MPPI, f(model=p.model, policy=p.actor, value=p.critic, horizon=2, samples=8,
             elites=2, policy_samples=2, iterations=1, temperature=0.5, std=(0.05, 2.0),
-            gamma=0.9, generator=torch.Generator())),
+            gamma=0.9, generator=torch.Generator(), execution=None)),
         "MassSpring": (sdk.MassSpring, f(columns=2, rows=2, spacing=0.1, mass=0.1, stiffness=300.0,
             damping=0.5, stroke=0.3, friction=0.8, ground=2000.0, timestep=0.016, substeps=2,
             episode_length=5)),
@@ -91,7 +94,7 @@ def _part_1() -> dict[str, Call]:
             choice="mean", rng=np.random.default_rng(0), correlation=0.5, low=-1.0, high=1.0)),
         "PPO": (sdk.PPO, f(observation_dim=O, action_dim=A, config=None, actor=nn.Linear(O, A),
             critic=nn.Linear(O, 1), observations=sdk.RunningMeanStd((O,)),
-            returns=sdk.RunningMeanStd((1,)))),
+            returns=sdk.RunningMeanStd((1,)), execution=None)),
         "PPOConfig": (sdk.PPOConfig, f(gamma=0.9, lam=0.9, lr=1e-3, clip=0.2, epochs=1,
             minibatch=4, entropy=0.1, value=0.5, max_norm=0.5, hidden=(8,), std=1.0)),
         "ProgressBar": (sdk.ProgressBar, f(total=10, name="", unit="update", show=("return",),
@@ -134,20 +137,20 @@ def _part_2() -> dict[str, Call]:
             decay_share=0.2, decay_floor=0.1, statistics_rounds=1, hold=2)),
         "RunningMeanStd": (sdk.RunningMeanStd, f(shape=(O,), limit=5.0, eps=1e-5)),
         "SAC": (sdk.SAC, f(observation_dim=O, action_dim=A, config=sdk.SACConfig(hidden=(8,)),
-            actor=nn.Linear(O, 2 * A), critic=None)),
+            actor=nn.Linear(O, 2 * A), critic=None, execution=None)),
         "SACConfig": (sdk.SACConfig, f(gamma=0.9, tau=0.1, lr=1e-3, batch_size=4, capacity=10,
             random_steps=2, updates_per_step=1.0, alpha=1.0, target_entropy=-1.0, hidden=(8,),
             log_std=(-5.0, 2.0))),
         "SHAC": (sdk.SHAC, f(model=p.simulator, actor=p.sim_actor, critic=p.sim_critic,
             config=sdk.SHACConfig(environments=2, horizon=2, critic_epochs=1, critic_splits=1),
-            normalizer=sdk.RunningMeanStd((16,)), generator=torch.Generator())),
+            normalizer=sdk.RunningMeanStd((16,)), generator=torch.Generator(), execution=None)),
         "SHACConfig": (sdk.SHACConfig, f(environments=2, horizon=2, gamma=0.9, lam=0.9,
             actor_lam=0.9, actor_lr=1e-3, critic_lr=1e-3, betas=(0.7, 0.9), actor_max_norm=1.0,
             critic_max_norm=1.0, critic_epochs=1, critic_splits=1, target_tau=0.1,
             cotangent_clip=1.0, saturation=0.1)),
         "SimulatorEnv": (sdk.SimulatorEnv, f(model=p.simulator)),
         "TDMPC2": (sdk.TDMPC2, f(model=p.model, q=p.q, prior=p.prior, config=sdk.TDMPC2Config(),
-            generator=torch.Generator(), synchronize=False)),
+            generator=torch.Generator(), synchronize=False, execution=None)),
         "TDMPC2Config": (sdk.TDMPC2Config, f(gamma=0.9, rho=0.5, lr=1e-3, encoder_lr=1e-3,
             max_norm=1.0, tau=0.1, consistency=1.0, reward=0.1, value=0.1, termination=1.0,
             entropy=0.1, entropy_kind="action", carry_gradient=False, dropout_everywhere=False)),

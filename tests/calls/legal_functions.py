@@ -36,7 +36,7 @@ from pwm_sdk.functional import (
     scale,
     twohot,
 )
-from pwm_sdk.optim import decay_factor, scale_learning_rates
+from pwm_sdk.optim import scale_learning_rates
 
 
 @functools.cache
@@ -62,8 +62,11 @@ def _part_1() -> dict[str, Call]:
             lam=0.9, scale=1.0, saturation=0.1, returns=torch.randn(B, 1))),
         "behaviour_loss": (sdk.behaviour_loss, f(policy=p.actor, latents=p.latent,
             actions=p.action)),
+        "check_agent": (sdk.check_agent, f(agent=sdk.BehaviourCloning(sdk.FirstOrderActor(O, A)),
+            batch=p.batch, observation=p.observation)),
         "check_latent_model": (sdk.check_latent_model, f(model=p.model,
             observation=p.observation, task=None)),
+        "check_pool": (sdk.check_pool, f(pool=p.pool, steps=6)),
         "clip_cotangent": (sdk.clip_cotangent, f(x=p.latent, limit=1.0, on_clip=lambda m: None)),
         "critic_loss": (sdk.critic_loss, f(critic=p.critic, latents=p.latent,
             targets=torch.randn(B, 1), weight=torch.ones(B, 1))),
@@ -88,7 +91,9 @@ def _part_1() -> dict[str, Call]:
         "lambda_targets": (sdk.lambda_targets, f(trajectory=p.trajectory, critic=p.critic,
             gamma=0.9, lam=0.9)),
         "make_env": (sdk.make_env, f(task="cartpole-swingup", seed=0, padded=False,
-            tasks=sdk.MT80, device="cpu")),
+            tasks=sdk.MT80, device="cpu", batch=2)),
+        "make_pool": (sdk.make_pool, f(envs="mass-spring", batch=2, seed=0, padded=False,
+            tasks=sdk.MT80, workers=0, max_steps=5, timeout=9.0)),
         "make_gym": (sdk.make_gym, f(task="cartpole-swingup", seed=0, padded=False,
             tasks=sdk.MT80)),
         "make_episode": (sdk.make_episode, f(observations=np.zeros((4, O), np.float32),
@@ -146,15 +151,14 @@ def _part_2() -> dict[str, Call]:
         "to_minari": (lambda dataset_id, **more: sdk.to_minari(
             dataset_id=named(dataset_id), **more), f(source=p.replay, dataset_id="calls/point-v0",
             task=sdk.Task("point", 0, "own", O, A, 5))),
-        "train_offline": (sdk.train_offline, f(algorithm=pwm(), replay=p.replay, steps=1,
-            floor=0.1, path=None, save_every=1, on_step=lambda step, metrics: None)),
+        "fit": (sdk.fit, f(agent=pwm(), batches=p.replay, updates=1, schedule=lambda done: 0.5,
+            hooks=[lambda step, metrics: None], path=None, save_every=1)),
         "transitions": (lambda **more: next(sdk.transitions(**more)), f(pool=p.pool,
             behaviour=p.policy, steps=2)),
         "world_model_errors": (sdk.world_model_errors, f(model=p.model, batch=p.batch, rho=0.5)),
         "world_model_loss": (sdk.world_model_loss, f(model=p.model, batch=p.batch,
             reward_weight=torch.ones(2), **o.coefficients)),
-        "linear_decay": (sdk.linear_decay, f(progress=0.5, floor=0.1)),
-        "decay_factor": (decay_factor, f(progress=0.5, share=0.5, floor=0.1)),
+        "linear_decay": (sdk.linear_decay, f(progress=0.5, floor=0.1, share=0.5, least=0.0)),
         "scale_learning_rates": (scale_learning_rates, f(
             optimizer=torch.optim.SGD(p.actor.parameters(), lr=0.0), factor=0.5)),
         "discount_of": (discount_of, f(gamma=0.9, population=None, device=torch.device("cpu"))),

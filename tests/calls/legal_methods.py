@@ -30,7 +30,7 @@ from legal_parts import (
 )
 
 import pwm_sdk as sdk
-from pwm_sdk.finite import FiniteWatch
+from pwm_sdk.execution.finite import FiniteWatch
 
 
 def growing() -> Any:
@@ -85,7 +85,6 @@ def _part_1() -> dict[str, Call]:
         "BehaviourCloning.__call__": (o.plain.__call__, f(observation=p.observation)),
         "BehaviourCloning.set_learning_rates": (o.cloning.set_learning_rates, f(factor=0.5)),
         "BehaviourCloning.update": (o.cloning.update, f(batch=p.batch)),
-        "BehaviourCloning.fit": (o.cloning.fit, f(replay=p.replay, steps=1)),
         "Critic.forward": (p.critic.forward, f(latent=p.latent)),
         "Critic.values": (p.critics.values, f(latent=p.latents)),
         "Critic.unit": (p.critics.unit, f(value=torch.randn(P, B, 1))),
@@ -102,7 +101,6 @@ def _part_1() -> dict[str, Call]:
             explore=False)),
         "DreamerV3.set_learning_rates": (o.dream.set_learning_rates, f(factor=0.5)),
         "DreamerV3.update": (o.dream.update, f(batch=p.batch)),
-        "DreamerV3.fit": (o.dream.fit, f(replay=p.replay, steps=1)),
         "EncodedSimulator.encode": (o.encoded.encode, f(observation=p.state, task=None)),
         "EncodedSimulator.features": (o.encoded.features, f(latent=p.state)),
         "EncodedSimulator.step": (o.encoded.step, o.moves),
@@ -133,6 +131,7 @@ def _part_1() -> dict[str, Call]:
             observation=p.observation[:1])),
         "LatentBehaviour.set_tasks": (sdk.LatentBehaviour(p.model, [p.actor], [0]).set_tasks, f(
             tasks=[0])),
+        "LatentEnv.start": (sdk.LatentEnv(p.model).start, f(latent=p.latent, task=None)),
         "LatentRollout.__call__": (p.rollout.__call__, f(latent=p.latent, task=None,
             noise=torch.randn(H, B, A), restart=None)),
         "LatentRollout.draw_noise": (p.rollout.draw_noise, f(latent=p.latent, policy=p.actor)),
@@ -159,14 +158,17 @@ def _part_2() -> dict[str, Call]:
         "ObservationPolicy.bounded": (p.acting.bounded, f(low=-2.0, high=2.0)),
         "ObservationPolicy.for_env": (p.acting.for_env, f(env=Point())),
         "ObservationPolicy.for_tasks": (p.acting.for_tasks, f(tasks=0)),
+        "ObservationPolicy.save": (p.acting.save, f(path=p.folder / "policy.safetensors")),
+        "ObservationPolicy.load": (sdk.ObservationPolicy.load, f(
+            path=p.folder / "acting.safetensors", actor=None, model=None)),
+        "ObservationPolicy.export": (p.acting.export, f(path=p.folder / "policy.pt2",
+            observation_dim=O)),
         "ObservationPolicy.member": (p.team.member, f(index=0)),
         "PPO.__call__": (o.ppo.__call__, f(observation=p.observation)),
         "PPO.explore": (o.ppo.explore, f(observation=p.observation)),
         "PPO.update": (o.ppo.update, f(batch=transitions_of((2, 4)))),
-        "PPO.fit": (o.ppo.fit, f(data=[transitions_of((2, 4))], steps=8)),
         "PPO.set_learning_rates": (o.ppo.set_learning_rates, f(factor=0.5)),
         "PWM.update": (o.policy.update, f(batch=p.batch)),
-        "PWM.fit": (o.policy.fit, f(replay=p.replay, steps=1, tasks=None, batch_size=2)),
         "PWM.set_learning_rates": (o.policy.set_learning_rates, f(factor=0.5, critic=1.0)),
         "PWMConfig.published": (sdk.PWMConfig.published, f()),
         "PolicyPrior.distribution": (p.prior.distribution, f(latent=p.latent,
@@ -186,7 +188,6 @@ def _part_2() -> dict[str, Call]:
         "Population.load_members": (o.members.load_members, f(
             states=[o.members.member_state(0), o.members.member_state(1)])),
         "Population.update": (o.members.update, f(batch=p.replay.sample_starts([0, 0], B))),
-        "Population.fit": (o.members.fit, f(replay=p.replay, steps=1, tasks=[0, 0], batch_size=2)),
         "Population.set_learning_rates": (o.members.set_learning_rates, f(factor=0.5, critic=1.0)),
         "Prefetcher.keep": (sdk.Prefetcher(p.replay.starts([0, 0], 2, [1, 2])).keep, f(
             members=[1, 0])),
@@ -232,15 +233,15 @@ def _part_3() -> dict[str, Call]:
         "SAC.explore": (o.sac.explore, f(observation=p.observation)),
         "SAC.set_learning_rates": (o.sac.set_learning_rates, f(factor=0.5)),
         "SAC.update": (o.sac.update, f(batch=transitions_of((4,)))),
-        "SAC.fit": (o.sac.fit, f(data=[transitions_of((1, 4))], replay=None)),
+        "SHAC.update": (o.sh.update, f(batch=None)),
+        "SAC.replayed": (lambda stream, replay: list(o.sac.replayed(stream, replay)),
+            f(stream=[transitions_of((1, 4))], replay=None)),
         "SHAC.encode": (o.sh.encode, f(observation=p.state, task=None)),
-        "SHAC.fit": (o.sh.fit, f(steps=1)),
         "SHAC.set_learning_rates": (o.sh.set_learning_rates, f(factor=0.5, critic=1.0)),
         "TDMPC2.policy": (o.td.policy, f(plan=True)),
         "TDMPC2.explorer": (o.td.explorer, f()),
         "TDMPC2.losses": (o.td.losses, f(batch=p.batch, task=None)),
         "TDMPC2.update": (o.td.update, f(batch=p.batch)),
-        "TDMPC2.fit": (o.td.fit, f(replay=p.replay, steps=1)),
         "TDMPC2.set_learning_rates": (o.td.set_learning_rates, f(factor=0.5)),
         "TDMPC2Config.published": (sdk.TDMPC2Config.published, f(gamma=0.9, rho=0.5)),
         "TDMPC2Config.pwm_pretraining": (sdk.TDMPC2Config.pwm_pretraining, f(gamma=0.9, rho=0.5)),

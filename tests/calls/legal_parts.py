@@ -142,6 +142,7 @@ def parts() -> SimpleNamespace:
     p.actor.save(p.folder / "actor.safetensors")
     p.critic.save(p.folder / "critic.safetensors")
     p.model.save(p.folder / "model.safetensors")
+    p.acting.save(p.folder / "acting.safetensors")
     p.q.save(p.folder / "q.safetensors")
     p.prior.save(p.folder / "prior.safetensors")
     return p

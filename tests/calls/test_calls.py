@@ -23,6 +23,10 @@ ANSWERED_ELSEWHERE = {
     # environments: tests/envs
     *("reset_many", "step_many", "SimulatorEnv.reset", "SimulatorEnv.step", "EnvPool.reset"),
     "EnvPool.step",
+    # a record, made by pools of what passed their gates
+    "PoolStep",
+    # TorchRL calls them
+    *("any_done", "maybe_reset"),
     # newton compiles for a minute: the same rules as MassSpring
     *("SoftBody", "SoftBody.encode", "SoftBody.features", "SoftBody.reset", "SoftBody.step"),
     # **settings of their class

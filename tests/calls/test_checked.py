@@ -16,7 +16,7 @@ import torch
 from legal_parts import parts, pwm
 from torch import Tensor, nn
 
-from pwm_sdk import run_episodes, run_identity, train_offline
+from pwm_sdk import fit, run_episodes, run_identity
 from pwm_sdk.calls import (
     anywhere,
     checked,
@@ -231,9 +231,7 @@ def test_threads_and_callbacks_of_a_checked_call_are_checked() -> None:
 def test_steps_of_loops_call_back_with_the_door_open() -> None:
     p, learner = parts(), pwm()
     with pytest.raises(ValueError, match=r"factor must be at least 0.0, got -1.0"):
-        train_offline(
-            learner, p.replay, 1, on_step=lambda step, metrics: learner.set_learning_rates(-1.0)
-        )
+        fit(learner, p.replay, 1, hooks=[lambda step, metrics: learner.set_learning_rates(-1.0)])
     with pytest.raises(ValueError, match="std must be positive"):
         run_episodes(p.pool, p.policy, [1], on_step=lambda: p.actor.set_std(-1.0))
 

@@ -100,7 +100,7 @@ def test_two_processes_write_what_a_third_reads(tmp_path: Path) -> None:
     assert reads > 0
     read_all(tmp_path)
     assert not [name for name in os.listdir(tmp_path) if is_part(name)]
-    assert len(os.listdir(tmp_path / "replay")) == 2  # the manifest and what it names
+    assert len(os.listdir(tmp_path / "replay")) == 3  # the manifest and what it names
 
 
 def test_threads_write_one_file(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_files_have_the_mode_of_the_umask(tmp_path: Path, umask: int) -> None:
     finally:
         os.umask(before)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(files) == 6
+    assert len(files) == 7
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o666 & ~umask}
     os.chmod(tmp_path / "a.json", 0o640)
     write_json(tmp_path / "a.json", 2)
@@ -367,7 +367,7 @@ def test_a_state_of_a_stranger_is_refused_whatever_it_claims(tmp_path: Path, odd
     path = tmp_path / "a.pt"
     for name in ("version", "about", "format"):
         torch.save({**head, name: odd}, path)
-        with pytest.raises(ValueError, match=r"a\.pt must .*: delete it to begin anew"):
+        with pytest.raises(ValueError, match=r"a\.pt must .*: delete it to start over"):
             load_state(path, {"seed": 0})
     torch.save(head, path)
     assert load_state(path, {"seed": 0}) == 1

@@ -22,10 +22,11 @@ from pwm_sdk import (
     make_episode,
     to_tdmpc2_chunks,
 )
-from pwm_sdk.data.dataset import DatasetWriter
+from pwm_sdk.data.folder import FolderWriter
 
 TASKS = TaskSet([Task("one", 0, "own", 3, 2, 6), Task("two", 1, "own", 3, 2, 6)])
 MUTATIONS = 240
+FOLDERS = Path(__file__).parent / "folders"
 
 
 def episode(task: int, steps: int = 6, ends: bool = False) -> TensorDict:
@@ -46,8 +47,18 @@ def saved(folder: Path, ends: bool = True) -> Path:
     return folder
 
 
+def saved_before(folder: Path) -> Path:
+    """What `save` wrote in version 2: the state in one file, without a digest here."""
+    state = load_saved(saved(folder.with_name("new"))).state_dict()
+    folder.mkdir()
+    save_file(state, folder / "tensors-1.safetensors")
+    about = {"format": "pwm_sdk.replay", "version": 2, "rows": 32, "episodes": {"0": 2, "1": 2}}
+    (folder / "manifest.json").write_text(json.dumps({**about, "tensors": "tensors-1.safetensors"}))
+    return folder
+
+
 def dataset(folder: Path) -> Path:
-    with DatasetWriter(folder) as writer:
+    with FolderWriter(folder) as writer:
         for one in episodes():
             writer.append(one, torch.tensor([len(one)]))
     return folder
@@ -93,10 +104,29 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
-LOADERS = [(saved, load_saved), (saved, opened), (dataset, opened), (chunks, convert)]
+def copied(folder: Path) -> ReplayBuffer:
+    return ReplayBuffer.from_dataset(folder, None, 4, 4, copy=True, seed=0)
 
 
-@pytest.mark.parametrize(("write", "load"), LOADERS, ids=["load", "saved", "dataset", "chunks"])
+def saved_twice(folder: Path) -> Path:
+    """Files with a number."""
+    return saved(saved(folder))
+
+
+def of_version(name: str) -> Callable[[Path], Path]:
+    """A folder that an earlier version wrote; those of the last ones have digests."""
+    return lambda folder: Path(shutil.copytree(FOLDERS / name, folder))
+
+
+LOADERS = [
+    (saved, load_saved), (saved_twice, opened), (saved, copied), (dataset, opened),
+    (dataset, copied), (of_version("replay-2"), opened), (of_version("dataset-3"), load_saved),
+    (chunks, convert),
+]  # fmt: skip
+NAMES = ["load", "saved", "copied", "dataset", "copied-dataset", "replay-2", "dataset-3", "chunks"]
+
+
+@pytest.mark.parametrize(("write", "load"), LOADERS, ids=NAMES)
 def test_damaged_files_are_named_or_load_as_they_were(
     tmp_path: Path, write: Callable, load: Callable
 ) -> None:
@@ -177,7 +207,7 @@ SPOILT = [
 def test_wrong_contents_are_named_with_the_folder(
     tmp_path: Path, spoil: Callable, message: str
 ) -> None:
-    folder = saved(tmp_path / "data")
+    folder = saved_before(tmp_path / "data")
     file = folder / json.loads((folder / "manifest.json").read_text())["tensors"]
     tensors = load_file(file)
     spoil(tensors)
@@ -193,17 +223,22 @@ def test_wrong_contents_are_named_with_the_folder(
             opened(folder)
 
 
+OWN = ("tensors", "number", "digest", "entries")  # what one format has
+
+
 @pytest.mark.parametrize(
     ("entry", "value"),
-    [("rows", 7), ("rows", "32"), ("episodes", {"0": 1}), ("version", 3), ("version", -3),
-     ("version", "1"), ("format", "x"), ("tensors", 5), ("tensors", None)],
+    [("rows", 7), ("rows", "32"), ("rows", 0), ("episodes", {"0": 1}), ("version", 4),
+     ("version", -3), ("version", "1"), ("format", "x"), ("format", ["x"]), ("tensors", 5),
+     ("tensors", None), ("tensors", "../tensors-1.safetensors"), ("number", 5), ("number", None),
+     ("number", "1/../1"), ("digest", None), ("entries", {})],
 )  # fmt: skip
-@pytest.mark.parametrize("write", [saved, dataset])
+@pytest.mark.parametrize("write", [saved, saved_before, dataset])
 def test_manifests_that_do_not_fit_are_named(
     tmp_path: Path, write: Callable, entry: str, value: Any
 ) -> None:
-    if write is dataset and (entry, value) in (("version", 3), ("tensors", 5), ("tensors", None)):
-        return  # as it is
+    if (entry == "tensors") is not (write is saved_before) and entry in OWN:
+        return  # of the other format
     manifest = write(tmp_path / "data") / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {entry: value}))
     with pytest.raises(ValueError, match=str(tmp_path)):
@@ -223,8 +258,9 @@ def test_manifests_that_are_none_are_named(tmp_path: Path, write: Callable, text
 def test_a_dataset_of_version_2_is_read_and_checked(tmp_path: Path) -> None:
     folder = dataset(tmp_path / "data")
     about = json.loads((folder / "manifest.json").read_text())
-    del about["digest"]
-    (folder / "manifest.json").write_text(json.dumps({**about, "version": 2}))
+    del about["digest"], about["number"]
+    older = {**about, "format": "pwm_sdk.dataset", "version": 2}
+    (folder / "manifest.json").write_text(json.dumps(older))
     index = load_file(folder / "episodes.safetensors")
     save_file({k: index[k] for k in ("length", "task")}, folder / "episodes.safetensors")
     for one, two in zip(episodes(), opened(folder).episodes(), strict=True):

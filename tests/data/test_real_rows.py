@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pwm_sdk import (
@@ -23,8 +23,8 @@ from pwm_sdk import (
     make_episode,
     to_tdmpc2_chunks,
 )
-from pwm_sdk.data.dataset import DatasetWriter
-from pwm_sdk.data.exports import minari_episodes
+from pwm_sdk.data.folder import FolderWriter
+from pwm_sdk.data.minari_files import minari_episodes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import guards
@@ -97,18 +97,19 @@ def opened_tasks(absorbing: int, folder: Path) -> ReplayBuffer:
 
 def older(absorbing: int, folder: Path) -> ReplayBuffer:
     """A folder of version 1, whose rows have no marks."""
-    path = folder / str(absorbing)
-    added(absorbing, seed=0).save(path)
-    about = json.loads((path / "manifest.json").read_text())
-    tensors = load_file(path / about["tensors"])
-    del tensors["real_length"]
-    save_file(tensors, path / about["tensors"])
-    (path / "manifest.json").write_text(json.dumps({**about, "version": 1}))
+    path, replay = folder / str(absorbing), added(absorbing, seed=0)
+    path.mkdir(parents=True)
+    state = replay.state_dict()
+    del state["real_length"]
+    save_file(state, path / "tensors-1.safetensors")
+    counts = {str(task): replay.num_episodes(task) for task in replay.tasks}
+    about = {"format": "pwm_sdk.replay", "version": 1, "rows": len(replay), "episodes": counts}
+    (path / "manifest.json").write_text(json.dumps({**about, "tensors": "tensors-1.safetensors"}))
     return ReplayBuffer.from_dataset(path, None, SLICE, 8, seed=0)
 
 
 def on_disk(absorbing: int, folder: Path, copy: bool = False) -> ReplayBuffer:
-    with DatasetWriter(folder / str(absorbing)) as writer:
+    with FolderWriter(folder / str(absorbing)) as writer:
         for one in episodes(absorbing):
             writer.append(one, torch.tensor([len(one)]))
     return ReplayBuffer.from_dataset(folder / str(absorbing), None, SLICE, 8, copy=copy, seed=0)
@@ -273,7 +274,7 @@ def test_an_episode_that_goes_on_after_an_end_is_refused(at: int, tmp_path: Path
     state["terminated"][at + 1] = True
     with pytest.raises(ValueError, match=message):
         replay.load_state_dict(state)
-    with pytest.raises(ValueError, match=message), DatasetWriter(tmp_path) as writer:
+    with pytest.raises(ValueError, match=message), FolderWriter(tmp_path) as writer:
         writer.append(wrong, torch.tensor([6]))
     del state["real_length"]  # as in older files, where the rows after an end must be copies of it
     with pytest.raises(ValueError, match="must stay where the episode terminated"):

@@ -195,7 +195,7 @@ def test_from_dataset_keeps_the_tasks_asked_for(tmp_path):
     filled().save(tmp_path)
     everything = ReplayBuffer.from_dataset(tmp_path, slice_len=4, batch_size=2, seed=1)
     assert (len(everything), everything.capacity, everything.tasks) == (25, 25, [0, 1])
-    one = ReplayBuffer.from_dataset(tmp_path, [MT80[0]], 4, 2, capacity=30, recent=1.0)
+    one = ReplayBuffer.from_dataset(tmp_path, [MT80[0]], 4, 2, copy=True, capacity=30, recent=1.0)
     assert (len(one), one.capacity, one.tasks) == (20, 30, [0])
     assert one.sample()["observation"].shape == (2, 4, 1)
     with pytest.raises(ValueError, match=r"tasks must be among \[0, 1\], got \[5\]"):

@@ -18,7 +18,7 @@ from tensordict import TensorDict
 from torch.utils.data import DataLoader, IterableDataset
 
 from pwm_sdk import MT80, Prefetcher, ReplayBuffer, make_episode
-from pwm_sdk.data.dataset import DatasetWriter, open_dataset
+from pwm_sdk.data.folder import FolderWriter, open_folder
 
 
 def episode(first: int, steps: int, task: int = 0, ends: bool = False) -> TensorDict:
@@ -36,7 +36,7 @@ def filled(capacity: int = 60) -> ReplayBuffer:
 
 
 def on_disk(folder: Path) -> ReplayBuffer:
-    with DatasetWriter(folder) as writer:
+    with FolderWriter(folder) as writer:
         for one in filled().episodes():
             writer.append(one, torch.tensor([len(one)], device="cpu"))
     return ReplayBuffer.from_dataset(folder, None, 4, 6, seed=0)
@@ -100,7 +100,7 @@ def test_a_pickle_of_rows_on_the_disk_finds_them_from_anywhere(
     monkeypatch.chdir(tmp_path)
     on_disk(Path("data"))
     replay = ReplayBuffer.from_dataset("data", None, 4, 6, seed=0)
-    kept, rows = pickle.dumps(replay), pickle.dumps(open_dataset("data"))
+    kept, rows = pickle.dumps(replay), pickle.dumps(open_folder("data"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert same(pickle.loads(kept).sample(), replay.sample())
@@ -112,7 +112,7 @@ def test_home_folders_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     filled().save("~/kept")
     assert len(ReplayBuffer.from_dataset("~/kept", None, 4, 6)) == len(filled())
-    with DatasetWriter("~/rows") as writer:
+    with FolderWriter("~/rows") as writer:
         writer.append(episode(0, 4), torch.tensor([5]))
     assert len(ReplayBuffer.from_dataset("~/rows", None, 4, 6)) == 5
     assert sorted(os.listdir(tmp_path)) == ["kept", "rows"]
@@ -185,14 +185,12 @@ def test_one_bad_episode_keeps_all_out() -> None:
 
 
 def test_one_write_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pwm_sdk.data.storage import RowStorage
+    from pwm_sdk.data import ring
 
-    writes, write = [], RowStorage.set
-    monkeypatch.setattr(
-        RowStorage, "set", lambda self, *args, **kw: writes.append(1) or write(self, *args, **kw)
-    )
+    writes, write = [], ring._write_round
+    monkeypatch.setattr(ring, "_write_round", lambda *args: writes.append(1) or write(*args))
     ReplayBuffer(500, 4, 6).extend(episode(i, 5) for i in range(40))
-    assert len(writes) == 1
+    assert len(writes) == 5  # one for each entry of a row
 
 
 def arrays(kind: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def act(value: float, size: int = 1) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda seen: torch.full((len(seen), size), value)
 
 
-ACTING = ObservationPolicy(act(0.5)).behaviour([None])
+ACTING = ObservationPolicy(act(0.5)).behaviour([None] * 8)  # more than any pool has
 
 
 class Spy:

@@ -33,6 +33,22 @@ def test_the_same_task_comes_back_and_a_torchrl_environment() -> None:
     assert first.task.index >= 200
 
 
+def test_a_robot_of_mujoco_needs_no_sizes_by_hand() -> None:
+    """HalfCheetah shows 17 numbers, has 6 actions and 1000 steps."""
+    pytest.importorskip("mujoco")
+    task = Task.from_env(partial(gymnasium.make, "HalfCheetah-v5"), "own-cheetah")
+    assert task == Task("own-cheetah", -1, "own", 17, 6, 1000, 1, 1.0, 1.0)
+    env, batch = make_env("HalfCheetah-v5", seed=3), make_env("HalfCheetah-v5", seed=3, batch=2)
+    assert env.action_spec.shape == (6,) and batch.action_spec.shape == (2, 6)
+    first, rows = env.reset(), batch.reset()
+    np.testing.assert_array_equal(first["observation"], rows["observation"][0])
+    plain = gymnasium.make("HalfCheetah-v5")
+    seen, _ = plain.reset(seed=3)
+    np.testing.assert_array_equal(first["observation"].numpy(), seen.astype(np.float32))
+    for made in (env, batch, plain):
+        made.close()
+
+
 def test_names_that_gymnasium_does_not_know() -> None:
     with pytest.raises(ValueError, match="got 'Pendulum-v9'; nearest of gymnasium's: Pendulum-v1"):
         make_gym("Pendulum-v9")

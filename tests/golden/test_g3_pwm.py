@@ -16,7 +16,7 @@ from pwm_sdk.algorithms.published import PublishedModel
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
 from pwm_sdk.objectives.policy import actor_loss, critic_loss, imagined_returns, lambda_targets
 from pwm_sdk.optim import frozen
-from pwm_sdk.training.offline import train_offline
+from pwm_sdk.training.loop import fit
 
 MULTITASK = ["g3_pwm_actor_multitask.npz", "g3_pwm_actor_multitask_nodetach.npz"]
 
@@ -142,8 +142,7 @@ def test_every_published_setting_is_needed(close) -> None:
         assert float((state(**{name: value}) - published).abs().max()) > 1e-4, name
 
 
-@pytest.mark.parametrize("loop", ["fit", "train_offline"])
-def test_the_published_schedule(loop: str) -> None:
+def test_the_published_schedule() -> None:
     """The rates that a loop of 100 updates sets before its eleventh."""
     data = load(MULTITASK[0])
     pwm, rates = assemble(data), []
@@ -156,7 +155,7 @@ def test_the_published_schedule(loop: str) -> None:
 
     pwm.update = update
     source = SimpleNamespace(sample=dict)
-    pwm.fit(source, 100) if loop == "fit" else train_offline(pwm, source, 100)
+    fit(pwm, source, 100)
     found = torch.tensor(rates[10], dtype=torch.float64)
     torch.testing.assert_close(found, data["out/lrs_epoch10_of_100"][:2], rtol=1e-12, atol=0)
 

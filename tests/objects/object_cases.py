@@ -316,6 +316,15 @@ CASES: dict[str, Case] = {
         ),
         acting,
     ),
+    "LatentEnv": Case(
+        lambda n: P.LatentEnv(model(n)),
+        lambda env: (
+            env.rollout(2, tensordict=env.start(rand(B, D)), break_when_any_done=False)
+            .flatten_keys()
+            .detach()
+            .to_dict()
+        ),
+    ),
     "LatentRollout": Case(rollout, lambda r: r(rand(B, D)).flatten_keys().detach().to_dict()),
     "Learner": Case(lambda n: P.Learner(pwm(n), [n(0)], n(3)), lambda own: [own.tasks, own.starts]),
     "MPPI": Case(mppi, planned),
@@ -346,6 +355,7 @@ CASES: dict[str, Case] = {
     ),
     "PWM": Case(pwm, learned(lambda: starts(B))),
     "PWMConfig": settings(P.PWMConfig, gamma=0.5, horizon=2),
+    "PoolStep": Case(lambda n: P.PoolStep(rand(O).numpy(), 1.5, True, False, False), list),
     "PolicyPrior": Case(lambda n: P.PolicyPrior(n(D), n(A), hidden=(n(4),)), moved),
     "PolicyValue": Case(
         lambda n: P.PolicyValue(

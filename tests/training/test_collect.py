@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
+from torchrl.envs import GymWrapper, SerialEnv
 
+from pwm_sdk.envs.any_pool import make_pool
+from pwm_sdk.envs.factory import make_env
 from pwm_sdk.envs.pool import EnvPool
+from pwm_sdk.policies.behaviours import RandomBehaviour
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.training.collect import run_episodes
+from pwm_sdk.training.evaluate import evaluate
+from pwm_sdk.training.transitions import transitions
 
 
 class Push:
@@ -20,6 +30,13 @@ class Push:
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         return np.full((len(observation), 1), self.action, np.float32)
+
+
+class Identity:
+    """A model whose latent is the observation plus the task id."""
+
+    def encode(self, observation: Tensor, task: Tensor) -> Tensor:
+        return observation + task.unsqueeze(-1)
 
 
 def test_an_episode_by_hand(point_mass) -> None:
@@ -62,3 +79,44 @@ def test_quotas_and_lengths_must_fit(point_mass) -> None:
         run_episodes(pool, Push(0.0), [1])
     with pytest.raises(ValueError, match="quota and lengths must have one entry"):
         run_episodes(pool, Push(0.0), [1, 1], lengths=[5])
+
+
+def test_episodes_and_transitions_are_the_same_steps(point_mass) -> None:
+    def pool() -> EnvPool:
+        return EnvPool([point_mass(start=0.0, wall=0.3), point_mass(start=0.5, length=4)])
+
+    episodes = run_episodes(pool(), Push(1.0), [2, 2])
+    batch = next(transitions(pool(), Push(1.0), 6))
+    for i, mine in enumerate(episodes):
+        after = np.concatenate([e.observation[1:] for e in mine])[:6]
+        before = np.concatenate([e.observation[:-1] for e in mine])[:6]
+        np.testing.assert_array_equal(batch["next", "observation"][i], after)
+        np.testing.assert_array_equal(batch["observation"][i], before)
+        paid = np.concatenate([e.reward for e in mine])[:6]
+        np.testing.assert_array_equal(batch["next", "reward"][i, :, 0], paid)
+
+
+@pytest.mark.parametrize("kind", ["vector", "torchrl", "simulator"])
+def test_every_kind_of_pool_feeds_both_doors(point_mass, kind: str) -> None:
+    made = {
+        "vector": lambda: gymnasium.vector.SyncVectorEnv([point_mass] * 2),
+        "torchrl": lambda: SerialEnv(2, lambda: GymWrapper(point_mass())),
+        "simulator": lambda: make_env("mass-spring", batch=2, seed=0),
+    }[kind]()
+    pool = make_pool(made)
+    width = pool.action_dims[0]
+    episodes = run_episodes(pool, RandomBehaviour(2, width, 0), [2, 1], seeds=[3, 4])
+    length = 120 if kind == "simulator" else 40
+    assert [[len(e.reward) for e in mine] for mine in episodes] == [[length] * 2, [length]]
+    assert not np.array_equal(episodes[0][0].observation[0], episodes[0][1].observation[0])
+    cut = run_episodes(pool, RandomBehaviour(2, width, 0), [1, 2], lengths=[5, 7])
+    assert [[len(e.reward) for e in mine] for mine in cut] == [[5], [7, 7]]
+    batch = next(transitions(pool, RandomBehaviour(2, width, 0), length + 1))
+    assert batch["next", "truncated"][:, length - 1].all()
+    assert batch["next", "truncated"].sum() + batch["next", "terminated"].sum() == 2
+    last, fresh = batch["next", "observation"][:, length - 1], batch["observation"][:, length]
+    assert not torch.equal(last, fresh)
+    assert (
+        evaluate(pool, ObservationPolicy(lambda seen: torch.zeros(len(seen), width)), 4)["episodes"]
+        == 4
+    )

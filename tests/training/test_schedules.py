@@ -1,48 +1,33 @@
-"""Learning rates as every loop really sets them, in the optimizers, not as a formula says."""
+"""Learning rates as the loop really sets them, in the optimizers, not as a formula says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from agents import make, replay
+from agents import batches_of, make, replay
 
-from pwm_sdk import linear_decay, train_offline
-from pwm_sdk.optim import decay_factor
+from pwm_sdk import fit, linear_decay
 
-LINE = [1.0, 0.755, 0.51, 0.265]  # of four updates, by hand: a fall of 0.98, a quarter each
-FLAT = [1.0] * 4
-
-Fit = Callable[[Any, int], Any]
-
-
-def by_windows(agent: Any, steps: int) -> Any:
-    return agent.fit(replay(), steps)
-
-
-def by_loop(agent: Any, steps: int) -> Any:
-    return train_offline(agent, replay(), steps)
-
-
-CASES: list[tuple[str, Fit, list[float]]] = [
-    ("PWM", by_windows, LINE),
-    ("PWM", by_loop, LINE),
-    ("SHAC", lambda agent, steps: agent.fit(steps), LINE),
-    ("BehaviourCloning", by_windows, LINE),
-    ("BehaviourCloning", by_loop, LINE),
-    ("TDMPC2", by_windows, FLAT),
-    ("TDMPC2", by_loop, FLAT),
-    ("DreamerV3", by_windows, FLAT),
-    ("DreamerV3", by_loop, FLAT),
-    ("PWM", lambda agent, steps: train_offline(agent, replay(), steps, floor=1.0), FLAT),
-]
+# of four updates, by hand: a fall of 0.98, a quarter each; no fall; a fall to nothing
+LINE, FLAT, ZERO = [1.0, 0.755, 0.51, 0.265], [1.0] * 4, [1.0, 0.75, 0.5, 0.25]
+FLOORS = {
+    "PWM": LINE,
+    "Population": LINE,
+    "SHAC": LINE,
+    "BehaviourCloning": LINE,
+    "TDMPC2": FLAT,
+    "DreamerV3": FLAT,
+    "SAC": FLAT,
+    "PPO": ZERO,
+}
 
 
-def shares_set(agent: Any, fit: Fit, steps: int = 4) -> list[list[float]]:
-    """Run a loop; the share of its first rate that each optimizer steps with, update by update."""
-    found = []
+def shares_set(name: str, steps: int = 4, **options: Any) -> list[list[float]]:
+    """Run the loop; the shares of its first rate that each optimizer steps with."""
+    torch.manual_seed(0)
+    agent, found = make(name), []
     for optimizer in [part for part in vars(agent).values() if hasattr(part, "param_groups")]:
         first, seen = [float(group["lr"]) for group in optimizer.param_groups], []
 
@@ -55,17 +40,23 @@ def shares_set(agent: Any, fit: Fit, steps: int = 4) -> list[list[float]]:
 
         optimizer.register_step_post_hook(note)
         found.append(seen)
-    fit(agent, steps)
+    fit(agent, batches_of(name), steps, **options)
+    assert agent.updates == steps
     return [seen[:: len(seen) // steps] for seen in found]  # a critic steps several times an update
 
 
-@pytest.mark.parametrize(("name", "fit", "expected"), CASES)
-def test_the_rates_that_a_loop_sets(name: str, fit: Fit, expected: list[float]) -> None:
-    torch.manual_seed(0)
-    found = shares_set(make(name), fit)
+@pytest.mark.parametrize(("name", "expected"), FLOORS.items())
+def test_the_rates_that_the_loop_sets(name: str, expected: list[float]) -> None:
+    found = shares_set(name)
     assert found
     for shares in found:
         assert shares == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["PWM", "TDMPC2", "PPO"])
+def test_a_schedule_of_ones_own(name: str) -> None:
+    for shares in shares_set(name, schedule=lambda done: 0.5 if done < 0.5 else 2.0):
+        assert shares == pytest.approx([0.5, 0.5, 2.0, 2.0])
 
 
 def test_a_line_by_hand() -> None:
@@ -73,7 +64,7 @@ def test_a_line_by_hand() -> None:
     for progress, expected in points.items():
         assert linear_decay(progress) == pytest.approx(expected)
     assert linear_decay(0.25, floor=0.0) == 0.75
-    assert decay_factor(0.97, share=1.0, floor=0.02) == pytest.approx(0.03)  # another rule
+    assert linear_decay(0.97, 0.0, least=0.02) == pytest.approx(0.03)  # to 0, cut off
     with pytest.raises(ValueError, match=r"floor must lie in \[0, 1\], got 1.5"):
         linear_decay(0.0, floor=1.5)
 
@@ -106,14 +97,14 @@ class Noted:
 
 def test_numbers_are_read_before_every_save_and_at_the_end(tmp_path) -> None:
     noted = Noted()
-    train_offline(noted, replay(), 5, path=tmp_path / "state.pt", save_every=2)
+    fit(noted, replay(), 5, path=tmp_path / "state.pt", save_every=2)
     assert noted.notes == ["read 2", "save 2", "read 4", "save 4", "read 5", "save 5"]
     noted = Noted()
-    train_offline(noted, replay(), 3)
+    fit(noted, replay(), 3)
     assert noted.notes == ["read 3"]
     noted.bad = True
     with pytest.raises(ValueError, match="loss must be finite"):
-        train_offline(noted, replay(), 6, path=tmp_path / "other.pt")
+        fit(noted, replay(), 6, path=tmp_path / "other.pt")
     assert not (tmp_path / "other.pt").exists()
 
 
@@ -125,12 +116,12 @@ def test_what_was_not_finite_is_told_at_the_end_at_the_latest(name: str) -> None
     bad.batch["observation"][:] = torch.nan
     before = [p.detach().clone() for p in agent.model.parameters()]
     with pytest.raises(ValueError, match="must be finite, got NaN or infinity since"):
-        train_offline(agent, bad, 3)
+        fit(agent, bad, 3)
     for parameter, old in zip(agent.model.parameters(), before, strict=True):
         torch.testing.assert_close(parameter, old)
     good = replay()
     if name == "TDMPC2":
         agent.updates = 0
-        train_offline(agent, good, 2)  # nothing that is not finite has stayed
+        fit(agent, good, 2)  # nothing that is not finite has stayed
         assert all(p.isfinite().all() for p in agent.prior.parameters())
         assert agent.scale.isfinite()

@@ -17,6 +17,7 @@ from pwm_sdk.policies.behaviours import RandomBehaviour
 from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.training.collect import run_episodes
 from pwm_sdk.training.evaluate import evaluate, summarize
+from pwm_sdk.training.loop import fit
 from pwm_sdk.training.transitions import transitions
 
 
@@ -84,7 +85,8 @@ def test_sac_learns_the_point_mass(point_mass) -> None:
     config = SACConfig(gamma=0.95, lr=1e-3, batch_size=64, hidden=(64, 64), random_steps=400)
     sac = SAC(2, 1, config)
     pool = EnvPool([point_mass()])
-    sac.fit(islice(transitions(pool, sac.explorer().behaviour([None]), steps=20), 80))
+    stream = transitions(pool, sac.explorer().behaviour([None]), steps=20)
+    fit(sac, sac.replayed(islice(stream, 80)), None)
     learned = evaluate(point_mass(), sac.policy(), episodes=20)["return"]
     # 38 with three other seeds, where random actions bring 11.
     assert learned > 30.0
@@ -96,7 +98,7 @@ def test_ppo_learns_the_point_mass(point_mass) -> None:
     ppo = PPO(2, 1, config, observations=RunningMeanStd((2,)), returns=RunningMeanStd((1,)))
     pool = EnvPool([point_mass() for _ in range(8)])
     data = islice(transitions(pool, ppo.explorer().behaviour([None] * 8), steps=80), 20)
-    ppo.fit(data, steps=20 * 640)
+    fit(ppo, data, 20)
     learned = evaluate(point_mass(), ppo.policy(), episodes=20)["return"]
     # 38 with three other seeds.
     assert learned > 30.0
@@ -117,7 +119,7 @@ def test_a_torchrl_collector_feeds_the_same_agents(point_mass) -> None:
             env, policy, frames_per_batch=20, total_frames=40, auto_register_policy_transforms=False
         )
 
-    assert np.isfinite(float(sac.fit(collected())["value_loss"]))
-    metrics = ppo.fit(batch.unsqueeze(0) for batch in collected())
-    assert np.isfinite(float(metrics["value_loss"]))
+    assert np.isfinite(fit(sac, sac.replayed(collected()), None)["value_loss"])
+    metrics = fit(ppo, (batch.unsqueeze(0) for batch in collected()), None)
+    assert np.isfinite(metrics["value_loss"])
     assert (sac.steps, ppo.steps) == (40, 40)

@@ -12,7 +12,7 @@ from agents import make, replay
 from anywhere import Windows, make_loop, starts, windows
 from waits import NoCopying, NoReading
 
-from pwm_sdk import MPPI, train_offline
+from pwm_sdk import MPPI, fit
 from pwm_sdk.functional.scale import running_scale
 
 
@@ -82,7 +82,7 @@ def test_updates_do_not_wait(name: str) -> None:
 def test_an_offline_loop_waits_at_its_end_alone(name: str, monkeypatch) -> None:
     agent, reads = make(name), []
     as_on_a_gpu(agent.finite)
-    train_offline(agent, replay(), 1)
+    fit(agent, replay(), 1)
     monkeypatch.setattr(agent, "check_finite", lambda: reads.append(agent.updates))
     update = agent.update
 
@@ -91,8 +91,8 @@ def test_an_offline_loop_waits_at_its_end_alone(name: str, monkeypatch) -> None:
             return update(batch)
 
     monkeypatch.setattr(agent, "update", without_waits)
-    train_offline(agent, Windows(windows("cpu")), 4)
-    assert reads == [4]
+    fit(agent, Windows(windows("cpu")), 4)
+    assert reads == [5]
 
 
 def test_losses_and_scales_make_no_tensor_of_the_host() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from pwm_sdk.functional.rewards import tolerance
 from pwm_sdk.simulators.bodies import BodyState
+from pwm_sdk.simulators.imports import MjModel
 from pwm_sdk.simulators.spec import Spec, suite_body
 
 GOALS = ("balance", "swingup")
@@ -35,9 +34,9 @@ def _features(state: BodyState) -> Tensor:
     return torch.cat((place, angle.cos(), angle.sin(), state.qvel), -1)
 
 
-def _down(model: Any, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _down(model: MjModel, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return np.array([0.0, np.pi]) + 0.01 * rng.normal(size=2), 0.01 * rng.normal(size=2)
 
 
-def _up(model: Any, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _up(model: MjModel, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return rng.uniform(-1, 1, 2) * [0.1, 0.034], 0.01 * rng.normal(size=2)

@@ -13,6 +13,7 @@ from torch import Tensor
 from pwm_sdk.functional.rewards import tolerance
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import engine
+from pwm_sdk.simulators.imports import MjModel
 from pwm_sdk.simulators.spec import Spec, remove, suite_body
 
 GOALS = ("stand", "walk", "trot", "run")
@@ -39,7 +40,7 @@ def _body() -> Any:
     return spec
 
 
-def _posture(model: Any) -> tuple[dict[str, float], float]:
+def _posture(model: MjModel) -> tuple[dict[str, float], float]:
     """Return the least heights of torso and pelvis, m, and the weight, N."""
     mujoco = engine()
     data = mujoco.MjData(model)
@@ -91,7 +92,7 @@ def _features(state: BodyState) -> Tensor:
     return torch.cat(parts, -1)
 
 
-def _pushed(model: Any, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _pushed(model: MjModel, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """On its feet, facing anywhere, pushed and turned, with actuators in any state."""
     qpos, qvel = model.qpos0.copy(), np.zeros(model.nv)
     half = rng.uniform(0, 2 * np.pi) / 2

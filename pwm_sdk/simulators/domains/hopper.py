@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from pwm_sdk.functional.rewards import tolerance
 from pwm_sdk.simulators.bodies import BodyState
+from pwm_sdk.simulators.imports import MjModel
 from pwm_sdk.simulators.spec import Spec, forward_reward, random_start, suite_body
 
 GOALS = ("stand", "hop", "forward")
@@ -52,7 +52,7 @@ def _height(state: BodyState) -> Tensor:
     return (state.centre("torso") - state.centre("foot"))[..., 2:]
 
 
-def _on_foot(model: Any, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _on_foot(model: MjModel, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     pose = np.array([0.0, -0.1, 0.0, 0.0, -0.4, 0.8, -0.4])  # x, z, tilt, waist, hip, knee, ankle
     noise = 0.02 * rng.normal(size=7) * [0, 0, 1, 1, 1, 1, 1]
     return pose + noise, 0.02 * rng.normal(size=7)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from pwm_sdk.functional.rewards import tolerance
 from pwm_sdk.simulators.bodies import BodyState
+from pwm_sdk.simulators.imports import MjModel
 from pwm_sdk.simulators.spec import Spec, contacts, forward_reward, random_joints, suite_body
 
 GOALS = ("stand", "walk", "run", "forward")
@@ -75,7 +75,7 @@ def fallen(state: BodyState) -> Tensor:
     return (state.position("torso")[..., 2:] < 0.9) | (state.axis("torso", "z")[..., 2:] < 0.5)
 
 
-def standing(model: Any, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def standing(model: MjModel, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Draw a pose on the feet, with half-active muscles where there are any."""
     qpos = model.qpos0.copy()
     qpos[2] = 1.283  # the soles on the floor
@@ -83,7 +83,7 @@ def standing(model: Any, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     return qpos, 0.02 * rng.normal(size=model.nv), np.full(model.na, 0.5)
 
 
-def _anyhow(model: Any, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _anyhow(model: MjModel, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Any pose in the air that touches nothing."""
     qpos = random_joints(model, rng)
     while contacts(model, qpos):

@@ -8,6 +8,7 @@ import numpy as np
 
 from pwm_sdk.simulators.bridge import engine
 from pwm_sdk.simulators.domains.humanoid import fallen, standing, upright_features
+from pwm_sdk.simulators.imports import MjSpec
 from pwm_sdk.simulators.spec import Spec, forward_reward, remove, suite_body
 
 _RING = 8  # muscles around a joint
@@ -80,7 +81,7 @@ def _ring(anchor: np.ndarray, along: np.ndarray, order: int) -> tuple[np.ndarray
     )
 
 
-def _add_muscle(spec: Any, name: str, length: float, strength: float) -> None:
+def _add_muscle(spec: MjSpec, name: str, length: float, strength: float) -> None:
     """Add a muscle to a tendon; at its length of now it is a little shorter than at its best."""
     mujoco = engine()
     force = strength / (2.0 * _RADIUS)  # N; about half of a ring pulls in any direction

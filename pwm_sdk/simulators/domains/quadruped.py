@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pwm_sdk.functional.rewards import tolerance
 from pwm_sdk.simulators.bodies import BodyState
+from pwm_sdk.simulators.imports import MjModel
 from pwm_sdk.simulators.spec import Spec, contacts, remove, suite_body
 
 GOALS = ("walk", "run")
@@ -60,7 +61,7 @@ def _features(state: BodyState) -> Tensor:
     return torch.cat(parts, -1)
 
 
-def _dropped(model: Any, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _dropped(model: MjModel, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Turned anyhow, as low as it can be without touching anything."""
     qpos, turn = model.qpos0.copy(), rng.normal(size=4)
     qpos[:3], qpos[3:7] = 0.0, turn / np.linalg.norm(turn)

@@ -11,6 +11,7 @@ from torch import Tensor
 from pwm_sdk.checks import whole
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import engine
+from pwm_sdk.simulators.imports import MjModel
 from pwm_sdk.simulators.spec import Spec, remove, suite_body
 
 _LINK = 0.1  # m
@@ -22,7 +23,7 @@ def task(joints: int) -> Spec:
 
 
 def swimmer_body(joints: int) -> Any:
-    """Return the chain as a `mujoco.MjSpec`: a head and a link behind each joint.
+    """Return the chain as a `mujoco.MjSpec`: a head and a link after each joint.
 
     As the suite builds it, without sensors.
 
@@ -30,7 +31,7 @@ def swimmer_body(joints: int) -> Any:
         joints: at least 1; the suite has 5 and 14.
 
     Raises:
-        ValueError: for no joints.
+        ValueError: if there are no joints.
     """
     whole(1, joints=joints)
     spec, kinds = suite_body("swimmer"), engine().mjtTrn
@@ -64,7 +65,7 @@ def _features(state: BodyState) -> Tensor:
     return torch.cat(parts, -1)
 
 
-def _bent(model: Any, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _bent(model: MjModel, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """At rest, ahead, every joint somewhere in the inner fifth of its range."""
     qpos, first = np.zeros(model.nq), model.jnt_qposadr[3:]
     qpos[first] = 0.2 * rng.uniform(*model.jnt_range[3:].T)
