@@ -297,7 +297,7 @@ def _loop(
     )
 
 
-def _pool(script: Script, name: str, job: _Job, seed: int) -> EnvPool:
+def _pool(script: Script, name: str, job: _Job, seed: int) -> Any:
     """Make one environment per task; seeds differ between tasks and between pools."""
     padded: dict[str, Any] = {} if job.family is None else {"padded": True}
     if job.family not in (None, MT80):

@@ -114,10 +114,14 @@ class AgentLoop:
         self._acting = _Acting()
         self._returns: list[list[float]] = [[] for _ in known]
         self._totals = np.zeros(len(known))
-        self._generator = torch.Generator().manual_seed(int(self.rng.integers(2**31)))
+        self._generator = torch.Generator("cpu").manual_seed(int(self.rng.integers(2**31)))
         self._cutters: list[EpisodeCutter] = []
         if replay is not None and not isinstance(replay, ReplayBuffer):
             replay.set_rng(self._generator)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the stream of steps: a copy starts new episodes."""
+        return {**vars(self), "_stream": None, "_acting": _Acting(), "_cutters": []}
 
     @property
     def updates(self) -> int:

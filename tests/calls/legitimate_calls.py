@@ -52,7 +52,7 @@ LEGITIMATE = [
     ("run_identity", "settings|part", ".*", "whatever JSON says, or str"),
     ("write_json|save_state", "value|state", ".*", "whatever JSON, or torch, saves"),
     ("PWM|Population|LatentRollout", "model", "None", "set before the first update"),
-    ("EnvPool", "workers", "None", "none"),
+    ("EnvPool|make_pool", "workers", "None", "none"),
     ("GrowingBatch", "reward_scale", "of None", "by the data"),
     ("GrowingBatch|AgentLoop", "names", "of str", "what tables call them"),
     ("Run", "settings", ".*", "whatever JSON says"),

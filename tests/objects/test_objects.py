@@ -47,8 +47,8 @@ def each_class(column: str) -> pytest.MarkDecorator:
 # (class, column) -> the named error that it is refused with
 REFUSED: dict[tuple[str, str], str] = {}
 LEARNERS = (
-    "BehaviourCloning", "DreamerV3", "GrowingBatch", "PPO", "PWM", "Population", "SAC", "SHAC",
-    "TDMPC2",
+    "AgentLoop", "BehaviourCloning", "DreamerV3", "GrowingBatch", "PPO", "PWM", "Population",
+    "SAC", "SHAC", "TDMPC2",
 )  # fmt: skip
 NO_GRAPH = r"loss must depend on a parameter|does not require grad|must be differentiable"
 REFUSED |= {(name, mode): NO_GRAPH for name in LEARNERS for mode in ("no_grad", "inference_mode")}
