@@ -246,14 +246,23 @@ class ObservationPolicy:
         """
         return TensorDictPolicy(self._with())
 
-    def _plain(self, done: str) -> None:
-        """Raise ValueError for a policy that is more than its networks."""
+    @property
+    def is_plain(self) -> bool:
+        """Whether the policy is its networks alone: one that can be saved."""
+        return not self._more()
+
+    def _more(self) -> list[str]:
+        """What the policy does that its networks alone do not."""
         more = {
             "plans": is_planner(self.actor),
             "remembers": self.remembers,
             "explores": self.rng is not None,
         }
-        if found := [what for what, so in more.items() if so]:
+        return [what for what, so in more.items() if so]
+
+    def _plain(self, done: str) -> None:
+        """Raise ValueError for a policy that is more than its networks."""
+        if found := self._more():
             raise ValueError(
                 f"policy must be its networks alone to be {done}, got one that {found[0]}"
             )
