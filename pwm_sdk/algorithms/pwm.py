@@ -17,15 +17,18 @@ from pwm_sdk.algorithms.half_weights import HalfWeights
 from pwm_sdk.algorithms.published import ReturnDeviation, published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.algorithms.starts import (
+    Window,
     check_parts,
     discount_of,
     real_actions,
+    start_latents,
     starts_of,
     taken_at,
 )
 from pwm_sdk.algorithms.watched import Watched
 from pwm_sdk.calls import checked, has, least, or_nothing
 from pwm_sdk.checks import whole
+from pwm_sdk.contract.memory import has_memory
 from pwm_sdk.contract.models import LatentModel, features
 from pwm_sdk.contract.policies import StochasticPolicy
 from pwm_sdk.functional.compiling import compiled
@@ -165,6 +168,7 @@ class PWM(Watched):
             batch: windows `[B]` (observation `[B, H+1, O]`, the first row is used), or starts
                 `[B]`, or `[P, B]` for a population (observation `[P, B, O]`); with `task`, and
                 `action` where a behaviour guard is on, which leaves out starts that are not `real`.
+                A model with memory sees a window, or the history of starts, before it imagines on.
 
         Returns:
             Detached metrics: return (imagined), actor_grad_norm and critic_grad_norm, `[]` or `[P]`
@@ -178,7 +182,7 @@ class PWM(Watched):
                 ones are named in a warning. Raised and warned by the update itself on a CPU, and at
                 most `Execution.check_every` updates later elsewhere.
         """
-        observation, task, action = starts_of(batch, self.population)
+        observation, task, action = starts_of(batch, self.population, has_memory(self.model))
         if self.config.behaviour and action is None:
             raise ValueError("batch must hold actions for a behaviour guard, got none")
         taken = taken_at(batch, self.population) if self.config.behaviour else None
@@ -190,7 +194,7 @@ class PWM(Watched):
 
     def _update(
         self,
-        observation: Tensor,
+        observation: Tensor | Window,
         task: Tensor | None,
         action: Tensor | None,
         taken: Tensor | None,
@@ -199,7 +203,7 @@ class PWM(Watched):
             self.actor.clamp_std_()
         with self.execution.tf32(self.device), frozen(self.model, self.critic), self._weights:
             with torch.no_grad(), self.execution.products(self.device):
-                latent = full(self.model.encode(observation, task))
+                latent = full(start_latents(self.model, observation, task))
             noise = self.rollout.draw_noise(latent) if self.execution.cuda_graphs else None
             states, targets, alive, loc, returns, norm = self._imagine(
                 latent, task, noise, action, taken

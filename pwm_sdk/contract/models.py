@@ -7,10 +7,12 @@ the contract; `lacks` tells which of their names are missing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk.contract.abilities import origin
@@ -46,6 +48,15 @@ class LatentModel(Protocol):
             Next latent `[.., D]`, reward `[.., 1]` and, for models that can end an episode,
             terminated `[.., 1]` bool.
         """
+        ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What acting in an environment needs of a `LatentModel` without memory."""
+
+    def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Map observations `[.., O]` (and task ids `[..]`) to latents `[.., D]`."""
         ...
 
 
@@ -167,6 +178,48 @@ class TrainableModel(Protocol):
 
 
 @runtime_checkable
+class MemoryModel(LatentModel, Protocol):
+    """A latent model whose latent carries what was seen so far, as of a GRU or an RSSM.
+
+    `step` imagines on, without observations; `observe` takes the next one in.
+    """
+
+    def observe(
+        self,
+        latent: Tensor,
+        action: Tensor,
+        observation: Tensor,
+        first: Tensor,
+        task: Tensor | None = None,
+    ) -> Tensor:
+        """Return latents `[.., D]` that have seen one more observation.
+
+        Args:
+            latent: `[.., D]` before the step.
+            action: `[.., A]`, which led to the observation.
+            observation: `[.., O]`.
+            first: `[.., 1]` bool, where nothing was seen before, as an episode begins: latent and
+                action do not count there, and the result is `encode(observation, task)`.
+            task: `[..]` int64, or None for a model without tasks.
+        """
+        ...
+
+
+@runtime_checkable
+class LossModel(Protocol):
+    """A model with a loss of its own, which `GrowingBatch` minimises in place of its default."""
+
+    def loss(self, batch: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the loss of windows `[B]`, a scalar, and detached metrics.
+
+        Args:
+            batch: as of `ReplayBuffer.sample`: observation `[B, H+1, O]`, action `[B, H, A]`,
+                reward, terminated and real `[B, H, 1]`, task `[B]`.
+        """
+        ...
+
+
+@runtime_checkable
 class StandardizedModel(Protocol):
     """A model whose `encode` standardises observations by moments that a loop sets."""
 
@@ -199,6 +252,26 @@ class EmbeddedModel(Protocol):
     """
 
     task_embedding: Tensor | None
+
+
+def num_tasks(model: Any) -> int:
+    """Return K of a model of K tasks, 0 of one without."""
+    return getattr(model, "num_tasks", 0) or 0
+
+
+def is_episodic(model: Any) -> bool:
+    """Tell whether a model says that it predicts ends of episodes."""
+    return bool(getattr(model, "episodic", False))
+
+
+def has_loss(model: Any) -> bool:
+    """Tell whether a model is a `LossModel`."""
+    return callable(getattr(model, "loss", None))
+
+
+def looked_up(model: Any, task: Any) -> Any:
+    """Return what a model looks up of task ids `[..]`, or the ids of one that looks up nothing."""
+    return model.context(task) if hasattr(model, "context") else task
 
 
 def step_is_parts(model: Any) -> bool:

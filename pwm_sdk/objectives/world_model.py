@@ -12,7 +12,8 @@ from torch import Tensor
 from pwm_sdk import keys
 from pwm_sdk.calls import WINDOWS, anywhere, checked, has, least, shaped
 from pwm_sdk.checks import in_unit
-from pwm_sdk.contract.models import TrainableModel
+from pwm_sdk.contract.memory import has_memory
+from pwm_sdk.contract.models import TrainableModel, is_episodic, looked_up, num_tasks
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.losses import step_powers, step_weights
 
@@ -54,13 +55,16 @@ def step_errors(model: Any, batch: TensorDictBase) -> StepErrors:
         Predictions and errors.
 
     Raises:
-        ValueError: for windows whose shapes do not fit, or that lack terminated.
+        ValueError: for windows whose shapes do not fit, or that lack terminated, and for a model
+            with memory, whose latents these predictions do not use.
     """
+    if has_memory(model):
+        raise ValueError("model must be trained by a loss of its own, got one with memory")
     observation, action, reward = batch[keys.OBSERVATION], batch[keys.ACTION], batch[keys.REWARD]
     task = task_ids(model, batch)
     _check_windows(observation, action, reward, task)
     horizon = action.shape[1]
-    context = model.context(task) if hasattr(model, "context") else task
+    context = looked_up(model, task)
     with torch.no_grad():
         later = None if task is None else task.unsqueeze(-1).expand(-1, horizon)
         target = model.encode(observation[:, 1:], later)
@@ -71,7 +75,7 @@ def step_errors(model: Any, batch: TensorDictBase) -> StepErrors:
     consistency = (latent[:, 1:] - target).square().mean(-1, keepdim=True)
     logits = model.reward_logits(latent[:, :-1], action, wide)
     ends = None
-    if getattr(model, "episodic", False):
+    if is_episodic(model):
         truth = batch.get(keys.TERMINATED, None)
         if truth is None:
             raise ValueError("batch must hold terminated for an episodic model, got none")
@@ -109,7 +113,7 @@ def _check_windows(
 
 def task_ids(model: Any, batch: TensorDictBase) -> Tensor | None:
     """Return the task ids `[B]` of a batch, or None for a model without tasks."""
-    return batch.get(keys.TASK, None) if getattr(model, "num_tasks", 0) else None
+    return batch.get(keys.TASK, None) if num_tasks(model) else None
 
 
 @checked(model=has(TrainableModel), batch=WINDOWS, rho=in_unit)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pwm_sdk.calls import acts, anywhere, checked, least
 from pwm_sdk.checks import whole
+from pwm_sdk.contract.memory import LatentTracker
 from pwm_sdk.contract.models import LatentModel, features, padded
 from pwm_sdk.contract.policies import given
 from pwm_sdk.functional.context import with_time
@@ -88,10 +89,11 @@ class MPPI:
         self.policy_samples, self.iterations = policy_samples, iterations
         self.temperature, self.std, self.gamma = temperature, std, rates
         self.mean: Tensor | None = None
-        self._draws = Draws(generator)
+        self._draws, self._memory = Draws(generator), LatentTracker(model)
 
     def reset(self, index: int | None = None) -> None:
         """Forget the plan of environment `index`, or of all; call it when an episode starts."""
+        self._memory.start(index)
         if index is None:
             self.mean = None
         elif self.mean is not None:
@@ -127,10 +129,11 @@ class MPPI:
                 f"observation must have {len(self.mean)} rows, as before; call reset() for other "
                 f"environments, got {len(rows)}"
             )
-        latent = self.model.encode(rows, task)
+        latent = self._memory.see(rows, task)
         context = _context(self.model, task)
         start = None if self.mean is None else F.pad(self.mean[:, 1:], (0, 0, 0, 1))
         self.mean, action = self._search(latent, context, start, self._gamma(task, latent), choice)
+        self._memory.acted(action)
         return action if observation.dim() == 2 else action[0]
 
     @torch.no_grad()

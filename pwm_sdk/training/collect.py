@@ -12,6 +12,7 @@ import torch
 from pwm_sdk.calls import array, checked, each, has, least, outside
 from pwm_sdk.checks import in_unit
 from pwm_sdk.contract.agents import Behaviour
+from pwm_sdk.contract.memory import LatentTracker
 from pwm_sdk.contract.models import features
 from pwm_sdk.envs.member import no_end
 from pwm_sdk.training.border import acted, stacked, task_ids, wide_enough
@@ -110,6 +111,7 @@ class LatentBehaviour:
         correlation: float = 0.0,
     ) -> None:
         self.model, self.actors, self.rng = model, list(actors), rng
+        self.memory = LatentTracker(model)
         alone = len(tasks) if len(self.actors) == 1 else 1
         sizes = [getattr(a, "population", None) or alone for a in self.actors]
         if sum(sizes) != len(tasks):
@@ -122,8 +124,9 @@ class LatentBehaviour:
         self.correlation = correlation
 
     def start(self, index: int) -> None:
-        """Choose white or correlated noise for the next episode."""
+        """Forget what was seen; choose white or correlated noise for the next episode."""
         self.first[index] = True
+        self.memory.start(index)
         if self.rng is not None:
             self.share[index] = self.correlation * (self.rng.random() < 0.5)
 
@@ -132,7 +135,7 @@ class LatentBehaviour:
         """Return actions `[N, A]`."""
         device = _device(self.actors[0])
         seen = wide_enough(observation, self.model, device, *self.actors)
-        latent = features(self.model, self.model.encode(seen, self.tasks.to(device)))
+        latent = features(self.model, self.memory.see(seen, self.tasks.to(device)))
         noise = None
         if self.rng is not None:
             fresh = self.rng.standard_normal(self.noise.shape)
@@ -149,7 +152,9 @@ class LatentBehaviour:
                 actions.append(
                     actor(part.unsqueeze(1), None if eps is None else eps.unsqueeze(1)).squeeze(1)
                 )
-        return torch.cat(actions).float().cpu().numpy()
+        action = torch.cat(actions)
+        self.memory.acted(action)
+        return action.float().cpu().numpy()
 
 
 def _device(actor: Any) -> torch.device:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from tensordict import TensorDictBase
+from torch import Tensor
 
 from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checks import in_unit, positive, whole
-from pwm_sdk.contract.models import TrainableModel
+from pwm_sdk.contract.memory import has_memory
+from pwm_sdk.contract.models import LatentModel, has_loss, num_tasks
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.objectives.world_model import world_model_loss
@@ -29,14 +32,22 @@ from pwm_sdk.states import load_state, state_of
 from pwm_sdk.training.collect import Episode, LatentBehaviour, RandomBehaviour, run_episodes
 from pwm_sdk.training.keeping import keep_episodes
 from pwm_sdk.training.metrics import exploitation_gap
-from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_abilities, check_ids
+from pwm_sdk.training.settings import (
+    Learner,
+    RoundConfig,
+    RoundReport,
+    check_abilities,
+    check_ids,
+    standardized,
+)
 
+STATISTICS_ROUNDS = 10
 MODEL = "the world model's loss and gradient"
 
 
 @checked(
     pool=has("reset_many", "step_many"),
-    model=has(TrainableModel),
+    model=has(LatentModel, "parameters"),
     reward_scale=positive,
     lengths=least(1),
     weight=least(0.0),
@@ -52,9 +63,9 @@ class GrowingBatch:
 
     Args:
         pool: an `EnvPool`, one environment per task, in the order of the learners' tasks.
-        model: a `WorldModel` with observation statistics (or one that is a `TrainableModel` and a
-            `StandardizedModel`, see `pwm_sdk.contract`), of tasks whose ids the learners name, or
-            for one task without ids.
+        model: a `LatentModel` with parameters, of tasks whose ids the learners name, or for one
+            task without ids, with or without memory. What it is trained by: see `model_loss`. If it
+            is a `StandardizedModel`, its statistics are set.
         model_optimizer: steps the model.
         learners: their tasks, joined, are the pool's.
         replay: where episodes go; its windows train the model.
@@ -66,6 +77,9 @@ class GrowingBatch:
         seed: seed of exploration.
         weight: weight of this process's model loss in a process group, its share of all windows
             times their number.
+        model_loss: maps the model and a batch of windows to the loss, alone or with a dictionary of
+            metrics; None: the model's own (`LossModel`) if it has one, else `world_model_loss` with
+            the coefficients of `config`, which takes a `TrainableModel`.
 
     Attributes:
         left_out: episodes so far that were cut shorter than a window; the replay has none of them.
@@ -89,6 +103,7 @@ class GrowingBatch:
         episodes: Sequence[int],
         seed: int = 0,
         weight: float = 1.0,
+        model_loss: Callable[[Any, TensorDictBase], Any] | None = None,
     ) -> None:
         self.weight = weight
         remember_learning_rates(model_optimizer)
@@ -113,12 +128,23 @@ class GrowingBatch:
             )
         positive(reward_scale=self.reward_scale)
         whole(1, lengths=self.lengths, episodes=self.episodes)
-        check_ids(self.tasks, getattr(model, "num_tasks", 0))
-        several, settles = dist.is_initialized(), config.statistics_rounds > 0
-        check_abilities(model, self.learners, statistics=settles, shared=several)
+        check_ids(self.tasks, num_tasks(model))
+        check_abilities(
+            model,
+            self.learners,
+            own_loss=model_loss is not None or has_loss(model),
+            rounds=config.statistics_rounds,
+            shared=dist.is_initialized(),
+        )
+        self.model_loss = model_loss
+        default = STATISTICS_ROUNDS if standardized(model) else 0
+        given = config.statistics_rounds
+        self._statistics_rounds = default if given is None else given
+        # a model with memory sees as much before imagination as windows show it
+        self._history = {"history": replay.slice_len - 1} if has_memory(model) else {}
         self.rng = np.random.default_rng(seed)
         self.device = next(model.parameters()).device
-        count = max(getattr(model, "num_tasks", 0), max(self.tasks) + 1)
+        count = max(num_tasks(model), max(self.tasks) + 1)
         self.reward_weight = torch.ones(count, device=self.device)
         self.finite = FiniteWatch([MODEL], sys.maxsize, self.device)  # read by `check_finite`
         self.round = self.updates = self.left_out = 0
@@ -158,14 +184,7 @@ class GrowingBatch:
         """
         metrics: dict[str, Any] = {}
         for _ in range(updates):
-            loss = world_model_loss(
-                self.model,
-                self.replay.sample().to(self.device),
-                rho=self.config.rho,
-                consistency=self.config.consistency,
-                reward=self.config.reward,
-                reward_weight=self.reward_weight,
-            )
+            loss, details = self._loss(self.replay.sample().to(self.device))
             metrics["model_grad_norm"] = optimize(
                 self.weight * loss,
                 self.model_optimizer,
@@ -175,15 +194,37 @@ class GrowingBatch:
                 name=MODEL,
             )
             metrics["model_loss"] = loss.detach()
+            if details:
+                metrics["model"] = details
             for i, learner in enumerate(self.learners):
                 if self.updates % learner.every == 0:
-                    starts = self.replay.sample_starts(learner.tasks, learner.starts)
+                    starts = self.replay.sample_starts(
+                        learner.tasks, learner.starts, **self._history
+                    )
                     starts = starts.to(self.device)
                     alone = learner.pwm.population is None
                     metrics[f"policies_{i}"] = learner.pwm.update(starts[0] if alone else starts)
             self.updates += 1
         self.check_finite()
         return metrics
+
+    def _loss(self, batch: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the model's loss on windows, and metrics of it."""
+        if self.model_loss is not None:
+            found = self.model_loss(self.model, batch)
+            return found if isinstance(found, tuple) else (found, {})
+        if has_loss(self.model):
+            return self.model.loss(batch)
+        config = self.config
+        found = world_model_loss(
+            self.model,
+            batch,
+            rho=config.rho,
+            consistency=config.consistency,
+            reward=config.reward,
+            reward_weight=self.reward_weight,
+        )
+        return found, {}
 
     def _watch(self) -> FiniteWatch | None:
         """Return what notes the model's loss where reading it would wait for the device."""
@@ -308,7 +349,7 @@ class GrowingBatch:
     def _store(self, gathered: Sequence[Sequence[Episode]]) -> None:
         for task, scale, mine in zip(self.tasks, self.reward_scale, gathered, strict=True):
             self.left_out += keep_episodes(self.replay, task, scale, mine)
-        settling = self.round < self.config.statistics_rounds
+        settling = self.round < self._statistics_rounds
         if settling or self.round % 5 == 0:  # the moments of a large replay change slowly
             self.refresh_statistics(settling)
 
@@ -320,7 +361,7 @@ class GrowingBatch:
             if observations:
                 std = moments["observation_std"]
                 std = torch.where(std < 1e-4, torch.ones_like(std), std + 2e-3)
-                known = task if getattr(self.model, "num_tasks", 0) else None
+                known = task if num_tasks(self.model) else None
                 self.model.set_observation_statistics(moments["observation_mean"], std, known)
             if config.reward_weight_gain:
                 spread = float(moments["reward_var"]) + config.reward_weight_eps

@@ -24,6 +24,7 @@ from legal_parts import (
 from torch import nn
 
 import pwm_sdk as sdk
+from pwm_sdk import keys
 from pwm_sdk.algorithms.starts import discount_of
 from pwm_sdk.functional import (
     gaussian,
@@ -75,6 +76,9 @@ def _part_1() -> dict[str, Call]:
             critic=p.critics, episodes=[[p.episode], [p.episode]], tasks=[0, 0], gamma=0.9,
             reward_scale=[1.0, 1.0], horizon=3, count=2, rng=np.random.default_rng(0),
             deterministic=True)),
+        "observed_latents": (sdk.observed_latents, f(model=p.model,
+            observation=p.batch[keys.OBSERVATION], action=p.batch[keys.ACTION], task=None,
+            first=torch.zeros(B, H + 1, 1, dtype=torch.bool))),
         "frozen": (lambda modules: sdk.frozen(modules).__enter__(), f(modules=p.actor)),
         "gradient_statistics": (sdk.gradient_statistics, f(gradients=torch.randn(4, 5),
             reference=torch.randn(4, 5))),

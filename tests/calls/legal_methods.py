@@ -63,6 +63,8 @@ def _objects() -> SimpleNamespace:
     encoded = sdk.EncodedSimulator(p.simulator, encoder)
     policy, td, dream, mj = pwm(), td_mpc2(), dreamer(), mujoco()
     ppo, sac = sdk.PPO(O, A), sdk.SAC(O, A, sdk.SACConfig(hidden=(8,), batch_size=2))
+    rssm = sdk.RSSMModel(O, A, dream.config)
+    belief = rssm.encode(p.observation).detach()
     members, mppi, sh, loop = population(), planner(), shac(), growing()
     step = f(latent=p.latent, action=p.action, task=None)
     tasked = f(latent=p.latent, action=p.action, task=p.task)
@@ -129,6 +131,18 @@ def _part_1() -> dict[str, Call]:
         "LatentBehaviour.__call__": (sdk.LatentBehaviour(p.model, [p.actor], [0]).__call__, f(
             observation=p.seen)),
         "LatentBehaviour.start": (sdk.LatentBehaviour(p.model, [p.actor], [0]).start, f(index=0)),
+        "LatentTracker.acted": (sdk.LatentTracker(p.model).acted, f(action=p.action)),
+        "LatentTracker.see": (sdk.LatentTracker(p.model).see, f(observation=p.observation,
+            task=None)),
+        "LatentTracker.start": (sdk.LatentTracker(p.model).start, f(index=0)),
+        "RSSMModel.encode": (o.rssm.encode, f(observation=p.observation, task=None)),
+        "RSSMModel.loss": (o.rssm.loss, f(batch=p.batch)),
+        "RSSMModel.observe": (o.rssm.observe, f(latent=o.belief, action=p.action,
+            observation=p.observation, first=torch.zeros(B, 1, dtype=torch.bool), task=None)),
+        "RSSMModel.step": (o.rssm.step, f(latent=o.belief, action=p.action, task=None)),
+        "RSSMModel.terminated": (o.rssm.terminated, f(latent=o.belief, task=None)),
+        "RSSMModel.termination_logits": (o.rssm.termination_logits, f(latent=o.belief,
+            task=None)),
         "LatentRollout.__call__": (p.rollout.__call__, f(latent=p.latent, task=None,
             noise=torch.randn(H, B, A), restart=None)),
         "LatentRollout.draw_noise": (p.rollout.draw_noise, f(latent=p.latent, policy=p.actor)),
@@ -214,7 +228,8 @@ def _part_3() -> dict[str, Call]:
         "ReplayBuffer.add": (p.replay.add, f(episode=episode())),
         "ReplayBuffer.extend": (p.replay.extend, f(episodes=[episode()])),
         "ReplayBuffer.sample": (p.replay.sample, f(batch_size=2)),
-        "ReplayBuffer.sample_starts": (p.replay.sample_starts, f(tasks=[0], count=2)),
+        "ReplayBuffer.sample_starts": (p.replay.sample_starts, f(tasks=[0], count=2,
+            history=1)),
         "ReplayBuffer.starts": (p.replay.starts, f(tasks=[0, 0], count=2, seeds=[1, 2])),
         "ReplayBuffer.statistics": (p.replay.statistics, f(task=0)),
         "ReplayBuffer.episodes": (p.replay.episodes, f(task=0)),
