@@ -86,6 +86,11 @@ class Agent(Protocol):
         ...
 
 
+def check_finite(agent: Any) -> None:
+    """Let an agent that reads its losses now and then only read them now, if it is one."""
+    getattr(agent, "check_finite", lambda: None)()
+
+
 @runtime_checkable
 class Batches(Protocol):
     """Where a loop takes batches from, as a `ReplayBuffer`."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from pwm_sdk.contract.abilities import origin
+from pwm_sdk.contract.abilities import lacks, origin
 
 
 @runtime_checkable
@@ -259,6 +259,11 @@ def num_tasks(model: Any) -> int:
     return getattr(model, "num_tasks", 0) or 0
 
 
+def observation_size(model: Any) -> int | None:
+    """Return O of a model; None where it does not say."""
+    return getattr(model, "observation_dim", None)
+
+
 def is_episodic(model: Any) -> bool:
     """Tell whether a model says that it predicts ends of episodes."""
     return bool(getattr(model, "episodic", False))
@@ -269,9 +274,30 @@ def has_loss(model: Any) -> bool:
     return callable(getattr(model, "loss", None))
 
 
+def is_standardized(model: Any) -> bool:
+    """Tell whether a model has observation statistics that a loop can set."""
+    tables = getattr(model, "observation_mean", True)  # None in a `WorldModel` without
+    return not lacks(model, StandardizedModel) and tables is not None
+
+
+def embeddings_of(model: Any) -> Tensor | None:
+    """Return the table of an `EmbeddedModel`, None of any other."""
+    return getattr(model, "task_embedding", None)
+
+
+def sees_features(model: Any) -> bool:
+    """Tell whether a model is a `FeatureModel`."""
+    return hasattr(model, "features")
+
+
 def looked_up(model: Any, task: Any) -> Any:
     """Return what a model looks up of task ids `[..]`, or the ids of one that looks up nothing."""
     return model.context(task) if hasattr(model, "context") else task
+
+
+def task_of(context: Any) -> Any:
+    """Return the task ids of what a model looked up, if it says which; ids themselves."""
+    return context if isinstance(context, Tensor) else getattr(context, "task", None)
 
 
 def step_is_parts(model: Any) -> bool:
@@ -301,7 +327,7 @@ def features(model: Any, latent: Tensor) -> Tensor:
     Returns:
         `[.., F]`; the latent itself where the model has no features.
     """
-    return model.features(latent) if hasattr(model, "features") else latent
+    return model.features(latent) if sees_features(model) else latent
 
 
 def padded(name: str, value: Tensor, size: int, model: Any) -> Tensor:
@@ -320,6 +346,6 @@ def padded(name: str, value: Tensor, size: int, model: Any) -> Tensor:
         ValueError: for a value that is wider, or narrower without tasks.
     """
     missing = size - value.shape[-1]
-    if missing < 0 or (missing and not getattr(model, "num_tasks", 0)):
+    if missing < 0 or (missing and not num_tasks(model)):
         raise ValueError(f"{name} must have the model's size {size}, got {list(value.shape)}")
     return F.pad(value, (0, missing)) if missing else value

@@ -39,7 +39,7 @@ class StepErrors(NamedTuple):
 
 
 @checked(model=has(TrainableModel), batch=WINDOWS)
-def step_errors(model: Any, batch: TensorDictBase) -> StepErrors:
+def step_errors(model: TrainableModel, batch: TensorDictBase) -> StepErrors:
     r"""Unroll a world model from the first observation of windows and compare with the rest.
 
     .. math:: z_0 = enc(o_0), \quad z_{t+1} = dyn(z_t, a_t), \quad
@@ -111,14 +111,14 @@ def _check_windows(
         raise ValueError(f"task must have shape [{count}], got {list(task.shape)}")
 
 
-def task_ids(model: Any, batch: TensorDictBase) -> Tensor | None:
+def task_ids(model: TrainableModel, batch: TensorDictBase) -> Tensor | None:
     """Return the task ids `[B]` of a batch, or None for a model without tasks."""
     return batch.get(keys.TASK, None) if num_tasks(model) else None
 
 
 @checked(model=has(TrainableModel), batch=WINDOWS, rho=in_unit)
 def world_model_errors(
-    model: Any, batch: TensorDictBase, rho: float = 0.5
+    model: TrainableModel, batch: TensorDictBase, rho: float = 0.5
 ) -> tuple[Tensor, Tensor]:
     r"""Open-loop errors of a world model on windows of data, per window.
 
@@ -152,7 +152,7 @@ def world_model_errors(
     reward_weight=(shaped(None), anywhere),
 )
 def world_model_loss(
-    model: Any,
+    model: TrainableModel,
     batch: TensorDictBase,
     *,
     rho: float = 0.5,
@@ -193,7 +193,7 @@ def world_model_loss(
 
 @checked(model=has(TrainableModel), batch=WINDOWS, gamma=in_unit)
 def pwm_model_loss(
-    model: Any, batch: TensorDictBase, *, gamma: float = 0.99
+    model: TrainableModel, batch: TensorDictBase, *, gamma: float = 0.99
 ) -> tuple[Tensor, Tensor]:
     r"""PWM's own two terms, for the world model of a single task or for fine-tuning.
 

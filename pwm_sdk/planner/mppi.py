@@ -14,8 +14,15 @@ from torch import Tensor
 from pwm_sdk.calls import acts, anywhere, checked, least
 from pwm_sdk.checks import whole
 from pwm_sdk.contract.memory import LatentTracker
-from pwm_sdk.contract.models import LatentModel, features, padded
-from pwm_sdk.contract.policies import given
+from pwm_sdk.contract.models import LatentModel, features, looked_up, padded, task_of
+from pwm_sdk.contract.policies import (
+    Policy,
+    SampledPolicy,
+    TaskPart,
+    ValueFunction,
+    action_mask_of,
+    given,
+)
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.planning import draw_by_weight, elite_weights, weighted_moments
 from pwm_sdk.planner.draws import Draws, sample_action
@@ -66,8 +73,8 @@ class MPPI:
     def __init__(
         self,
         model: LatentModel,
-        policy: Any,
-        value: Any,
+        policy: Policy | SampledPolicy | TaskPart,
+        value: ValueFunction | TaskPart,
         *,
         horizon: int = 3,
         samples: int = 512,
@@ -130,7 +137,7 @@ class MPPI:
                 f"environments, got {len(rows)}"
             )
         latent = self._memory.see(rows, task)
-        context = _context(self.model, task)
+        context = looked_up(self.model, task)
         start = None if self.mean is None else F.pad(self.mean[:, 1:], (0, 0, 0, 1))
         self.mean, action = self._search(latent, context, start, self._gamma(task, latent), choice)
         self._memory.acted(action)
@@ -139,7 +146,7 @@ class MPPI:
     @torch.no_grad()
     def __call__(self, latent: Tensor) -> Tensor:
         """Plan afresh from latents `[.., D]`, as a `Policy` without memory: actions `[.., A]`."""
-        return self.given(_context(self.model, None))(latent)
+        return self.given(looked_up(self.model, None))(latent)
 
     def given(self, context: Any) -> Callable[[Tensor], Tensor]:
         """Return this planner as a `Policy` without memory for looked-up tasks.
@@ -157,7 +164,7 @@ class MPPI:
     def _act(self, latent: Tensor, context: Any) -> Tensor:
         """Plan afresh from latents `[.., D]`, every row by itself."""
         flat, context = latent.reshape(-1, latent.shape[-1]), _flat(context)
-        task = context if isinstance(context, Tensor) else getattr(context, "task", None)
+        task = task_of(context)
         task = task.squeeze(-1) if task is not None and task.dim() > 1 else task
         action = self._search(flat, context, None, self._gamma(task, flat), "mean")[1]
         return action.unflatten(0, latent.shape[:-1])
@@ -174,7 +181,7 @@ class MPPI:
         std = torch.full_like(mean, high)
         proposed = self._proposals(latent, context)
         wide = _over(context, self.samples)
-        mask = getattr(wide, "action_mask", None)  # [N, 1, A], or [A] where there are no tasks
+        mask = action_mask_of(wide)  # [N, 1, A], or [A] where there are no tasks
         mask = latent.new_ones(shape[-1]) if mask is None else mask
         many = latent.unsqueeze(1).expand(-1, self.samples, -1)
         value = self._value(wide)
@@ -261,10 +268,6 @@ def _ids(task: Any, rows: Tensor) -> Tensor:
     if ids.dim() > 1 or ids.numel() not in (1, len(rows)):
         raise ValueError(f"task must be one id or have shape [{len(rows)}], got {list(ids.shape)}")
     return ids.expand(len(rows))
-
-
-def _context(model: Any, task: Tensor | None) -> Any:
-    return model.context(task) if hasattr(model, "context") else task
 
 
 def _flat(context: Any) -> Any:

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pwm_sdk.contract.models import padded
+from pwm_sdk.contract.models import num_tasks, observation_size, padded
+from pwm_sdk.contract.places import dtype_of
 from pwm_sdk.data.episode import task_index
 
-__all__ = ["acted", "dtype_of", "stacked", "task_ids", "wide_enough"]
+__all__ = ["acted", "stacked", "task_ids", "wide_enough"]
 
 
 def task_ids(tasks: Sequence[Any], model: Any) -> Tensor:
@@ -25,7 +26,7 @@ def task_ids(tasks: Sequence[Any], model: Any) -> Tensor:
     Raises:
         ValueError: for one that is not known to a model of several tasks, or that it has not.
     """
-    count = getattr(model, "num_tasks", 0) or 0
+    count = num_tasks(model)
     for i, task in enumerate(tasks):
         if task is None and count > 1:
             raise ValueError(
@@ -42,24 +43,6 @@ def task_ids(tasks: Sequence[Any], model: Any) -> Tensor:
     return torch.tensor(ids, device="cpu")
 
 
-def dtype_of(*modules: Any) -> torch.dtype:
-    """Return the type of numbers that policies or models compute with, the first that has one.
-
-    Args:
-        *modules: policies, models, algorithms with a `loss`, or methods of these.
-
-    Returns:
-        That of the first floating parameter, float32 where there is none.
-    """
-    owners = [getattr(module, "__self__", module) for module in modules]
-    for holder in [part for owner in owners for part in (owner, getattr(owner, "loss", None))]:
-        if isinstance(holder, torch.nn.Module):
-            for parameter in holder.parameters():
-                if parameter.is_floating_point():
-                    return parameter.dtype
-    return torch.float32
-
-
 def wide_enough(observation: np.ndarray, model: Any, device: torch.device, *others: Any) -> Tensor:
     """Return observations `[N, O]` in the model's type and width, padded if it is one of tasks.
 
@@ -70,7 +53,8 @@ def wide_enough(observation: np.ndarray, model: Any, device: torch.device, *othe
         *others: whose type counts where the model has no parameters.
     """
     seen = torch.as_tensor(observation, device=device).to(dtype_of(model, *others))
-    return padded("observation", seen, getattr(model, "observation_dim", seen.shape[-1]), model)
+    size = observation_size(model)
+    return seen if size is None else padded("observation", seen, size, model)
 
 
 def acted(behaviour: Callable[[np.ndarray], np.ndarray], observation: np.ndarray) -> np.ndarray:

@@ -13,7 +13,9 @@ from pwm_sdk.calls import array, checked, each, has, least, outside
 from pwm_sdk.checks import in_unit
 from pwm_sdk.contract.agents import Behaviour
 from pwm_sdk.contract.memory import LatentTracker
-from pwm_sdk.contract.models import features
+from pwm_sdk.contract.models import Encoder, features
+from pwm_sdk.contract.places import device_of
+from pwm_sdk.contract.policies import Policy, action_size, drawn, is_stochastic, population_of
 from pwm_sdk.envs.member import no_end
 from pwm_sdk.training.border import acted, stacked, task_ids, wide_enough
 
@@ -79,11 +81,10 @@ class RandomBehaviour:
 
 
 @checked(
-    model=has("encode"),
     correlation=in_unit,
     index=least(0),
     observation=array,
-    actors=each(has("__call__", "action_dim")),
+    actors=each(has("__call__")),
 )
 class LatentBehaviour:
     """Policies on the latents of one model, each in its own environment.
@@ -93,19 +94,19 @@ class LatentBehaviour:
         actors: a single policy for all N environments, or several policies and populations that
             share the N environments out in order.
         tasks: task id of each environment.
-        rng: source of exploration noise; None: mean actions.
+        rng: source of exploration noise, for `StochasticPolicy`s; None: mean actions.
         correlation: in every other episode (drawn) the noise is autoregressive with this
             coefficient and the same marginal std, which carries further than white noise.
 
     Raises:
-        ValueError: for numbers of policies and environments that differ, and for a task that is
-            not known to a model of several.
+        ValueError: for numbers of policies and environments that differ, for a task that is not
+            known to a model of several, and for noise where a policy takes none.
     """
 
     def __init__(
         self,
-        model: Any,
-        actors: Sequence[Any],
+        model: Encoder,
+        actors: Sequence[Policy],
         tasks: Sequence[int | None],
         rng: np.random.Generator | None = None,
         correlation: float = 0.0,
@@ -113,13 +114,16 @@ class LatentBehaviour:
         self.model, self.actors, self.rng = model, list(actors), rng
         self.memory = LatentTracker(model)
         alone = len(tasks) if len(self.actors) == 1 else 1
-        sizes = [getattr(a, "population", None) or alone for a in self.actors]
+        sizes = [population_of(a) or alone for a in self.actors]
         if sum(sizes) != len(tasks):
             raise ValueError(f"actors must cover {len(tasks)} environments, got {sizes}")
+        if rng is not None and not all(is_stochastic(a) for a in self.actors):
+            kinds = sorted({type(a).__name__ for a in self.actors})
+            raise ValueError(f"actors must be StochasticPolicies where there is rng, got {kinds}")
         self.bounds = np.cumsum([0, *sizes]).tolist()
         self.tasks = task_ids(tasks, model)
         self.first = np.ones((len(tasks), 1), bool)
-        self.noise = np.zeros((len(tasks), self.actors[0].action_dim))
+        self.noise = np.zeros((len(tasks), action_size(self.actors[0]) or 0))
         self.share = np.zeros((len(tasks), 1))
         self.correlation = correlation
 
@@ -133,7 +137,7 @@ class LatentBehaviour:
     @torch.no_grad()
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
-        device = _device(self.actors[0])
+        device = device_of(self.actors[0])
         seen = wide_enough(observation, self.model, device, *self.actors)
         latent = features(self.model, self.memory.see(seen, self.tasks.to(device)))
         noise = None
@@ -146,21 +150,17 @@ class LatentBehaviour:
         actions = []
         for actor, low, high in zip(self.actors, self.bounds, self.bounds[1:], strict=False):
             part, eps = latent[low:high], None if noise is None else noise[low:high]
-            if getattr(actor, "population", None) is None:
-                actions.append(actor(part, eps))
+            if population_of(actor) is None:
+                actions.append(drawn(actor, part, eps))
             else:
                 actions.append(
-                    actor(part.unsqueeze(1), None if eps is None else eps.unsqueeze(1)).squeeze(1)
+                    drawn(
+                        actor, part.unsqueeze(1), None if eps is None else eps.unsqueeze(1)
+                    ).squeeze(1)
                 )
         action = torch.cat(actions)
         self.memory.acted(action)
         return action.float().cpu().numpy()
-
-
-def _device(actor: Any) -> torch.device:
-    """Return where an actor lives; the CPU for one without parameters."""
-    parameters = actor.parameters() if isinstance(actor, torch.nn.Module) else ()
-    return next((p.device for p in parameters), torch.device("cpu"))
 
 
 @checked(pool=has("reset_many", "step_many"), quota=least(0), lengths=least(1))
@@ -192,7 +192,7 @@ def run_episodes(
             episodes without end, and what the pool refuses.
     """
     count = len(pool)
-    unlimited = lengths is None and getattr(pool, "max_steps", None) is None
+    unlimited = lengths is None and pool.max_steps is None
     _check_plan(count, quota, lengths, seeds)
     done: list[list[Episode]] = [[] for _ in range(count)]
     open_: list[_Recorder] = [_Recorder() for _ in range(count)]

@@ -11,6 +11,7 @@ import numpy as np
 from pwm_sdk.calls import checked, has, least, or_nothing
 from pwm_sdk.checks import whole
 from pwm_sdk.contract.agents import Behaviour
+from pwm_sdk.contract.policies import is_planner
 from pwm_sdk.envs.member import is_maker
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.training.collect import Episode, LatentBehaviour, run_episodes
@@ -78,7 +79,7 @@ def evaluate(
     envs = list(env) if isinstance(env, Sequence) else [env]
     with _opened(envs, workers, max_steps, timeout) as pool:
         ids = pool.tasks if task is None else [task] * len(pool)
-        if hasattr(actor, "plan"):
+        if is_planner(actor):
             behaviour = PlannerBehaviour(actor, ids, action_dim=pool.action_dims[0])
         elif model is None:
             behaviour = ObservationBehaviour(actor)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.calls import acts, anywhere, checked, has, least, some
+from pwm_sdk.calls import anywhere, checked, least, some
 from pwm_sdk.checks import in_unit, positive
 from pwm_sdk.contract.memory import has_memory, observed_latents
 from pwm_sdk.contract.models import LatentModel, features
-from pwm_sdk.contract.policies import StochasticPolicy
+from pwm_sdk.contract.places import device_of
+from pwm_sdk.contract.policies import StochasticPolicy, ValueFunction
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.training.collect import Episode
 
@@ -76,9 +77,6 @@ def _cut(episode: Episode, time: int, horizon: int) -> tuple[np.ndarray, np.ndar
 
 
 @checked(
-    model=has("encode", "step"),
-    actor=has(StochasticPolicy, "parameters"),
-    critic=acts,
     gamma=(in_unit, anywhere),
     reward_scale=positive,
     horizon=least(1),
@@ -87,9 +85,9 @@ def _cut(episode: Episode, time: int, horizon: int) -> tuple[np.ndarray, np.ndar
 )
 @torch.no_grad()
 def exploitation_gap(
-    model: Any,
-    actor: Any,
-    critic: Any,
+    model: LatentModel,
+    actor: StochasticPolicy,
+    critic: ValueFunction,
     episodes: Sequence[Sequence[Episode]],
     tasks: Sequence[int],
     gamma: float | Tensor,
@@ -124,7 +122,7 @@ def exploitation_gap(
     _check_numbers(len(episodes), tasks=tasks, reward_scale=reward_scale)
     segments = sample_segments(episodes, horizon, count, rng)
     rewards = segments.reward / np.asarray(reward_scale, np.float32).reshape(-1, 1, 1)
-    device = next(actor.parameters()).device
+    device = device_of(actor)
     task = torch.as_tensor(list(tasks), device=device).unsqueeze(1).expand(-1, count)
     latent, end = _start_and_end(model, segments, task)
     shape = (horizon, *latent.shape[:-1], actor.action_dim)

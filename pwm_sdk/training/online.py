@@ -14,10 +14,18 @@ import torch.distributed as dist
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import checked, least
 from pwm_sdk.checks import in_unit, positive, whole
+from pwm_sdk.contract.agents import check_finite
 from pwm_sdk.contract.memory import has_memory
-from pwm_sdk.contract.models import LatentModel, has_loss, num_tasks
+from pwm_sdk.contract.models import (
+    LatentModel,
+    embeddings_of,
+    has_loss,
+    is_standardized,
+    num_tasks,
+)
+from pwm_sdk.contract.pools import Pool
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.objectives.world_model import world_model_loss
@@ -38,7 +46,6 @@ from pwm_sdk.training.settings import (
     RoundReport,
     check_abilities,
     check_ids,
-    standardized,
 )
 
 STATISTICS_ROUNDS = 10
@@ -46,8 +53,6 @@ MODEL = "the world model's loss and gradient"
 
 
 @checked(
-    pool=has("reset_many", "step_many"),
-    model=has(LatentModel, "parameters"),
     reward_scale=positive,
     lengths=least(1),
     weight=least(0.0),
@@ -62,8 +67,8 @@ class GrowingBatch:
     replicas stay equal.
 
     Args:
-        pool: an `EnvPool`, one environment per task, in the order of the learners' tasks.
-        model: a `LatentModel` with parameters, of tasks whose ids the learners name, or for one
+        pool: a `Pool`, one environment per task, in the order of the learners' tasks.
+        model: a `LatentModel`, of tasks whose ids the learners name, or for one
             task without ids, with or without memory. What it is trained by: see `model_loss`. If it
             is a `StandardizedModel`, its statistics are set.
         model_optimizer: steps the model.
@@ -91,8 +96,8 @@ class GrowingBatch:
 
     def __init__(
         self,
-        pool: Any,
-        model: Any,
+        pool: Pool,
+        model: LatentModel,
         model_optimizer: torch.optim.Optimizer,
         learners: Sequence[Learner],
         replay: ReplayBuffer,
@@ -137,13 +142,13 @@ class GrowingBatch:
             shared=dist.is_initialized(),
         )
         self.model_loss = model_loss
-        default = STATISTICS_ROUNDS if standardized(model) else 0
+        default = STATISTICS_ROUNDS if is_standardized(model) else 0
         given = config.statistics_rounds
         self._statistics_rounds = default if given is None else given
         # a model with memory sees as much before imagination as windows show it
         self._history = {"history": replay.slice_len - 1} if has_memory(model) else {}
         self.rng = np.random.default_rng(seed)
-        self.device = next(model.parameters()).device
+        self.device = model_optimizer.param_groups[0]["params"][0].device
         count = max(num_tasks(model), max(self.tasks) + 1)
         self.reward_weight = torch.ones(count, device=self.device)
         self.finite = FiniteWatch([MODEL], sys.maxsize, self.device)  # read by `check_finite`
@@ -214,7 +219,8 @@ class GrowingBatch:
             found = self.model_loss(self.model, batch)
             return found if isinstance(found, tuple) else (found, {})
         if has_loss(self.model):
-            return self.model.loss(batch)
+            own: Any = self.model
+            return own.loss(batch)
         config = self.config
         found = world_model_loss(
             self.model,
@@ -236,7 +242,7 @@ class GrowingBatch:
         """Wait for the device; raise ValueError if something was not finite since the last time."""
         self.finite.read()
         for learner in self.learners:
-            getattr(learner.pwm, "check_finite", lambda: None)()
+            check_finite(learner.pwm)
 
     def run_round(self, progress: float) -> RoundReport:
         """Improve, then collect; `progress` in [0, 1] drives noise and learning rates."""
@@ -379,7 +385,7 @@ class GrowingBatch:
 
     def _share_embeddings(self) -> None:
         """Let every process know the task embeddings of the others: a lookup shortens its rows."""
-        table = getattr(self.model, "task_embedding", None)
+        table = embeddings_of(self.model)
         if table is not None:
             self._share_rows(table.data, table.data)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import torch
 
 from pwm_sdk.calls import array, checked, has, least, one_of
+from pwm_sdk.contract.places import device_of
 from pwm_sdk.contract.policies import Planner
 from pwm_sdk.training.border import task_ids, wide_enough
 
@@ -36,15 +35,14 @@ class PlannerBehaviour:
 
     def __init__(
         self,
-        planner: Any,
+        planner: Planner,
         tasks: Sequence[int | None],
         *,
         choice: str = "mean",
         action_dim: int | None = None,
     ) -> None:
         self.planner, self.choice, self.action_dim = planner, choice, action_dim
-        parameters = getattr(planner.model, "parameters", list)()
-        self.device = next((p.device for p in parameters), torch.device("cpu"))
+        self.device = device_of(planner.model)
         self.tasks = task_ids(tasks, planner.model).to(self.device)
         planner.reset()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pwm_sdk.calls import checked, may_be_infinite
+from pwm_sdk.calls import checked, has, may_be_infinite
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 from pwm_sdk.contract.abilities import lacks
 from pwm_sdk.contract.memory import has_memory
@@ -19,8 +19,9 @@ from pwm_sdk.contract.models import (
     StandardizedModel,
     TrainableModel,
     is_episodic,
+    is_standardized,
 )
-from pwm_sdk.contract.policies import ExploringPolicy
+from pwm_sdk.contract.policies import ExploringPolicy, population_of
 
 
 @checked()
@@ -45,13 +46,12 @@ class Learner:
 
     def __post_init__(self) -> None:
         whole(1, starts=self.starts, every=self.every)
-        policies = getattr(self.pwm, "population", None) or 1
+        policies = population_of(self.pwm) or 1
         if len(self.tasks) != policies:
             raise ValueError(
                 f"tasks must have one entry per policy ({policies}), got {list(self.tasks)}"
             )
-        if not hasattr(self.pwm, "update"):
-            raise ValueError(f"pwm must have update, got {self.pwm!r}")
+        has("update")(pwm=self.pwm)
 
 
 @checked(model_max_norm=may_be_infinite)
@@ -143,12 +143,6 @@ def check_ids(tasks: Sequence[int], known: int) -> None:
         )
 
 
-def standardized(model: Any) -> bool:
-    """Tell whether a model has observation statistics that a loop can set."""
-    tables = getattr(model, "observation_mean", True)  # None in a `WorldModel` without
-    return not lacks(model, StandardizedModel) and tables is not None
-
-
 def check_abilities(
     model: Any, learners: Sequence[Learner], *, own_loss: bool, rounds: int | None, shared: bool
 ) -> None:
@@ -167,14 +161,14 @@ def check_abilities(
     if not own_loss:
         needed += [LossModel] if has_memory(model) else [TrainableModel]
         needed += [EpisodicModel] * is_episodic(model)
-    if rounds is not None or standardized(model):
+    if rounds is not None or is_standardized(model):
         needed += [SharedStatistics if shared else StandardizedModel] * (rounds != 0)
     if missing := lacks(model, *needed):
         raise ValueError(
             f"model must have {', '.join(missing)} to be trained by a growing batch, "
             f"got a {type(model).__name__} without"
         )
-    if rounds and not standardized(model):
+    if rounds and not is_standardized(model):
         raise ValueError(
             "model must have observation statistics (standardize=True of a WorldModel), or "
             "statistics_rounds must be 0 or None, got a model without them"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from tensordict import TensorDict
-from torch import Tensor, nn
+from torch import Tensor
 
 from pwm_sdk import keys
 from pwm_sdk.calls import acts, array, checked, has, least
 from pwm_sdk.checks import whole
 from pwm_sdk.contract.agents import Behaviour
-from pwm_sdk.training.border import acted, dtype_of, stacked
+from pwm_sdk.contract.places import device_of, dtype_of
+from pwm_sdk.training.border import acted, stacked
 
 
 @checked(policy=acts, index=least(0), observation=array)
@@ -40,7 +40,7 @@ class ObservationBehaviour:
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
         seen = torch.as_tensor(
-            observation, device=_home(self.policy) if self.device is None else self.device
+            observation, device=device_of(self.policy) if self.device is None else self.device
         )
         seen = seen.to(dtype_of(self.policy))
         return self.policy(seen).float().cpu().numpy()
@@ -73,24 +73,12 @@ class RecurrentBehaviour:
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return actions `[N, A]`."""
         seen = torch.as_tensor(
-            observation, device=_home(self.act) if self.device is None else self.device
+            observation, device=device_of(self.act) if self.device is None else self.device
         )
         seen = seen.to(dtype_of(self.act))
         action, self.memory = self.act(seen, self.memory, self.first.to(seen.device))
         self.first = torch.zeros_like(self.first)
         return action.float().cpu().numpy()
-
-
-def _home(policy: Any) -> torch.device:
-    """Return where the networks of a policy, or of a method of an algorithm, are."""
-    while isinstance(policy, partial):
-        policy = policy.func
-    owner = getattr(policy, "__self__", policy)
-    if isinstance(device := getattr(owner, "device", None), torch.device):
-        return device
-    network = owner if isinstance(owner, nn.Module) else getattr(owner, "actor", None)
-    parameters = network.parameters() if isinstance(network, nn.Module) else ()
-    return next((p.device for p in parameters), torch.device("cpu"))
 
 
 @checked(pool=has("reset_many", "step_many"), steps=least(1))
