@@ -25,6 +25,7 @@ from pwm_sdk.functional.twohot import symlog
     observation=shaped(..., "O"),
     latent=shaped(..., "D"),
     action=shaped(..., "A"),
+    first=shaped(..., 1),
 )
 class RSSMModel(nn.Module):
     r"""A `MemoryModel` of discrete states, over TorchRL's networks, with TorchRL's loss.

@@ -59,7 +59,9 @@ def starts_of(
             that do not fit them.
     """
     names = (keys.OBSERVATION, keys.TASK, keys.ACTION)
-    observation, task, action = found = [batch.get(name, None) for name in names]
+    found: list[Any] = [batch.get(name, None) for name in names]
+    observation: Any = found[0]
+    task, action = found[1:]
     for name, value in zip(names, found, strict=True):
         if not isinstance(value, Tensor | None):
             raise ValueError(f"{name} of batch must be a tensor, got {type(value).__name__}")

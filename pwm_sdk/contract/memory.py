@@ -16,7 +16,11 @@ def has_memory(model: Any) -> bool:
     return hasattr(model, "observe")
 
 
-@checked(observation=shaped(..., None, None), action=shaped(..., None, None))
+@checked(
+    observation=shaped(..., None, None),
+    action=shaped(..., None, None),
+    first=shaped(..., None, 1),
+)
 def observed_latents(
     model: Encoder,
     observation: Tensor,

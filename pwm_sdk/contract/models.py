@@ -295,11 +295,6 @@ def looked_up(model: Any, task: Any) -> Any:
     return model.context(task) if hasattr(model, "context") else task
 
 
-def task_of(context: Any) -> Any:
-    """Return the task ids of what a model looked up, if it says which; ids themselves."""
-    return context if isinstance(context, Tensor) else getattr(context, "task", None)
-
-
 def step_is_parts(model: Any) -> bool:
     """Tell whether `next` and `reward` (and `terminated`) may be imagined in place of `step`.
 

@@ -282,3 +282,8 @@ def unit_of(critic: Any, value: Tensor) -> Tensor | float:
 def given_draws(q: Any, context: Any, generator: Any) -> Any:
     """Return the action value of these tasks, with a source of what it draws."""
     return q.given(context, generator) if hasattr(q, "given") else q
+
+
+def task_of(context: Any) -> Any:
+    """Return the task ids of what a model looked up, if it says which; ids themselves."""
+    return context if isinstance(context, Tensor) else getattr(context, "task", None)

@@ -83,7 +83,8 @@ def step_errors(model: TrainableModel, batch: TensorDictBase) -> StepErrors:
             raise ValueError(
                 f"terminated must have shape {list(reward.shape)}, got {list(truth.shape)}"
             )
-        odds = model.termination_logits(latent[:, 1:], wide)
+        own: Any = model
+        odds = own.termination_logits(latent[:, 1:], wide)
         ends = F.binary_cross_entropy_with_logits(odds, truth.to(odds), reduction="none")
     reward_error = model.reward_error(logits, reward)
     return StepErrors(context, latent, target, consistency, reward_error, ends)

@@ -14,7 +14,7 @@ from torch import Tensor
 from pwm_sdk.calls import acts, anywhere, checked, least
 from pwm_sdk.checks import whole
 from pwm_sdk.contract.memory import LatentTracker
-from pwm_sdk.contract.models import LatentModel, features, looked_up, padded, task_of
+from pwm_sdk.contract.models import LatentModel, features, looked_up, padded
 from pwm_sdk.contract.policies import (
     Policy,
     SampledPolicy,
@@ -22,6 +22,7 @@ from pwm_sdk.contract.policies import (
     ValueFunction,
     action_mask_of,
     given,
+    task_of,
 )
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.planning import draw_by_weight, elite_weights, weighted_moments

@@ -59,7 +59,8 @@ def sample_segments(
         places.append([(e, int(rng.integers(n))) for e, n in picks])
         parts = [_cut(e, time, horizon) for e, time in places[-1]]
         found.append([np.asarray(column) for column in zip(*parts, strict=True)])
-    return Segments(*(np.asarray(column) for column in zip(*found, strict=True)), places)
+    start, reward, end, ended = (np.asarray(column) for column in zip(*found, strict=True))
+    return Segments(start, reward, end, ended, places)
 
 
 def _starts(episode: Episode, horizon: int) -> int:

@@ -112,7 +112,8 @@ class GrowingBatch:
     ) -> None:
         self.weight = weight
         remember_learning_rates(model_optimizer)
-        self.pool, self.model, self.model_optimizer = pool, model, model_optimizer
+        self.pool, self.model_optimizer = pool, model_optimizer
+        self.model: Any = model  # its abilities are asked for below
         self.learners, self.replay, self.config = list(learners), replay, config
         self.tasks = [task for learner in learners for task in learner.tasks]
         self.reward_scale, self.lengths, self.episodes = (
@@ -219,8 +220,7 @@ class GrowingBatch:
             found = self.model_loss(self.model, batch)
             return found if isinstance(found, tuple) else (found, {})
         if has_loss(self.model):
-            own: Any = self.model
-            return own.loss(batch)
+            return self.model.loss(batch)
         config = self.config
         found = world_model_loss(
             self.model,

@@ -230,27 +230,11 @@ def rssm(n: Number = itself) -> Any:
     return P.RSSMModel(n(O), n(A), P.DreamerV3Config(**{k: n(v) for k, v in sizes.items()}))
 
 
-def remembering(own: Any) -> Any:
-    """What it imagines after two observations, and one step of its loss."""
-    first = torch.zeros(B, 1, dtype=torch.bool, device="cpu")
-    latent = own.observe(own.encode(rand(B, O)), rand(B, A), rand(B, O), first)
-    imagined = [value.detach() for value in own.step(latent, rand(B, A))]
-    loss = own.loss(windows())[0]
-    if loss.requires_grad:
-        wanted = list(own.parameters())
-        grads = torch.autograd.grad(loss, wanted, allow_unused=True)
-        with torch.no_grad():
-            for parameter, slope in zip(wanted, grads, strict=True):
-                parameter.sub_(0 if slope is None else 0.01 * slope)
-    return [latent.detach(), *imagined, own.state_dict()]
-
-
 def tracked(memory: Any) -> Any:
     """What is known after two observations."""
-    before = memory.see(rand(B, O)).detach()
+    found = [memory.see(rand(B, O)).detach()]
     memory.acted(rand(B, A))
-    memory.start(0)
-    return [before, memory.see(rand(B, O)).detach()]
+    return [*found, memory.see(rand(B, O)).detach()]
 
 
 def scaled(scale: Any) -> Any:
@@ -377,7 +361,7 @@ CASES: dict[str, Case] = {
         lambda n: P.QEnsemble(n(D), n(A), hidden=(n(4),), ensemble=n(3), dropout=n(0.0)),
         lambda q: [q.logits(rand(B, D), rand(B, A)).detach(), q.state_dict()],
     ),
-    "RSSMModel": Case(rssm, remembering),
+    "RSSMModel": Case(rssm, stepped),
     "LatentTracker": Case(lambda n: P.LatentTracker(rssm(n)), tracked),
     "RandomBehaviour": Case(lambda n: P.RandomBehaviour(n(1), n(A), n(0), n(3)), acting),
     "RecurrentBehaviour": Case(lambda n: P.RecurrentBehaviour(dreamer(n).act, n(1)), acting),
