@@ -60,8 +60,7 @@ def starts_of(
     """
     names = (keys.OBSERVATION, keys.TASK, keys.ACTION)
     found: list[Any] = [batch.get(name, None) for name in names]
-    observation: Any = found[0]
-    task, action = found[1:]
+    observation, task, action = found
     for name, value in zip(names, found, strict=True):
         if not isinstance(value, Tensor | None):
             raise ValueError(f"{name} of batch must be a tensor, got {type(value).__name__}")
@@ -73,8 +72,8 @@ def starts_of(
     if window:
         observation = observation[..., 0, :]
         # windows do not hold the action that was taken where they end
-        held = action is not None and action.shape[-2] == given[-2]
-        action = action[..., -1, :] if held else None
+        if action is not None:
+            action = action[..., -1, :] if action.shape[-2] == given[-2] else None
     if population is None and observation.dim() == 3:
         observation, action = observation[:, 0], None if action is None else action[:, 0]
     if population is None and observation.dim() != 2:
