@@ -101,10 +101,14 @@ class MPPI:
 
     def reset(self, index: int | None = None) -> None:
         """Forget the plan of environment `index`, or of all; call it when an episode starts."""
+        if index is None:  # a new one: shallow copies that are reset share nothing
+            self.mean, self._memory = None, LatentTracker(self.model)
+            return
+        if index is None:  # nothing is shared with a shallow copy from then on
+            self.mean, self._memory = None, LatentTracker(self.model)
+            return
         self._memory.start(index)
-        if index is None:
-            self.mean = None
-        elif self.mean is not None:
+        if self.mean is not None:
             self.mean = self.mean.clone()  # it may be of `inference_mode`
             self.mean[index] = 0.0
 

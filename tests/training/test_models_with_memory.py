@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,24 @@ def test_memory_beats_none_where_speed_is_hidden() -> None:
         actor = growing.learners[0].pwm.actor
         returns[name] = evaluate(Slider(), growing.model, actor, episodes=10)["return"]
     assert returns["gru"] > 0.5 * returns["memoryless"], returns  # costs: half of them
+
+
+def test_a_planner_remembers_each_environment_and_forgets_where_it_is_told() -> None:
+    """A copy that is reset shares no memory with the planner it was made from."""
+    torch.manual_seed(0)
+    model, seen = gru(), torch.randn(3, 2, 1)
+    settings = {"horizon": 2, "samples": 8, "elites": 4, "policy_samples": 0, "iterations": 1}
+    planner = MPPI(model, zero, zero, generator=torch.Generator().manual_seed(0), **settings)
+    met: list[torch.Tensor] = []
+    whole = planner._search
+    planner._search = lambda z, *rest: (met.append(z), whole(z, *rest))[1]  # pyright: ignore
+    first = planner.plan(seen[0])
+    planner.reset(1)
+    other = copy.copy(planner)
+    other.reset()
+    other.plan(seen[2])
+    planner.plan(seen[1])
+    begins = torch.tensor([[False], [True]])
+    expected = model.observe(model.encode(seen[0]), first, seen[1], begins)
+    assert torch.allclose(met[-1], expected)
+    assert torch.allclose(met[1], model.encode(seen[2]))
