@@ -13,6 +13,7 @@ from .algorithms.published import PublishedModel as PublishedModel
 from .algorithms.published import ReturnDeviation as ReturnDeviation
 from .algorithms.pwm import PWM as PWM
 from .algorithms.pwm_config import PWMConfig as PWMConfig
+from .algorithms.rssm_model import RSSMModel as RSSMModel
 from .algorithms.sac import SAC as SAC
 from .algorithms.sac import SACConfig as SACConfig
 from .algorithms.shac import SHAC as SHAC
@@ -42,7 +43,11 @@ from .contract.agents import Behaviour as Behaviour
 from .contract.agents import Loop as Loop
 from .contract.checks import check_latent_model as check_latent_model
 from .contract.checks import check_pool as check_pool
+from .contract.memory import LatentTracker as LatentTracker
+from .contract.memory import observed_latents as observed_latents
 from .contract.models import LatentModel as LatentModel
+from .contract.models import LossModel as LossModel
+from .contract.models import MemoryModel as MemoryModel
 from .contract.models import SimulatorModel as SimulatorModel
 from .contract.policies import Policy as Policy
 from .contract.policies import StochasticPolicy as StochasticPolicy

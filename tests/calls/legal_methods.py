@@ -62,6 +62,8 @@ def _objects() -> SimpleNamespace:
     encoded = sdk.EncodedSimulator(p.simulator, encoder)
     policy, td, dream, mj = pwm(), td_mpc2(), dreamer(), mujoco()
     ppo, sac = sdk.PPO(O, A), sdk.SAC(O, A, sdk.SACConfig(hidden=(8,), batch_size=2))
+    rssm = sdk.RSSMModel(O, A, dream.config)
+    belief = rssm.encode(p.observation).detach()
     members, mppi, sh, loop = population(), planner(), shac(), growing()
     agents = constructors()["AgentLoop"][0](**constructors()["AgentLoop"][1])
     run = sdk.Run(p.folder / "methods", growing(), readings=0)
@@ -216,7 +218,8 @@ def _part_3() -> dict[str, Call]:
         "ReplayBuffer.add": (p.replay.add, f(episode=episode())),
         "ReplayBuffer.extend": (p.replay.extend, f(episodes=[episode()])),
         "ReplayBuffer.sample": (p.replay.sample, f(batch_size=2)),
-        "ReplayBuffer.sample_starts": (p.replay.sample_starts, f(tasks=[0], count=2)),
+        "ReplayBuffer.sample_starts": (p.replay.sample_starts, f(tasks=[0], count=2,
+            history=1)),
         "ReplayBuffer.starts": (p.replay.starts, f(tasks=[0, 0], count=2, seeds=[1, 2])),
         "ReplayBuffer.statistics": (p.replay.statistics, f(task=0)),
         "ReplayBuffer.episodes": (p.replay.episodes, f(task=0)),
@@ -262,6 +265,18 @@ def _part_4() -> dict[str, Call]:
     p, f = parts(), dict
     o = _objects()
     return {
+        "LatentTracker.acted": (sdk.LatentTracker(p.model).acted, f(action=p.action)),
+        "LatentTracker.see": (sdk.LatentTracker(p.model).see, f(observation=p.observation,
+            task=None)),
+        "LatentTracker.start": (sdk.LatentTracker(p.model).start, f(index=0)),
+        "RSSMModel.encode": (o.rssm.encode, f(observation=p.observation, task=None)),
+        "RSSMModel.loss": (o.rssm.loss, f(batch=p.batch)),
+        "RSSMModel.observe": (o.rssm.observe, f(latent=o.belief, action=p.action,
+            observation=p.observation, first=torch.zeros(B, 1, dtype=torch.bool), task=None)),
+        "RSSMModel.step": (o.rssm.step, f(latent=o.belief, action=p.action, task=None)),
+        "RSSMModel.terminated": (o.rssm.terminated, f(latent=o.belief, task=None)),
+        "RSSMModel.termination_logits": (o.rssm.termination_logits, f(latent=o.belief,
+            task=None)),
         "WorldModel.terminated": (p.tasked.terminated, f(latent=p.latent, task=p.task)),
         "WorldModel.termination_logits": (p.tasked.termination_logits, f(latent=p.latent,
             task=p.task)),

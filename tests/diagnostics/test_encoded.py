@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from pwm_sdk.algorithms.dreamer_v3_config import DreamerV3Config
+from pwm_sdk.algorithms.rssm_model import RSSMModel
 from pwm_sdk.contract.checks import check_latent_model
 from pwm_sdk.diagnostics.encoded import EncodedSimulator
 from pwm_sdk.diagnostics.gradients import gradient_statistics, policy_gradients
@@ -52,3 +55,9 @@ def test_both_estimates_of_an_actor_point_the_same_way() -> None:
             for estimator in ("pathwise", "score")
         )
         assert float(gradient_statistics(score, path)["cosine"]) > 0.95
+
+
+def test_an_encoder_with_memory_is_refused() -> None:
+    model = RSSMModel(16, 6, DreamerV3Config(hidden=8, belief=8, blocks=2, bins=11))
+    with pytest.raises(ValueError, match="encoder must have no memory"):
+        EncodedSimulator(MassSpring(2, 2), model)
