@@ -144,7 +144,7 @@ def study(task: str, seed: int, settings: Settings) -> dict[str, Any]:
         torch.manual_seed(seed)
         model, errors = learn(simulator, recording, settings, seed, options)
         widths = (settings.hidden // 2,) * 2
-        actor = FirstOrderActor(model.latent_dim, simulator.action_dim, widths)
+        actor = FirstOrderActor.published(model.latent_dim, simulator.action_dim, widths)
         measured = measure(simulator, model, actor, recording.state, settings, seed)
         result["models"][name] = errors | measured
     result["minutes"] = (time.process_time() - begin) / 60.0

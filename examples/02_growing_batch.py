@@ -26,8 +26,8 @@ torch.manual_seed(0)
 task = MT80["cartpole-swingup"]
 sizes = {"latent_dim": 64, "hidden": (128, 128), "encoder_hidden": (128,), "activation": "silu"}
 model = WorldModel(5, 1, num_tasks=len(MT80), task_dim=8, num_bins=0, standardize=True, **sizes)
-nets = {"hidden": (64, 64), "population": 1, "activation": "silu", "norm": "before"}
-actor = FirstOrderActor(64, 1, learn_std=False, noise="after", output_gain=0.1, **nets)
+nets = {"hidden": (64, 64), "population": 1, "activation": "silu", "norm": "pre_activation"}
+actor = FirstOrderActor(64, 1, learn_std=False, noise="post_tanh", output_gain=0.1, **nets)
 critic = Critic(64, ensemble=2, reduce="mean", scale=10.0, output_gain=0.01, **nets)
 config = PWMConfig(
     actor_lam=0.95,

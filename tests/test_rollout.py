@@ -102,7 +102,7 @@ def test_a_policy_is_given_what_the_model_looked_up() -> None:
 def test_equals_a_loop_by_hand(num_tasks: int) -> None:
     dims = [1, 2, 2] if num_tasks else [1]
     model = small_model(num_tasks, action_dims=dims)
-    actor = FirstOrderActor(8, 2, (6,), noise="after")
+    actor = FirstOrderActor(8, 2, (6,), noise="post_tanh")
     task = torch.tensor([0, 2, 1, 0]) if num_tasks else None
     noise = torch.randn(3, 4, 2)
     start = model.encode(torch.randn(4, 3), task)

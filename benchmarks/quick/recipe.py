@@ -19,12 +19,11 @@ from pwm_sdk import (
     Learner,
     PWMConfig,
     ReplayBuffer,
-    ReturnScale,
     RoundConfig,
     Task,
     WorldModel,
-    init_fan_in,
     make_gym,
+    model_optimizer,
 )
 from quick.seeds import seed_for
 
@@ -58,24 +57,6 @@ DMCONTROL = TaskPlan(gamma=0.99, rows=48, length=250, episodes=2, seed_episodes=
 WALKER = TaskPlan(gamma=0.97, rows=72, length=50, episodes=10, seed_episodes=50)
 CHEETAH = TaskPlan(gamma=0.97, rows=48, length=250, episodes=2, seed_episodes=10)
 
-# The mean of all lambda-returns, a penalty on saturation, a slower actor and a target critic keep
-# the policies of falling bodies from freezing early (docs/experiments.md).
-QUICK_PWM = PWMConfig(
-    horizon=12,
-    actor_lam=0.95,
-    actor_lr=5e-4,
-    critic_lr=1e-3,
-    betas=(0.9, 0.999),
-    actor_max_norm=10.0,
-    critic_max_norm=10.0,
-    critic_epochs=1,
-    critic_splits=2,
-    critic_limit=1,
-    saturation=0.1,
-    target_tau=0.01,
-    average_tau=0.005,
-)
-
 
 @dataclass(frozen=True)
 class Preset:
@@ -97,7 +78,6 @@ class Preset:
     latent_dim: int = 128
     hidden: int = 256
     policy_hidden: int = 128
-    task_dim: int = 16
     ensemble: int = 2
     model_lr: float = 1e-3
     encoder_lr: float = 3e-4
@@ -112,14 +92,12 @@ class Preset:
     whole_episodes: bool = False
     batch: float = 1.0  # times the plans' rows
     world_model: dict[str, Any] = field(default_factory=dict)  # arguments in place of these here
-    pwm: PWMConfig = QUICK_PWM
+    pwm: PWMConfig = field(default_factory=PWMConfig)
     rounds_config: RoundConfig = field(default_factory=RoundConfig)
 
 
 PRESETS = {
-    "quick": Preset(
-        rounds_config=RoundConfig(std=(0.6, 0.2), std_share=0.5, decay_share=0.3, decay_floor=0.02),
-    ),
+    "quick": Preset(),
     "smoke": Preset(
         tasks=("mw-reach", "mw-drawer-close", "cartpole-swingup"),
         rounds=2,
@@ -136,7 +114,7 @@ PRESETS = {
         policy_hidden=32,
         starts=(4, 4),
         short=True,
-        rounds_config=RoundConfig(updates=10, first_updates=20),
+        rounds_config=RoundConfig(updates=10, first_updates=20, decay_share=0.25, decay_floor=0.1),
     ),
 }
 
@@ -232,28 +210,18 @@ def make_model(
     """Return a world model for suite 0, Meta-World, or 1, dm_control or both; and its optimizer."""
     sizes = [task.action_dim for task in MT80]
     width = (preset.hidden, preset.hidden)
-    options: dict[str, Any] = {"activation": "silu", "simnorm_size": preset.simnorm[suite]}
+    options: dict[str, Any] = {"simnorm_size": preset.simnorm[suite]}
     model = WorldModel(
         MT80.observation_dim,
         MT80.action_dim,
         num_tasks=len(MT80),
-        task_dim=preset.task_dim,
         latent_dim=preset.latent_dim,
         hidden=width,
         encoder_hidden=(preset.hidden,),
-        num_bins=0,
         action_dims=sizes,
-        standardize=True,
         **(options | preset.world_model),
-    )
-    init_fan_in(model).to(device)
-    encoder = list(model.encoder.parameters())
-    known = {id(p) for p in encoder}
-    groups = [
-        {"params": encoder, "lr": preset.encoder_lr},
-        {"params": [p for p in model.parameters() if id(p) not in known], "lr": preset.model_lr},
-    ]
-    return model, torch.optim.Adam(groups, fused=True)
+    ).to(device)
+    return model, model_optimizer(model, preset.model_lr, preset.encoder_lr)
 
 
 def make_actor(preset: Preset, tasks: Sequence[Task]) -> FirstOrderActor:
@@ -264,12 +232,6 @@ def make_actor(preset: Preset, tasks: Sequence[Task]) -> FirstOrderActor:
         (preset.policy_hidden, preset.policy_hidden),
         population=len(tasks),
         action_dims=[task.action_dim for task in tasks],
-        std=preset.rounds_config.std[0],
-        learn_std=False,
-        noise="after",
-        activation="silu",
-        norm="before",
-        output_gain=0.1,
     )
 
 
@@ -289,12 +251,7 @@ def make_learner(
         (preset.policy_hidden, preset.policy_hidden),
         preset.ensemble,
         population=len(mine),
-        reduce="mean",
         scale=[0.1 / (1.0 - gamma) for gamma in gammas],
-        activation="silu",
-        norm="before",
-        output_gain=0.01,
     ).to(device)
-    scale, config = ReturnScale(len(mine)).to(device), replace(preset.pwm, gamma=tuple(gammas))
-    pwm = PWM(model, actor, critic, config, return_scale=scale)
+    pwm = PWM(model, actor, critic, replace(preset.pwm, gamma=tuple(gammas)))
     return Learner(pwm, [task.index for task in tasks], starts, every)

@@ -27,10 +27,9 @@ from pwm_sdk import (
     RandomBehaviour,
     RecurrentBehaviour,
     ReplayBuffer,
-    ReturnScale,
     TDMPC2Config,
     WorldModel,
-    init_fan_in,
+    model_optimizer,
 )
 from quick.recipe import WALKER, Preset, plan_of
 from quick.seeds import seed_for
@@ -125,7 +124,7 @@ class Warmup:
 
 
 def _tdmpc2(job: Job, size: sizes.TDMPC2Size) -> tuple[TDMPC2, ReplayBuffer]:
-    model = WorldModel(*_sizes(job), **size.model, episodic=job.task.terminates)
+    model = WorldModel.published(*_sizes(job), **size.model, episodic=job.task.terminates)
     q = QEnsemble.for_model(model, ensemble=size.heads)
     prior = PolicyPrior.for_model(model)
     for part in (model, q, prior):
@@ -176,27 +175,16 @@ def growing_batch(job: Job) -> tuple[GrowingBatch, int]:
 
 
 def _world_model(job: Job, preset: Preset) -> tuple[WorldModel, torch.optim.Optimizer]:
-    widths: dict[str, Any] = {"encoder_hidden": (preset.hidden,), "activation": "silu"}
+    widths: dict[str, Any] = {"encoder_hidden": (preset.hidden,)}
     model = WorldModel(
         *_sizes(job),
         num_tasks=1,
-        task_dim=preset.task_dim,
         latent_dim=preset.latent_dim,
         hidden=(preset.hidden, preset.hidden),
-        num_bins=0,
-        standardize=True,
         episodic=job.task.terminates,
         **(widths | preset.world_model),
-    )
-    init_fan_in(model).to(job.device)
-    encoder = list(model.encoder.parameters())
-    known = {id(p) for p in encoder}
-    rest = [p for p in model.parameters() if id(p) not in known]
-    rates = {"lr": preset.model_lr, "fused": True}
-    optimizer = torch.optim.Adam(
-        [{"params": encoder, "lr": preset.encoder_lr}, {"params": rest}], **rates
-    )
-    return model, optimizer
+    ).to(job.device)
+    return model, model_optimizer(model, preset.model_lr, preset.encoder_lr)
 
 
 def _agent(job: Job, size: sizes.PWMSize, model: WorldModel, gamma: float) -> PWM:
@@ -206,10 +194,6 @@ def _agent(job: Job, size: sizes.PWMSize, model: WorldModel, gamma: float) -> PW
         job.task.action_dim,
         size.actor,
         population=1,
-        std=preset.rounds_config.std[0],
-        learn_std=False,
-        noise="after",
-        output_gain=0.1,
         **size.style,
     )
     critic = Critic(
@@ -217,9 +201,7 @@ def _agent(job: Job, size: sizes.PWMSize, model: WorldModel, gamma: float) -> PW
         size.critic,
         preset.ensemble,
         population=1,
-        reduce="mean",
         scale=[0.1 / (1.0 - gamma)],
-        output_gain=0.01,
         **size.style,
     )
     return PWM(
@@ -227,5 +209,4 @@ def _agent(job: Job, size: sizes.PWMSize, model: WorldModel, gamma: float) -> PW
         actor.to(job.device),
         critic.to(job.device),
         replace(preset.pwm, gamma=gamma),
-        return_scale=ReturnScale(1).to(job.device),
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from quick.recipe import PRESETS, QUICK_PWM, Preset
+from pwm_sdk import PWMConfig
+from quick.recipe import PRESETS, Preset
 
 Scale = Literal["tiny", "small", "published"]
 SEED_STEPS = 1_000  # random steps before TD-MPC2 and DreamerV3 learn
@@ -32,8 +33,8 @@ class TDMPC2Size:
     every: int = 1
 
 
-# The published program: the defaults of world model and planner, which are latents and widths of
-# 512, Mish, 101 bins; 512 samples, 64 elites, 24 of the prior, 6 iterations.
+# The published program: latents and widths of 512, Mish, 101 bins, and the planner's defaults,
+# which are 512 samples, 64 elites, 24 of the prior, 6 iterations.
 TDMPC2: dict[Scale, TDMPC2Size] = {
     "tiny": TDMPC2Size(
         {"latent_dim": 16, "hidden": (16, 16), "encoder_hidden": (16,)},
@@ -98,7 +99,7 @@ class PWMSize:
         preset: of `mt80.py`: its options and the sizes of its world model.
         actor: widths.
         critic: widths.
-        style: activation and order of norms in both.
+        style: activation and order of norms in both, in place of the defaults.
         starts: imagined starts of an update.
         rows: windows of an update of the model; None: those of the task's plan.
     """
@@ -106,7 +107,7 @@ class PWMSize:
     preset: Preset
     actor: tuple[int, ...]
     critic: tuple[int, ...]
-    style: dict[str, Any] = field(default_factory=lambda: {"activation": "silu", "norm": "before"})
+    style: dict[str, Any] = field(default_factory=dict)
     starts: int = 32
     rows: int | None = None
 
@@ -123,11 +124,11 @@ PWM: dict[Scale, PWMSize] = {
             ensemble=3,
             model_horizon=16,
             world_model={"encoder_hidden": (256,), "activation": "mish"},
-            pwm=replace(QUICK_PWM, horizon=16),
+            pwm=PWMConfig(horizon=16),
         ),
         actor=(400, 200, 100),
         critic=(400, 200),
-        style={"activation": "mish", "norm": "after"},
+        style={"activation": "mish", "norm": "post_activation"},
         starts=64,
         rows=256,
     ),

@@ -14,8 +14,9 @@ from pwm_sdk import keys
 from pwm_sdk.algorithms.critic_fit import CriticFit
 from pwm_sdk.algorithms.execution import Captured, Execution, prepare
 from pwm_sdk.algorithms.half_weights import HalfWeights
-from pwm_sdk.algorithms.published import ReturnDeviation, published_view
+from pwm_sdk.algorithms.published import published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.algorithms.return_scales import named_scale
 from pwm_sdk.algorithms.starts import (
     check_parts,
     discount_of,
@@ -79,8 +80,8 @@ class PWM(Watched):
         actor: a `FirstOrderActor`, or a module of the same face.
         critic: a `Critic` of the same population.
         config: settings.
-        return_scale: divides the imagined returns, for example a `ReturnScale`; None: no scaling,
-            or the running standard deviation with `config.normalize_returns`.
+        return_scale: divides the imagined returns, for example a `ReturnScale` of other quantiles;
+            None: what `config.return_scale` names.
         generator: source of the imagined noise and of the order of minibatches, on the actor's
             device; None: one of its own, seeded by torch's global one.
         execution: how updates are run: compiled, in bf16, as CUDA graphs; None: eager, in fp32.
@@ -117,9 +118,9 @@ class PWM(Watched):
         self.generator = generator = self._source(generator)
         self.execution = execution = (execution or Execution()).on(device)
         self.gamma: float | Tensor = discount_of(config.gamma, self.population, device)
-        if return_scale is None and config.normalize_returns:
+        if return_scale is None:
             with device:
-                self.return_scale = ReturnDeviation(self.population)
+                self.return_scale = named_scale(config.return_scale, self.population)
         self.imagined = published_view(model, config)
         self.rollout = LatentRollout(
             self.imagined,

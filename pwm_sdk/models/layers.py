@@ -207,7 +207,7 @@ class StackedMLP(nn.Module):
         out_dim: output size.
         stack: leading sizes of all parameters.
         activation: name in `ACTIVATIONS`.
-        norm: "after" the activation (PWM's actor and critic) or "before" it.
+        norm: LayerNorm "pre_activation", or "post_activation" as in PWM's actor and critic.
         output_gain: scale of the last layer's initial weights.
 
     Source: PWM's actor and critic are Linear, Mish, LayerNorm blocks.
@@ -220,14 +220,14 @@ class StackedMLP(nn.Module):
         out_dim: int,
         stack: tuple[int, ...] = (),
         activation: str = "mish",
-        norm: str = "after",
+        norm: str = "post_activation",
         output_gain: float = 1.0,
     ) -> None:
         super().__init__()
-        if norm not in ("before", "after"):
-            raise ValueError(f"norm must be 'before' or 'after' the activation, got {norm!r}")
+        if norm not in ("pre_activation", "post_activation"):
+            raise ValueError(f"norm must be 'pre_activation' or 'post_activation', got {norm!r}")
         check_widths(hidden=hidden, ends=(in_dim, out_dim))
-        self.norm_first = norm == "before"
+        self.norm_first = norm == "pre_activation"
         widths = [in_dim, *hidden]
         self.layers = nn.ModuleList(StackedLinear(a, b, stack) for a, b in pairwise(widths))
         self.scales = nn.ParameterList(torch.ones(*stack, 1, b) for b in hidden)

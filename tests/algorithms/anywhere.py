@@ -57,7 +57,7 @@ from pwm_sdk.simulators.mass_spring import MassSpring
 Found = dict[str, Tensor]
 PWM_CONFIG = {"horizon": 3, "critic_epochs": 1, "critic_splits": 2}
 OURS = PWMConfig(**PWM_CONFIG, target_tau=0.1, average_tau=0.1)
-EXPLORED = {"learn_std": False, "noise": "after"}
+EXPLORED = {"learn_std": False, "noise": "post_tanh"}
 
 
 def model(device: Any, tasks: int = 2, **settings: Any) -> WorldModel:
@@ -123,7 +123,7 @@ def pwm(
         made: Any = model(device, **settings)
         made = Disagreement(made).to(device) if guard else made
         actor, critic = networks(device, population)
-        scale = None if config.normalize_returns else ReturnScale(population).to(device)
+        scale = None if config.return_scale == "deviation" else ReturnScale(population).to(device)
         options: dict[str, Any] = {"return_scale": scale, "execution": execution}
         kind = Population if members else PWM
         options |= {"seeds": [3, 4], "rates": [1.0, 0.5]} if members else {}

@@ -14,7 +14,7 @@ from pwm_sdk.algorithms.population import Population
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.normalizers import ReturnScale
+from pwm_sdk.algorithms.return_scales import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
 
 CONFIG = PWMConfig(horizon=3, critic_epochs=2, critic_splits=2, saturation=0.1, target_tau=0.1)
@@ -38,7 +38,7 @@ def assemble(kind: Kind, execution: Execution | None = None, config: PWMConfig =
     dims = None if population is None else [1, 2]
     actor: Any = FirstOrderActor(16, 2, (8,), population=population, action_dims=dims)
     critic: Any = Critic(16, (8,), 3, population=population)
-    scale = None if config.normalize_returns else ReturnScale(population)
+    scale = None if config.return_scale == "deviation" else ReturnScale(population)
     options: dict[str, Any] = {"return_scale": scale, "execution": execution}
     options["generator"] = torch.Generator().manual_seed(1)
     if kind == MEMBERS:

@@ -18,7 +18,7 @@ from pwm_sdk.algorithms.population import Population
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.normalizers import ReturnScale
+from pwm_sdk.algorithms.return_scales import ReturnScale
 
 SMALL: dict[str, Any] = {"horizon": 3, "critic_epochs": 2, "critic_splits": 2}
 SLOW = {"target_tau": 0.1, "average_tau": 0.1}
@@ -46,7 +46,7 @@ def make(kind: str, name: str, check_every: int | None = None, **changes: Any) -
         with torch.no_grad():
             for parameter in {"actor": actor, "critic": critic}[part].parameters():
                 parameter[BAD] = value
-    scale = None if config.normalize_returns else ReturnScale(MEMBERS)
+    scale = None if config.return_scale == "deviation" else ReturnScale(MEMBERS)
     options = {"return_scale": scale, "execution": Execution(check_every=check_every)}
     options["generator"] = torch.Generator().manual_seed(2)
     if kind == "Population":

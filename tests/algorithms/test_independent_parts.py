@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from pwm_sdk.algorithms.behaviour_cloning import BehaviourCloning
 from pwm_sdk.algorithms.critic_fit import CriticFit
-from pwm_sdk.algorithms.published import ReturnDeviation
+from pwm_sdk.algorithms.return_scales import ReturnDeviation
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.normalizers import ReturnScale
+from pwm_sdk.algorithms.return_scales import ReturnScale
 from pwm_sdk.optim import FiniteWatch, optimize
 from pwm_sdk.planner.mppi import MPPI
 from pwm_sdk.training.collect import LatentBehaviour

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from pwm_sdk.algorithms.execution import Execution
 from pwm_sdk.algorithms.population import Population, join_members
-from pwm_sdk.algorithms.published import ReturnDeviation
+from pwm_sdk.algorithms.return_scales import ReturnDeviation
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
 from pwm_sdk.generators import Generators
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.normalizers import ReturnScale
+from pwm_sdk.algorithms.return_scales import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
 
 TASKS, SEEDS, RATES, GAMMA = (0, 1, 1), (5, 5, 6), (1.0, 0.5, 2.0), (0.9, 0.99, 0.95)
@@ -51,7 +51,7 @@ def make_population(model: WorldModel, members: Sequence[int], **settings) -> Po
     """Some of the three policies at once."""
     actors, critics = networks(members)
     config = PWMConfig(**{**SMALL, "gamma": [GAMMA[i] for i in members], **settings})
-    scale = None if config.normalize_returns else ReturnScale(len(members))
+    scale = None if config.return_scale == "deviation" else ReturnScale(len(members))
     return Population(
         model,
         FirstOrderActor.stack(actors),
@@ -69,7 +69,7 @@ def make_alone(model: WorldModel, member: int, **settings) -> PWM:
     rates = {name: SMALL[name] * RATES[member] for name in ("actor_lr", "critic_lr")}
     config = PWMConfig(**{**SMALL, **rates, "gamma": GAMMA[member], **settings})
     generator = torch.Generator().manual_seed(SEEDS[member])
-    scale = None if config.normalize_returns else ReturnScale()
+    scale = None if config.return_scale == "deviation" else ReturnScale()
     return PWM(model, actor, critic, config, return_scale=scale, generator=generator)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.normalizers import ReturnScale
+from pwm_sdk.algorithms.return_scales import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
 
 FAST = {"horizon": 3, "critic_epochs": 2, "critic_splits": 2}

@@ -8,12 +8,12 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from pwm_sdk.algorithms.published import ReturnDeviation
+from pwm_sdk.algorithms.return_scales import ReturnDeviation
 from pwm_sdk.algorithms.pwm import PWM
 from pwm_sdk.algorithms.starts import starts_of
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.normalizers import ReturnScale
+from pwm_sdk.algorithms.return_scales import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
 
 

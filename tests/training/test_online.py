@@ -15,7 +15,7 @@ from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.layers import init_fan_in
-from pwm_sdk.models.normalizers import ReturnScale
+from pwm_sdk.algorithms.return_scales import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.tasks import MT80, Task
 from pwm_sdk.training.collect import LatentBehaviour, RandomBehaviour
@@ -28,7 +28,7 @@ TASKS = [MT80["mw-reach"], MT80["cartpole-swingup"]]
 def make_learner(task: Task, every: int) -> Learner:
     config = PWMConfig(horizon=3, critic_epochs=1, critic_splits=2, target_tau=0.1, average_tau=0.1)
     actor = FirstOrderActor(
-        16, 6, (8,), population=1, action_dims=[task.action_dim], learn_std=False, noise="after"
+        16, 6, (8,), population=1, action_dims=[task.action_dim], learn_std=False, noise="post_tanh"
     )
     critic = Critic(16, (8,), 2, population=1)
     pwm = PWM(None, actor, critic, config, return_scale=ReturnScale(1))
@@ -157,10 +157,10 @@ def test_learns_a_task_of_ones_own_from_nothing(point_mass) -> None:
                    encoder_hidden=(64,), activation="silu", standardize=True)
     )  # fmt: skip
     actor = FirstOrderActor(
-        32, 1, (64,), population=1, learn_std=False, noise="after", norm="before",
+        32, 1, (64,), population=1, learn_std=False, noise="post_tanh", norm="pre_activation",
         activation="silu", output_gain=0.1,
     )  # fmt: skip
-    critic = Critic(32, (64,), 2, population=1, scale=2.0, norm="before", activation="silu")
+    critic = Critic(32, (64,), 2, population=1, scale=2.0, norm="pre_activation", activation="silu")
     config = PWMConfig(
         horizon=8, gamma=0.95, actor_lam=0.95, critic_lr=1e-3, critic_epochs=1, critic_splits=2,
         saturation=0.1, target_tau=0.02,

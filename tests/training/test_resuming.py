@@ -40,7 +40,7 @@ def make_loop(point_mass) -> Callable[..., GrowingBatch]:
             Learner(
                 PWM(
                     model,
-                    FirstOrderActor(16, 1, (8,), learn_std=False, noise="after"),
+                    FirstOrderActor(16, 1, (8,), learn_std=False, noise="post_tanh"),
                     Critic(16, (8,), 2),
                     CONFIG,
                 ),
