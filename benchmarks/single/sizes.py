@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from pwm_sdk import PWMConfig
-from quick.recipe import PRESETS, Preset
+from quick.recipe import PRESETS, QUICK_PWM, Preset
 
 Scale = Literal["tiny", "small", "published"]
 SEED_STEPS = 1_000  # random steps before TD-MPC2 and DreamerV3 learn
@@ -124,7 +123,7 @@ PWM: dict[Scale, PWMSize] = {
             ensemble=3,
             model_horizon=16,
             world_model={"encoder_hidden": (256,), "activation": "mish"},
-            pwm=PWMConfig(horizon=16),
+            pwm=replace(QUICK_PWM, horizon=16),
         ),
         actor=(400, 200, 100),
         critic=(400, 200),

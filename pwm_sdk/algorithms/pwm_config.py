@@ -57,8 +57,8 @@ class PWMConfig:
     gamma: float | Sequence[float] = 0.99
     lam: float = 0.95
     actor_lam: float | None = 0.95
-    actor_lr: float = 5e-4
-    critic_lr: float = 1e-3
+    actor_lr: float = 2e-3
+    critic_lr: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.999)
     actor_max_norm: float = 10.0
     critic_max_norm: float = 10.0
@@ -103,6 +103,7 @@ class PWMConfig:
         appendix: dict[str, Any] = {
             "horizon": 16,
             "actor_lam": None,
+            "actor_lr": 5e-4,
             "critic_lr": 5e-4,
             "betas": (0.7, 0.95),
             "actor_max_norm": 1.0,

@@ -42,7 +42,8 @@ class FirstOrderActor(Checkpointed):
             is set by `set_std`.
         noise: added "post_tanh", or "pre_tanh" (published).
         activation: name of the activation.
-        norm: LayerNorm "pre_activation" or "post_activation" (published).
+        norm: LayerNorm "pre_activation" or "post_activation" (published), or "none", which is less
+            sensitive to the other settings on raw states (docs/experiments.md).
         output_gain: scale of the last layer's initial weights; small values start near zero
             actions.
 
@@ -75,7 +76,7 @@ class FirstOrderActor(Checkpointed):
         *,
         population: int | None = None,
         action_dims: Sequence[int] | None = None,
-        std: float = 0.6,
+        std: float = 0.1,
         min_std: float = 0.05,
         learn_std: bool = False,
         noise: str = "post_tanh",

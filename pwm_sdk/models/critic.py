@@ -32,7 +32,8 @@ class Critic(Checkpointed):
         scale: unit of the output, one number or one per policy; `0.1 / (1 - gamma)` keeps raw
             outputs near 1 where rewards are, and is 10 for the discount 0.99. Published: 1.
         activation: name of the activation.
-        norm: LayerNorm "pre_activation" or "post_activation" (published).
+        norm: LayerNorm "pre_activation" or "post_activation" (published), or "none", which is less
+            sensitive to the other settings on raw states (docs/experiments.md).
         output_gain: scale of the last layer's initial weights.
 
     Raises:

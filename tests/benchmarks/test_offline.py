@@ -73,7 +73,7 @@ def test_from_chunks_to_a_table_and_on_from_its_files(chunks: Path, tmp_path: Pa
 def test_updates_are_run_as_asked_and_a_run_keeps_its_precision(
     chunks: Path, tmp_path: Path
 ) -> None:
-    model = WorldModel(
+    model = WorldModel.published(
         MT80.observation_dim, MT80.action_dim, num_tasks=80, task_dim=8, latent_dim=16,
         hidden=(16,), encoder_hidden=(16,), action_dims=[task.action_dim for task in MT80],
     )  # fmt: skip

@@ -87,6 +87,7 @@ def _part_1() -> dict[str, Call]:
             target=torch.randn(B, H, 1), value=1.0, **o.coefficients)),
         "lambda_targets": (sdk.lambda_targets, f(trajectory=p.trajectory, critic=p.critic,
             gamma=0.9, lam=0.9)),
+        "model_optimizer": (sdk.model_optimizer, f(model=world_model(), lr=1e-3, encoder_lr=3e-4)),
         "make_env": (sdk.make_env, f(task="cartpole-swingup", seed=0, padded=False,
             tasks=sdk.MT80, device="cpu")),
         "make_gym": (sdk.make_gym, f(task="cartpole-swingup", seed=0, padded=False,

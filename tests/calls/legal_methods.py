@@ -85,6 +85,7 @@ def _part_1() -> dict[str, Call]:
         "BehaviourCloning.set_learning_rates": (o.cloning.set_learning_rates, f(factor=0.5)),
         "BehaviourCloning.update": (o.cloning.update, f(batch=p.batch)),
         "BehaviourCloning.fit": (o.cloning.fit, f(replay=p.replay, steps=1)),
+        "Critic.published": (sdk.Critic.published, f(latent_dim=D, hidden=(8,), ensemble=2)),
         "Critic.forward": (p.critic.forward, f(latent=p.latent)),
         "Critic.values": (p.critics.values, f(latent=p.latents)),
         "Critic.unit": (p.critics.unit, f(value=torch.randn(P, B, 1))),
@@ -110,6 +111,8 @@ def _part_1() -> dict[str, Call]:
         "Execution.reads_every": (sdk.Execution().reads_every, f(device=torch.device("cpu"))),
         "Execution.tf32": (lambda device: sdk.Execution().tf32(device).__enter__(), f(
             device=torch.device("cpu"))),
+        "FirstOrderActor.published": (sdk.FirstOrderActor.published, f(latent_dim=D, action_dim=A,
+            hidden=(8,))),
         "FirstOrderActor.forward": (p.actor.forward, f(latent=p.latent, noise=p.noise)),
         "FirstOrderActor.loc": (p.actors.loc, f(latent=p.latents)),
         "FirstOrderActor.squash": (p.actor.squash, f(loc=p.noise, noise=p.noise)),
@@ -161,6 +164,7 @@ def _part_2() -> dict[str, Call]:
         "PWM.update": (o.policy.update, f(batch=p.batch)),
         "PWM.fit": (o.policy.fit, f(replay=p.replay, steps=1, tasks=None, batch_size=2)),
         "PWM.set_learning_rates": (o.policy.set_learning_rates, f(factor=0.5, critic=1.0)),
+        "PWMConfig.paper": (sdk.PWMConfig.paper, f()),
         "PWMConfig.published": (sdk.PWMConfig.published, f()),
         "PlannerBehaviour.__call__": (sdk.PlannerBehaviour(planner(), [0]).__call__, f(
             observation=p.seen)),
@@ -267,6 +271,7 @@ def _part_4() -> dict[str, Call]:
         "WorldModel.save": (p.model.save, f(path=p.folder / "model.safetensors")),
         "WorldModel.from_checkpoint": (sdk.WorldModel.from_checkpoint, f(
             path=p.folder / "model.safetensors", tasks=None)),
+        "WorldModel.published": (sdk.WorldModel.published, f(observation_dim=O, action_dim=A)),
         "WorldModel.from_size": (sdk.WorldModel.from_size, f(size=1, tasks=sdk.MT30)),
         "EpisodeCutter.cut": (sdk.EpisodeCutter().cut, f(batch=transitions_of((5,)))),
         "ReplayBuffer.from_episodes": (sdk.ReplayBuffer.from_episodes, f(episodes=[episode()],

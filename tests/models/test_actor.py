@@ -138,8 +138,12 @@ def test_a_member_is_cut_out_with_its_mask_and_its_noise(tmp_path) -> None:
 
 
 def test_state_dict_and_file_round_trip(tmp_path) -> None:
-    actor = FirstOrderActor(3, 2, (8,), population=2, action_dims=[1, 2], noise="post_tanh", std=0.3)
-    other = FirstOrderActor(3, 2, (8,), population=2, action_dims=[1, 2], noise="post_tanh", std=0.9)
+    actor = FirstOrderActor(
+        3, 2, (8,), population=2, action_dims=[1, 2], noise="post_tanh", std=0.3
+    )
+    other = FirstOrderActor(
+        3, 2, (8,), population=2, action_dims=[1, 2], noise="post_tanh", std=0.9
+    )
     latent, noise = torch.randn(2, 4, 3), torch.randn(2, 4, 2)
     assert not torch.equal(other(latent, noise), actor(latent, noise))
     other.load_state_dict(actor.state_dict())

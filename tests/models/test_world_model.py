@@ -224,4 +224,6 @@ def test_errors_name_the_argument() -> None:
     with pytest.raises(ValueError, match="init must be 'fan_in' or 'published', got 'zero'"):
         small_model(init="zero")
     with pytest.raises(ValueError, match="standardize must be True"):
-        small_model(num_tasks=2, standardize=False).set_observation_statistics(torch.zeros(3), torch.ones(3), task=0)
+        small_model(num_tasks=2, standardize=False).set_observation_statistics(
+            torch.zeros(3), torch.ones(3), task=0
+        )

@@ -129,12 +129,12 @@ def test_each_environment_gets_its_policy_and_its_task() -> None:
 
 
 def test_a_population_acts_as_its_members_alone() -> None:
-    population = FirstOrderActor(2, 1, (4,), population=2)
+    population = FirstOrderActor.published(2, 1, (4,), population=2)
     behaviour = LatentBehaviour(Identity(), [population], tasks=[0, 1])
     observation = np.random.default_rng(0).normal(size=(2, 2)).astype(np.float32)
     actions = behaviour(observation)
     for i in range(2):
-        alone = FirstOrderActor(2, 1, (4,))
+        alone = FirstOrderActor.published(2, 1, (4,))
         alone.load_state_dict({k: v[i] for k, v in population.state_dict().items()})
         expected = alone(torch.from_numpy(observation[i : i + 1] + i))
         np.testing.assert_allclose(actions[i : i + 1], expected.detach(), rtol=1e-5)
