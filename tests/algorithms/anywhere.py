@@ -63,7 +63,7 @@ EXPLORED = {"learn_std": False, "noise": "post_tanh"}
 def model(device: Any, tasks: int = 2, **settings: Any) -> WorldModel:
     sizes = {"task_dim": 4, "latent_dim": 16, "hidden": (8,), "encoder_hidden": (8,)}
     known = {"num_tasks": tasks, "action_dims": [1, 2]} if tasks else {}
-    made = WorldModel.published(3, 2, **{**sizes, **known, "num_bins": 11, **settings})
+    made = WorldModel(3, 2, **{**sizes, **known, "num_bins": 11, **settings})
     for layer in made.modules():
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
@@ -72,10 +72,8 @@ def model(device: Any, tasks: int = 2, **settings: Any) -> WorldModel:
 
 def networks(device: Any, population: int | None, **settings: Any) -> tuple[Any, Any]:
     dims = None if population is None else [1, 2]
-    actor = FirstOrderActor.published(
-        16, 2, (8,), population=population, action_dims=dims, **settings
-    )
-    return actor.to(device), Critic.published(16, (8,), 2, population=population).to(device)
+    actor = FirstOrderActor(16, 2, (8,), population=population, action_dims=dims, **settings)
+    return actor.to(device), Critic(16, (8,), 2, population=population).to(device)
 
 
 def windows(device: Any, count: int = 8, horizon: int = 3) -> TensorDict:
@@ -145,10 +143,10 @@ def pwm(
 def shac(device: Any) -> Found:
     simulator = MassSpring(2, 2, substeps=2, episode_length=5)
     size = simulator.observation_dim
-    actor = FirstOrderActor.published(size, simulator.action_dim, (8,)).to(device)
+    actor = FirstOrderActor(size, simulator.action_dim, (8,)).to(device)
     config = SHACConfig(environments=4, horizon=3, critic_epochs=1, cotangent_clip=1.0)
     normalizer = RunningMeanStd((size,)).to(device)
-    critic = Critic.published(size, (8,), 1).to(device)
+    critic = Critic(size, (8,), 1).to(device)
     return SHAC(simulator, actor, critic, config, normalizer=normalizer).fit(2)
 
 
@@ -209,7 +207,7 @@ def dreamer(device: Any) -> Found:
 def cloning(*, encoded: bool) -> Callable[[Any], Found]:
     def run(device: Any) -> Found:
         made = model(device) if encoded else None
-        actor = FirstOrderActor.published(16 if encoded else 3, 2, (8,)).to(device)
+        actor = FirstOrderActor(16 if encoded else 3, 2, (8,)).to(device)
         return BehaviourCloning(actor, model=made).fit(Windows(windows(device)), 2)
 
     return run
@@ -224,7 +222,7 @@ def behaviours(device: Any) -> Found:
     made, (actor, critic) = model(device), networks(device, None)
     team, _ = networks(device, 2)
     plan = MPPI(made, actor, critic, samples=8, elites=4, policy_samples=2, iterations=1)
-    cloned = BehaviourCloning(FirstOrderActor.published(3, 2, (8,)).to(device))
+    cloned = BehaviourCloning(FirstOrderActor(3, 2, (8,)).to(device))
     acting: dict[str, Any] = {
         "cloned": ObservationBehaviour(cloned),
         "recurrent": RecurrentBehaviour(partial(dream.act, explore=True), 2),
@@ -337,13 +335,9 @@ class Line:
 
 def make_loop(device: Any, kept: Any) -> GrowingBatch:
     made = model(device, 1, action_dims=[2], num_bins=0, standardize=True, episodic=True)
-    actor = FirstOrderActor.published(16, 2, (8,), **EXPLORED).to(device)
+    actor = FirstOrderActor(16, 2, (8,), **EXPLORED).to(device)
     agent = PWM(
-        made,
-        actor,
-        Critic.published(16, (8,), 2).to(device),
-        OURS,
-        return_scale=ReturnScale().to(device),
+        made, actor, Critic(16, (8,), 2).to(device), OURS, return_scale=ReturnScale().to(device)
     )
     return GrowingBatch(
         Line(),
@@ -375,9 +369,7 @@ ANYWHERE: dict[str, Callable[[Any], Found]] = {
     "PWM, behaviour guard": pwm(None, PWMConfig.paper(**PWM_CONFIG, behaviour=0.1)),
     "PWM, disagreement": pwm(guard=True),
     "PWM, bf16": pwm(execution=Execution(precision="bf16")),
-    "PWM, detached, lambda-returns": pwm(
-        None, PWMConfig.paper(**PWM_CONFIG, detach=True, actor_lam=0.9)
-    ),
+    "PWM, detached, lambda-returns": pwm(None, PWMConfig(**PWM_CONFIG, detach=True)),
     "Population": pwm(2, members=True),
     "SHAC": shac,
     "TDMPC2": tdmpc2(),
