@@ -121,7 +121,7 @@ class ReturnDeviation(nn.Module):
         return (self.var + self.eps).sqrt()
 
 
-def named_scale(name: str, population: int | None) -> nn.Module | None:
+def named_scale(name: str, population: int | None) -> ReturnScale | ReturnDeviation | None:
     """Return the scale of P policies (None: one) that `PWMConfig.return_scale` names."""
     if name == "none":
         return None
