@@ -36,7 +36,6 @@ from pwm_sdk import (
     ReplayBuffer,
     WorldModel,
     gradient_statistics,
-    init_fan_in,
     make_episode,
     make_simulator,
     optimize,
@@ -187,12 +186,8 @@ def learn(
         latent_dim=max(8, width // 2),
         hidden=(width, width),
         encoder_hidden=(width,),
-        num_bins=0,
-        activation="silu",
-        standardize=True,
         **options,
     )
-    init_fan_in(model)
     rows = observation.flatten(0, 1)
     model.set_observation_statistics(rows.mean(0), rows.std(0).clamp_min(1e-3))
     variance = recording.reward.var().item()
