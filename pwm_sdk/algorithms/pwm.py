@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from pwm_sdk import keys
 from pwm_sdk.algorithms.first_order import RETURNS, FirstOrder, fixed_copy
-from pwm_sdk.algorithms.published import ReturnDeviation, published_view
+from pwm_sdk.algorithms.published import published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.algorithms.return_scales import named_scale
 from pwm_sdk.algorithms.starts import (
     Window,
     check_parts,
@@ -63,8 +64,8 @@ class PWM(FirstOrder):
         actor: a `FirstOrderActor`, or a module of the same face.
         critic: a `Critic` of the same population.
         config: settings.
-        return_scale: divides the imagined returns, for example a `ReturnScale`; None: no scaling,
-            or the running standard deviation with `config.normalize_returns`.
+        return_scale: divides the imagined returns, for example a `ReturnScale` of other quantiles;
+            None: what `config.return_scale` names.
         generator: source of the imagined noise and of the order of minibatches, on the actor's
             device; None: one of its own, seeded by torch's global one.
         execution: how updates are run: compiled, in bf16, as CUDA graphs; None: eager, in fp32.
@@ -114,9 +115,9 @@ class PWM(FirstOrder):
         )
         self.gamma: float | Tensor = discount_of(config.gamma, self.population, self.device)
         self.return_scale = return_scale
-        if return_scale is None and config.normalize_returns:
+        if return_scale is None:
             with self.device:
-                self.return_scale = ReturnDeviation(self.population)
+                self.return_scale = named_scale(config.return_scale, self.population)
         self.imagined = published_view(model, config)
         self.rollout = LatentRollout(
             self.imagined,

@@ -96,8 +96,8 @@ class RoundConfig:
     std: tuple[float, float] = (0.6, 0.2)
     std_share: float = 0.5
     correlation: float = 0.8
-    decay_share: float = 0.25
-    decay_floor: float = 0.1
+    decay_share: float = 0.3
+    decay_floor: float = 0.02
     statistics_rounds: int | None = None
     hold: int = 19
 

@@ -8,12 +8,11 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from pwm_sdk.algorithms.published import ReturnDeviation
 from pwm_sdk.algorithms.pwm import PWM
+from pwm_sdk.algorithms.return_scales import ReturnDeviation, ReturnScale
 from pwm_sdk.algorithms.starts import start_latents, starts_of
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.normalizers import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
 
 
@@ -48,7 +47,7 @@ def test_batches_that_do_not_fit_are_named(given: Any, population: Any, message:
 
 
 def model() -> WorldModel:
-    return WorldModel(3, 1, latent_dim=8, hidden=(8,), encoder_hidden=(8,))
+    return WorldModel.published(3, 1, latent_dim=8, hidden=(8,), encoder_hidden=(8,))
 
 
 @pytest.mark.parametrize(
@@ -61,19 +60,24 @@ def model() -> WorldModel:
 )
 def test_a_return_scale_is_of_the_same_population(population: Any, scale: Any, message) -> None:
     actor, critic = (
-        FirstOrderActor(8, 1, (4,), population=population),
-        Critic(8, (4,), population=population),
+        FirstOrderActor.published(8, 1, (4,), population=population),
+        Critic.published(8, (4,), population=population),
     )
     with pytest.raises(ValueError, match=f"return_scale must be of the actor's {message}"):
         PWM(model(), actor, critic, return_scale=scale)
-    PWM(model(), FirstOrderActor(8, 1, (4,)), Critic(8, (4,)), return_scale=ReturnScale(1))
+    PWM(
+        model(),
+        FirstOrderActor.published(8, 1, (4,)),
+        Critic.published(8, (4,)),
+        return_scale=ReturnScale(1),
+    )
 
 
 def test_actor_and_critic_see_the_model_s_latents() -> None:
     with pytest.raises(ValueError, match="critic must take latents of size 8, got 7"):
-        PWM(model(), FirstOrderActor(8, 1, (4,)), Critic(7, (4,)))
+        PWM(model(), FirstOrderActor.published(8, 1, (4,)), Critic.published(7, (4,)))
     with pytest.raises(ValueError, match="actor must take latents of size 8, got 7"):
-        PWM(model(), FirstOrderActor(7, 1, (4,)), Critic(8, (4,)))
+        PWM(model(), FirstOrderActor.published(7, 1, (4,)), Critic.published(8, (4,)))
 
 
 class Counting:

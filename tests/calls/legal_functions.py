@@ -92,6 +92,7 @@ def _part_1() -> dict[str, Call]:
             target=torch.randn(B, H, 1), value=1.0, **o.coefficients)),
         "lambda_targets": (sdk.lambda_targets, f(trajectory=p.trajectory, critic=p.critic,
             gamma=0.9, lam=0.9)),
+        "model_optimizer": (sdk.model_optimizer, f(model=world_model(), lr=1e-3, encoder_lr=3e-4)),
         "make_env": (sdk.make_env, f(task="cartpole-swingup", seed=0, padded=False,
             tasks=sdk.MT80, device="cpu", batch=2)),
         "make_pool": (sdk.make_pool, f(envs="mass-spring", batch=2, seed=0, padded=False,

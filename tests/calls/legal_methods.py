@@ -87,6 +87,7 @@ def _part_1() -> dict[str, Call]:
         "BehaviourCloning.__call__": (o.plain.__call__, f(observation=p.observation)),
         "BehaviourCloning.set_learning_rates": (o.cloning.set_learning_rates, f(factor=0.5)),
         "BehaviourCloning.update": (o.cloning.update, f(batch=p.batch)),
+        "Critic.published": (sdk.Critic.published, f(latent_dim=D, hidden=(8,), ensemble=2)),
         "Critic.forward": (p.critic.forward, f(latent=p.latent)),
         "Critic.values": (p.critics.values, f(latent=p.latents)),
         "Critic.unit": (p.critics.unit, f(value=torch.randn(P, B, 1))),
@@ -111,6 +112,8 @@ def _part_1() -> dict[str, Call]:
         "Execution.reads_every": (sdk.Execution().reads_every, f(device=torch.device("cpu"))),
         "Execution.tf32": (lambda device: sdk.Execution().tf32(device).__enter__(), f(
             device=torch.device("cpu"))),
+        "FirstOrderActor.published": (sdk.FirstOrderActor.published, f(latent_dim=D, action_dim=A,
+            hidden=(8,))),
         "FirstOrderActor.forward": (p.actor.forward, f(latent=p.latent, noise=p.noise)),
         "FirstOrderActor.loc": (p.actors.loc, f(latent=p.latents)),
         "FirstOrderActor.squash": (p.actor.squash, f(loc=p.noise, noise=p.noise)),
@@ -172,6 +175,7 @@ def _part_2() -> dict[str, Call]:
         "PPO.set_learning_rates": (o.ppo.set_learning_rates, f(factor=0.5)),
         "PWM.update": (o.policy.update, f(batch=p.batch)),
         "PWM.set_learning_rates": (o.policy.set_learning_rates, f(factor=0.5, critic=1.0)),
+        "PWMConfig.paper": (sdk.PWMConfig.paper, f()),
         "PWMConfig.published": (sdk.PWMConfig.published, f()),
         "PolicyPrior.distribution": (p.prior.distribution, f(latent=p.latent,
             context=p.context)),
@@ -288,6 +292,7 @@ def _part_4() -> dict[str, Call]:
         "WorldModel.save": (p.model.save, f(path=p.folder / "model.safetensors")),
         "WorldModel.from_checkpoint": (sdk.WorldModel.from_checkpoint, f(
             path=p.folder / "model.safetensors", tasks=None)),
+        "WorldModel.published": (sdk.WorldModel.published, f(observation_dim=O, action_dim=A)),
         "WorldModel.from_size": (sdk.WorldModel.from_size, f(size=1, tasks=sdk.MT30)),
         "EpisodeCutter.cut": (sdk.EpisodeCutter().cut, f(batch=transitions_of((5,)))),
         "ReplayBuffer.from_episodes": (sdk.ReplayBuffer.from_episodes, f(episodes=[episode()],
@@ -323,7 +328,6 @@ def _runs() -> dict[str, Call]:
         "OnlineConfig.published": (sdk.OnlineConfig.published, f(latent_dim=8)),
         "Run.train": (o.run.train, f(rounds=1, steps=1, updates=1, minutes=0.1)),
         "Run.add_reading": (o.run.add_reading, f(summaries=[{"return": 1.0}])),
-        "WorldModel.parameter_groups": (p.model.parameter_groups, f(lr=1e-3, encoder_lr=1e-3)),
     }  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def test_every_name_that_is_asked_for_is_stated(name: str) -> None:
 
 
 def test_the_packages_own_parts_have_the_abilities() -> None:
-    model = WorldModel(
+    model = WorldModel.published(
         3, 2, latent_dim=8, hidden=(4,), num_tasks=2, standardize=True, episodic=True
     )
     for kind in (
@@ -118,7 +118,7 @@ def test_the_packages_own_parts_have_the_abilities() -> None:
         models.EmbeddedModel,
     ):  # fmt: skip
         assert not lacks(model, kind), kind
-    actor, critic = FirstOrderActor(8, 2), Critic(8)
+    actor, critic = FirstOrderActor.published(8, 2), Critic.published(8)
     for kind in (
         policies.StochasticPolicy, policies.ExploringPolicy, policies.LearnedNoise,
         policies.MaskedPolicy, policies.ScoredPolicy, policies.PopulationPart,
@@ -135,6 +135,6 @@ def test_what_is_lacking_is_named() -> None:
     assert lacks(nn.Linear(1, 1), models.TaskModel, models.FeatureModel) == [
         "context", "features", "num_tasks",
     ]  # fmt: skip
-    actor = FirstOrderActor(8, 2, (4,))
+    actor = FirstOrderActor.published(8, 2, (4,))
     assert is_stochastic(torch.compile(actor, backend="eager"))
-    assert not is_stochastic(Critic(8, (4,)))
+    assert not is_stochastic(Critic.published(8, (4,)))

@@ -57,8 +57,8 @@ def test_the_example_is_the_code() -> None:
 
 def test_the_code_says_what_differs() -> None:
     small, large = (online_pwm("Pendulum-v1", scale).code for scale in ("small", "published"))
-    assert "latent_dim=128" in small and "hidden=(256, 256)" in small
-    assert 'activation="mish"' not in small and "(400, 200, 100)" in large
+    assert "WorldModel(3, 1, episodic=True)" in small and "Critic(128)" in small
+    assert 'activation="mish"' in large and "hidden=(400, 200, 100)" in large
     given = online_pwm("Pendulum-v1", "tiny", pool=online_pwm("Pendulum-v1", "tiny").pool)
     assert "# pool: the environments that were given" in given.code and given.test_pool is None
 

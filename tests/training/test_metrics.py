@@ -140,7 +140,7 @@ class TruePointMass:
 
 
 def test_a_true_model_has_no_gap(point_mass) -> None:
-    actor = FirstOrderActor(2, 1, (8,), population=2)
+    actor = FirstOrderActor.published(2, 1, (8,), population=2)
     pool = EnvPool([point_mass(start=-0.5), point_mass(start=0.3)])
     episodes = run_episodes(pool, LatentBehaviour(TruePointMass(), [actor], [0, 1]), [1, 1])
     result = exploitation_gap(

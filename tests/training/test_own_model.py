@@ -51,8 +51,8 @@ class Own(nn.Module):
 def loop(
     model: Any, point_mass: Any, actor: Any = None, model_loss: Any = None, **settings: Any
 ) -> GrowingBatch:
-    policy = FirstOrderActor(2, 1, (4,)) if actor is None else actor
-    pwm = PWM(model, policy, Critic(2, (4,)), PWMConfig(horizon=2))
+    policy = FirstOrderActor.published(2, 1, (4,)) if actor is None else actor
+    pwm = PWM(model, policy, Critic.published(2, (4,)), PWMConfig.paper(horizon=2))
     return GrowingBatch(
         EnvPool([point_mass()]), model, torch.optim.Adam(model.parameters()),
         [Learner(pwm, [0], 4)], ReplayBuffer(500, 3, 4, seed=0),
@@ -88,7 +88,7 @@ def test_other_lacks_are_named_at_once(point_mass: Any) -> None:
     model.episodic = True  # pyright: ignore
     with pytest.raises(ValueError, match="model must have terminated, termination_logits to be"):
         loop(model, point_mass)
-    plain = WorldModel(2, 1, latent_dim=2, simnorm_size=2, hidden=(4,))
+    plain = WorldModel.published(2, 1, latent_dim=2, simnorm_size=2, hidden=(4,))
     with pytest.raises(ValueError, match="model must have observation statistics"):
         loop(plain, point_mass, statistics_rounds=3)
     loop(plain, point_mass).collect_seed([1])
