@@ -146,7 +146,7 @@ def test_one_graph_for_all_steps(
 
         return torch.compile(function, backend=backend, fullgraph=True)
 
-    for module in ("rollout", "algorithms.pwm", "algorithms.critic_fit"):
+    for module in ("rollout", "execution.runner", "algorithms.critic_fit"):
         monkeypatch.setattr(f"pwm_sdk.{module}.compiled", counted)
     torch._dynamo.reset()
     pwm = assemble(kind, Execution(compile=True), config)

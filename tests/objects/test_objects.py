@@ -48,7 +48,7 @@ def each_class(column: str) -> pytest.MarkDecorator:
 REFUSED: dict[tuple[str, str], str] = {}
 LEARNERS = (
     "BehaviourCloning", "DreamerV3", "GrowingBatch", "PPO", "PWM", "Population", "SAC", "SHAC",
-    "TDMPC2",
+    "TDMPC2", "AgentLoop",
 )  # fmt: skip
 NO_GRAPH = r"loss must depend on a parameter|does not require grad|must be differentiable"
 REFUSED |= {(name, mode): NO_GRAPH for name in LEARNERS for mode in ("no_grad", "inference_mode")}
