@@ -138,11 +138,16 @@ class Collector:
 
     def transitions(self, steps: int) -> Iterator[TensorDict]:
         """Yield batches of `steps` transitions of every environment; see `transitions`."""
-        every = range(len(self.pool))
-        self.begin(every)
         while True:
-            rows = [self._transition(every) for _ in range(steps)]
-            yield packed(*(np.stack(part, 1) for part in zip(*rows, strict=True)))
+            yield self.batch(steps)
+
+    def batch(self, steps: int) -> TensorDict:
+        """Return the next `steps` transitions of every environment; see `transitions`."""
+        every = range(len(self.pool))
+        if not self._begun.all():
+            self.begin(every)
+        rows = [self._transition(every) for _ in range(steps)]
+        return packed(*(np.stack(part, 1) for part in zip(*rows, strict=True)))
 
     def _transition(self, every: Sequence[int]) -> tuple[np.ndarray, ...]:
         """Let every environment take a step, and begin an episode where one ended."""

@@ -183,7 +183,7 @@ def _keep(file: _File, agent: Any, batches: Any) -> int:
 
 def _restore(file: Path, agent: Any, batches: Any) -> int:
     """Read what `_keep` wrote; returns the updates that were done when the call began."""
-    state = load_state(file)
+    state = load_state(file, remedy="delete it to begin anew")
     try:
         agent.load_state_dict(state["algorithm"])
         begin = whole(0, begin=state.get("begin", 0))  # files of before count from none
