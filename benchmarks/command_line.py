@@ -33,7 +33,7 @@ def command() -> Iterator[None]:
         number = error.number if isinstance(error, Interrupted) else 2
         raise SystemExit(128 + number) from None
     except JobError as error:
-        raise SystemExit(1 if error.told else str(error)) from None
+        raise SystemExit(1 if error.shown else str(error)) from None
     except ValueError as error:
         raise SystemExit(str(error)) from None
     except OSError as error:

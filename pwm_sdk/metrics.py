@@ -54,7 +54,7 @@ def _walk(
             yield name, _number(name, value)
 
 
-def _number(name: str, value: Any) -> float:
+def _number(name: str, value: object) -> float:
     """Return a number, or the mean of an array."""
     try:
         array = np.asarray(value)

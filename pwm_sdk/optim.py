@@ -117,16 +117,17 @@ def _clip(gradients: list[Tensor], norm: Tensor, max_norm: float) -> None:
         torch._foreach_mul_(gradients, [factor.view(-1, *[1] * (g.dim() - 1)) for g in gradients])
 
 
-def _step(optimizer: Any, bad: Tensor | None) -> None:
+def _step(optimizer: torch.optim.Optimizer, bad: Tensor | None) -> None:
     """Step, unless `bad` is 1: fused optimizers leave a step out without the host knowing."""
     if bad is None or bad.device.type == "meta":  # which has no fused optimizer
         optimizer.step()
         return
     if not getattr(optimizer, "_step_supports_amp_scaling", False):
         raise ValueError(f"optimizer must be fused to be watched, got {type(optimizer)}")
-    optimizer.found_inf = bad
+    fused: Any = optimizer  # which takes this attribute
+    fused.found_inf = bad
     optimizer.step()
-    optimizer.found_inf = None
+    fused.found_inf = None
 
 
 @torch.no_grad()
@@ -152,7 +153,9 @@ def _norms(gradients: list[Tensor], population: int | None) -> Tensor:
 
 
 @checked(lr=least(0.0))
-def adam(parameters: Any, lr: float, **settings: Any) -> torch.optim.Adam:
+def adam(
+    parameters: Iterable[Tensor | dict[str, Any]], lr: float, **settings: object
+) -> torch.optim.Adam:
     """Return an Adam that remembers its rate, fused where the parameters' device has a fused one.
 
     Args:
@@ -160,13 +163,14 @@ def adam(parameters: Any, lr: float, **settings: Any) -> torch.optim.Adam:
         lr: learning rate.
         **settings: further arguments of `torch.optim.Adam`.
     """
-    groups = [
+    groups: list[Any] = [
         {**part, "params": list(part["params"])} if isinstance(part, dict) else part
         for part in parameters
     ]
     inside = [p for part in groups for p in (part["params"] if isinstance(part, dict) else [part])]
     fused = not any(p.device.type == "meta" for p in inside)
-    optimizer = torch.optim.Adam(groups, lr=lr, fused=fused, **settings)
+    more: dict[str, Any] = settings
+    optimizer = torch.optim.Adam(groups, lr=lr, fused=fused, **more)
     remember_learning_rates(optimizer)
     return optimizer
 
@@ -238,7 +242,7 @@ def linear_decay(
         least: what is returned where the line is below it.
 
     Raises:
-        ValueError: for a floor, a share or a least factor outside [0, 1].
+        ValueError: if the floor, the share or the least factor is outside [0, 1].
 
     Source: PWM (arXiv 2407.02466), its program: from the start to 2% of it.
     """
@@ -300,7 +304,7 @@ def minibatches(
         As many tensors, `[N, ..]` or `[P, N, ..]`.
 
     Raises:
-        ValueError: for shapes that do not fit, or more parts than states.
+        ValueError: if shapes do not fit, or there are more parts than states.
 
     Source: PWM (arXiv 2407.02466), appendix: 8 passes, 4 parts.
     """

@@ -26,19 +26,19 @@ class Task:
     """One control task.
 
     Args:
-        name: Unique name, for example `"walker-run"` or `"mw-reach"`.
-        index: Id of the task in datasets and embeddings; -1 lets `register_task` choose one.
+        name: unique name, for example `"walker-run"` or `"mw-reach"`.
+        index: id of the task in datasets and embeddings; -1 lets `register_task` choose one.
         suite: `"dmcontrol"`, `"metaworld"`, `"simulator"` (of `make_simulator`), or any word of
-            yours for an own environment.
+            yours for an environment of your own.
         observation_dim: O, before padding.
         action_dim: A, before padding.
-        episode_length: Agent steps until an episode is truncated.
-        action_repeat: Simulator steps per agent step; rewards are summed over them.
-        reward_scale: Largest reward of one agent step (0.0 where it is not known).
-        score_scale: Return that counts as score 1; `None` where the score is the success of the
+        episode_length: agent steps until an episode is truncated.
+        action_repeat: simulator steps per agent step; rewards are summed over them.
+        reward_scale: largest reward of one agent step (0.0 where it is not known).
+        score_scale: return that counts as score 1; `None` where the score is the success of the
             final step.
-        custom: Whether the task is not part of a stock suite.
-        terminates: Whether an episode can end before its time, as where a body falls.
+        custom: whether the task is not part of a stock suite.
+        terminates: whether an episode can end before its time, as where a body falls.
 
     Raises:
         ValueError: if the name is empty, the index below -1 or a size below 1.
@@ -73,15 +73,15 @@ class Task:
 
     @classmethod
     def from_env(
-        cls, factory: Callable[[], Any], name: str = "", *, suite: str = "own", **details: Any
+        cls, factory: Callable[[], Any], name: str = "", *, suite: str = "own", **details: object
     ) -> Task:
         """Read the sizes of a task from its environment, which is made once and closed.
 
         Args:
-            factory: Makes a gymnasium environment.
-            name: Of the task; the id of the environment if not given.
-            suite: See above.
-            **details: Other fields, in place of what is found: `episode_length` is the
+            factory: makes a gymnasium environment.
+            name: of the task; the id of the environment if not given.
+            suite: see above.
+            **details: other fields, in place of what is found: `episode_length` is the
                 environment's time limit in inner steps over `action_repeat`, which is 1;
                 `reward_scale` and `score_scale` are 1.
 
@@ -102,7 +102,7 @@ class Task:
         name = name or getattr(spec, "id", "")
         if not name:
             raise ValueError("name must be given for an environment without an id, got none")
-        known = {
+        known: dict[str, Any] = {
             "index": -1,
             "action_repeat": 1,
             "reward_scale": 1.0,
@@ -132,8 +132,8 @@ class Task:
         """Score of an episode, 1 being the best of most tasks.
 
         Args:
-            episode_return: Undiscounted sum of the episode's rewards.
-            success: Success of the episode's final step, 0 or 1.
+            episode_return: undiscounted sum of the episode's rewards.
+            success: success of the episode's final step, 0 or 1.
 
         Returns:
             `episode_return / score_scale`, or `success` where `score_scale` is `None`.
@@ -143,7 +143,7 @@ class Task:
         return float(success) if self.score_scale is None else episode_return / self.score_scale
 
 
-def _vector_size(name: str, env: Any) -> int:
+def _vector_size(name: str, env: object) -> int:
     """Return the size of a space of an environment that holds vectors."""
     shape = getattr(getattr(env, name, None), "shape", None)
     if shape is None or len(shape) != 1:
@@ -155,9 +155,9 @@ class TaskSet:
     """An ordered set of tasks with the sizes that their padded tensors share.
 
     Args:
-        tasks: The tasks, in order.
-        observation_dim: Padded O; the largest of the tasks if not given.
-        action_dim: Padded A; the largest of the tasks if not given.
+        tasks: the tasks, in order.
+        observation_dim: padded O; the largest of the tasks if not given.
+        action_dim: padded A; the largest of the tasks if not given.
 
     Raises:
         ValueError: if the set is empty, a name or index occurs twice, or a task is larger than

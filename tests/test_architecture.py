@@ -38,7 +38,7 @@ INTERNAL = {
     "rollout": {"functional", "keys", "contract", "execution"},
     "planner": {"functional", "keys", "contract", "execution"},
     "objectives": {"functional", "keys", "contract"},
-    "data": {"generators", "keys", "checkpoints"},
+    "data": {"generators", "keys", "checkpoints", "contract", "tasks"},
     "envs": {"keys", "contract", "tasks", "simulators"},
     # functional: shapes of rewards; tasks: which names have no simulator
     "simulators": {"functional", "keys", "contract", "tasks"},

@@ -196,7 +196,7 @@ class _Plan:
                 self.own = name == "self" and not made
                 continue
             hint = hints.get(name, Any)
-            optional = parameter.default is None or hint is not Any
+            optional = parameter.default is None or hint not in (Any, object)
             self.known[name] = _parameter(name, hint, rules, owner, optional)
         self.dims = {
             name: (p.dims[0] is ..., p.dims[1:] if p.dims[0] is ... else p.dims)

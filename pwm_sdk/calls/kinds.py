@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 import os
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, ForwardRef, Self, TypeVar, Union, get_args, get_origin
+from typing import Any, ForwardRef, Self, SupportsIndex, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 from tensordict import TensorDictBase
@@ -97,6 +98,17 @@ def _task(value: object) -> Any:
     return value if isinstance(index, int) and not callable(index) else _whole(value)
 
 
+def _index(value: object) -> Any:
+    try:
+        return NO if isinstance(value, bool) else operator.index(value)  # pyright: ignore
+    except TypeError:
+        return NO
+
+
+def _task_index(value: object) -> Any:
+    return _index(value) if (found := _task(value)) is NO else found
+
+
 def _flag(value: object) -> Any:
     if isinstance(value, np.bool_):
         return value.item()
@@ -107,7 +119,9 @@ REAL = Kind("a finite number", _real, "finite numbers")
 OPEN_REAL = Kind("a number", _open_real, "numbers")
 WHOLE = Kind("an integer", _whole, "integers", integers=True)
 FLAG = Kind("True or False", _flag)
+INDEX = Kind("an integer index", _index, integers=True)
 TASK = Kind("an integer index or a Task", _task, "indices or Tasks", integers=True)
+TASK_INDEX = Kind("an integer index", _task_index, integers=True)
 NONE = Kind("None", lambda value: None if value is None else NO)
 
 
@@ -132,6 +146,7 @@ def kind_of(
     if hint is type(None):
         return NONE
     simple = {float: OPEN_REAL if infinite else REAL, int: TASK if tasks else WHOLE, bool: FLAG}
+    simple[SupportsIndex] = TASK_INDEX if tasks else INDEX
     if isinstance(hint, type) and hint in simple:
         return simple[hint]
     origin = get_origin(hint)
@@ -142,7 +157,9 @@ def kind_of(
         return _sequence(base, get_args(hint), more)
     if base is Callable:
         return Kind("callable", _callable)
-    return _class(base) if isinstance(base, type) else None
+    if not isinstance(base, type) or base.__module__.startswith("numpy._typing"):
+        return None  # the latter are parts of ArrayLike, at which the rule `array` looks
+    return _class(base)
 
 
 def _callable(value: object) -> Any:

@@ -10,7 +10,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from pwm_sdk.calls import array, checked, least
-from pwm_sdk.data.entries import copied
+from pwm_sdk.data.entries import Numbers, TaskLike, copied
 from pwm_sdk.data.episode import action_bounds, make_episode, scaled
 
 __all__ = ["array_episodes"]
@@ -21,15 +21,15 @@ __all__ = ["array_episodes"]
     next_observations=array, absorbing=least(0),
 )  # fmt: skip
 def array_episodes(
-    observations: Any,
-    actions: Any,
-    rewards: Any,
-    terminals: Any,
-    timeouts: Any = None,
+    observations: Numbers,
+    actions: Numbers,
+    rewards: Numbers,
+    terminals: Numbers,
+    timeouts: Numbers | None = None,
     *,
-    next_observations: Any = None,
-    task: Any = 0,
-    bounds: Any = None,
+    next_observations: Numbers | None = None,
+    task: TaskLike = 0,
+    bounds: tuple[Any, Any] | None = None,
     absorbing: int = 0,
 ) -> list[TensorDict]:
     """Cut flat arrays of N steps, as D4RL's, into episodes.
@@ -48,10 +48,10 @@ def array_episodes(
         absorbing: see `make_episode`.
 
     Returns:
-        Episodes as of `make_episode`.
+        Episodes as `make_episode` lays them out.
 
     Raises:
-        ValueError: for shapes that do not fit, and what `make_episode` refuses.
+        ValueError: if shapes do not fit, or `make_episode` refuses an episode.
     """
     flat = observations, actions, rewards, terminals, timeouts, next_observations
     seen, parts = _flat(*flat)
@@ -78,7 +78,12 @@ def array_episodes(
 
 
 def _flat(
-    observations: Any, actions: Any, rewards: Any, terminals: Any, timeouts: Any, after: Any
+    observations: Numbers,
+    actions: Numbers,
+    rewards: Numbers,
+    terminals: Numbers,
+    timeouts: Numbers | None,
+    after: Numbers | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return flat arrays as tensors, all of one length."""
     seen = copied("observations", observations, torch.float32)

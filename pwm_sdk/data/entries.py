@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
+from pwm_sdk.tasks import Task
 
 __all__ = [
     "ROW_KEYS",
+    "Numbers",
+    "TaskLike",
     "as_numbers",
     "copied",
     "rows_of_episode",
@@ -25,6 +29,12 @@ __all__ = [
 
 ROW_KEYS = (OBSERVATION, ACTION, REWARD, TASK, TERMINATED)
 """Entries of a row that are stored; which rows are real is stored as one number an episode."""
+
+Numbers: TypeAlias = Tensor | ArrayLike
+"""A tensor, an array, or rows of numbers as lists."""
+
+TaskLike: TypeAlias = SupportsIndex | Task
+"""The index of a task, or the task."""
 
 _TYPES = {TASK: torch.int64, TERMINATED: torch.bool, REAL: torch.bool}
 
@@ -61,14 +71,14 @@ def rows_of_episode(
     return {name: value.to(device) for name, value in rows.items()}
 
 
-def task_index(task: Any) -> int:
+def task_index(task: object) -> int:
     """Return the index of a task, given as an integer or as anything with an integer `index`.
 
     Raises:
         ValueError: if it is neither, or below 0 as that of a `Task` that is not registered.
     """
     try:
-        index = operator.index(task if hasattr(task, "__index__") else task.index)
+        index = operator.index(task if isinstance(task, SupportsIndex) else task.index)  # pyright: ignore
     except (AttributeError, TypeError) as error:
         raise ValueError(f"task must be an integer index or a Task, got {task!r}") from error
     if index < 0 or isinstance(task, bool):
@@ -76,7 +86,7 @@ def task_index(task: Any) -> int:
     return index
 
 
-def task_indices(tasks: Any) -> list[int]:
+def task_indices(tasks: object) -> list[int]:
     """Return the indices of several tasks, given as `task_index` takes them.
 
     Raises:
@@ -92,7 +102,7 @@ def shape_of(value: Tensor) -> list[int]:
     return list(value.shape)
 
 
-def _entry(name: str, value: Any, device: torch.device | None) -> Tensor:
+def _entry(name: str, value: object, device: torch.device | None) -> Tensor:
     """Return an entry as a tensor of its type: tensors must have it, arrays and lists get it."""
     expected = _TYPES.get(name, torch.float32)
     if not isinstance(value, Tensor):
@@ -104,14 +114,18 @@ def _entry(name: str, value: Any, device: torch.device | None) -> Tensor:
     return value.detach()
 
 
-def _task(value: Any, count: int) -> Tensor:
+def _task(value: object, count: int) -> Tensor:
     """Return the task `[T+1]` of an episode, given as a `Task`, a number or `[T+1]` numbers."""
     index = getattr(value, "index", None)  # of a `Task`; a method of a list
     value = index if isinstance(index, int) else value
     if type(value) is int:
         return torch.full((), task_index(value), device="cpu").expand(count)
-    whole = isinstance(value, Tensor) and value.dtype == torch.int64 and value.shape == (count,)
-    if whole and bool((value == value[0]).all()):
+    if (
+        isinstance(value, Tensor)
+        and value.dtype == torch.int64
+        and value.shape == (count,)
+        and bool((value == value[0]).all())
+    ):
         return value.detach()
     task = as_numbers(TASK, value)
     if task.is_floating_point() or task.dtype == torch.bool:
@@ -122,7 +136,9 @@ def _task(value: Any, count: int) -> Tensor:
     return task.long().expand(count)
 
 
-def copied(name: str, value: Any, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+def copied(
+    name: str, value: object, dtype: torch.dtype, device: torch.device | None = None
+) -> Tensor:
     """Return a copy of numbers as a tensor that shares no memory with the caller's.
 
     Args:
@@ -140,7 +156,7 @@ def copied(name: str, value: Any, dtype: torch.dtype, device: torch.device | Non
     return found.to(device=found.device if device is None else device, dtype=dtype, copy=True)
 
 
-def as_numbers(name: str, value: Any) -> Tensor:
+def as_numbers(name: str, value: object) -> Tensor:
     """Return numbers as a tensor of their own type, without gradient; arrays and lists are copied.
 
     Raises:
@@ -157,7 +173,7 @@ def as_numbers(name: str, value: Any) -> Tensor:
     return value.detach()
 
 
-def _from_array(name: str, value: Any) -> Tensor:
+def _from_array(name: str, value: object) -> Tensor:
     """Copy what NumPy takes for an array of numbers."""
     try:
         array = np.array(value)

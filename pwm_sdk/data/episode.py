@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pwm_sdk.calls import array, checked, least
 from pwm_sdk.checks import whole
-from pwm_sdk.data.entries import ROW_KEYS, copied, shape_of, task_index
+from pwm_sdk.data.entries import ROW_KEYS, Numbers, TaskLike, copied, shape_of, task_index
 from pwm_sdk.data.row_checks import ROUNDING, check_episode, check_rows
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
 
@@ -30,11 +30,11 @@ __all__ = [
 
 @checked(observations=array, actions=array, rewards=array, terminated=array, absorbing=least(0))
 def make_episode(
-    observations: Any,
-    actions: Any,
-    rewards: Any,
-    task: Any,
-    terminated: Any = None,
+    observations: Numbers,
+    actions: Numbers,
+    rewards: Numbers,
+    task: TaskLike,
+    terminated: Numbers | None = None,
     *,
     absorbing: int = 0,
 ) -> TensorDict:
@@ -74,7 +74,11 @@ def make_episode(
 
 
 def _laid_out(
-    observations: Any, actions: Any, rewards: Any, task: Any, terminated: Any
+    observations: Numbers,
+    actions: Numbers,
+    rewards: Numbers,
+    task: TaskLike,
+    terminated: Numbers | None,
 ) -> dict[str, Tensor]:
     """Copy the parts of an episode into rows; see `make_episode`."""
     observation = copied("observations", observations, torch.float32)
@@ -113,7 +117,7 @@ def _staying(rows: TensorDict, count: int) -> TensorDict:
     return longer
 
 
-def action_bounds(bounds: Any) -> tuple[Tensor, Tensor] | None:
+def action_bounds(bounds: object) -> tuple[Tensor, Tensor] | None:
     """Return low and high of actions as tensors, or None for actions in [-1, 1]."""
     if bounds is None:
         return None

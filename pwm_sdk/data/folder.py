@@ -310,7 +310,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(f"{error} in {str(path)!r}") from error
 
 
-def _names(number: Any) -> tuple[str, str]:
+def _names(number: object) -> tuple[str, str]:
     """Return the names of a folder's files of rows and of episodes."""
     mark = f"-{number}" if number else ""
     return f"rows{mark}.bin", f"episodes{mark}.safetensors"

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 
-from pwm_sdk.calls import checked, has, least
-from pwm_sdk.data.entries import copied
+from pwm_sdk.calls import checked, least
+from pwm_sdk.data.entries import TaskLike, copied
 from pwm_sdk.data.episode import action_bounds, make_episode, scaled
 from pwm_sdk.data.folder import EpisodeSource, source_of
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TERMINATED
+from pwm_sdk.tasks import Task
 
-__all__ = ["from_minari_episodes", "minari_episodes", "to_minari"]
+__all__ = ["MinariDataset", "from_minari_episodes", "minari_episodes", "to_minari"]
+
+MinariDataset: TypeAlias = Any
+"""A `minari.MinariDataset`, of a package that is imported when it is needed."""
 
 
-@checked(task=has("index", "observation_dim", "action_dim"))
+@checked()
 def to_minari(
-    source: EpisodeSource | str | os.PathLike[str], dataset_id: str, task: Any, **details: Any
-) -> Any:
+    source: EpisodeSource | str | os.PathLike[str], dataset_id: str, task: Task, **details: object
+) -> MinariDataset:
     """Write the episodes of a task as a Minari dataset, in Minari's own folder.
 
     Args:
@@ -48,6 +52,7 @@ def to_minari(
         raise ImportError('to_minari needs minari: pip install "pwm-sdk[minari]"') from error
     from gymnasium.spaces import Box
 
+    more: dict[str, Any] = details
     episodes = minari_episodes(source_of(source).iter_episodes(task.index), task)
     # Without infos, Minari loads None there, and its own repr of an episode fails on it.
     buffers = [EpisodeBuffer(id=i, infos={}, **episode) for i, episode in enumerate(episodes)]
@@ -58,17 +63,17 @@ def to_minari(
         buffer=buffers,
         observation_space=Box(-np.inf, np.inf, (task.observation_dim,), np.float32),
         action_space=Box(-1.0, 1.0, (task.action_dim,), np.float32),
-        **details,
+        **more,
     )
 
 
 def minari_episodes(
-    episodes: Iterable[Mapping[str, Any] | TensorDictBase], task: Any
+    episodes: Iterable[Mapping[str, Any] | TensorDictBase], task: Task
 ) -> Iterator[dict[str, Any]]:
     """Yield episodes in the layout of `minari.EpisodeBuffer`.
 
     Args:
-        episodes: TensorDicts `[T+1]` as of `make_episode`; rows that are not real are left out.
+        episodes: TensorDicts `[T+1]`, see `make_episode`; rows that are not real are left out.
         task: the `Task`; observations and actions are cut to its sizes.
 
     Yields:
@@ -107,7 +112,7 @@ def _real(episode: Mapping[str, Any] | TensorDictBase) -> Any:
 
 @checked(absorbing=least(0))
 def from_minari_episodes(
-    dataset: Any, *, task: Any = 0, absorbing: int = 0
+    dataset: MinariDataset, *, task: TaskLike = 0, absorbing: int = 0
 ) -> Iterable[TensorDict]:
     """Yield the episodes of a Minari dataset.
 
@@ -118,11 +123,11 @@ def from_minari_episodes(
         absorbing: see `make_episode`.
 
     Yields:
-        Episodes as of `make_episode`.
+        Episodes as `make_episode` lays them out.
 
     Raises:
         ImportError: if a name is given and minari is not installed.
-        ValueError: for observations or actions that are no vectors, or actions without bounds.
+        ValueError: if observations or actions are no vectors, or actions have no bounds.
     """
     from gymnasium.spaces import Box
 

@@ -12,15 +12,16 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import checked, least
 from pwm_sdk.checks import whole
+from pwm_sdk.contract.agents import Batches
 
 __all__ = ["Prefetcher"]
 
 _DEPTH = 2  # batches ahead, for a GPU
 
 
-@checked(source=has("sample"), depth=least(0), members=least(0))
+@checked(depth=least(0), members=least(0))
 class Prefetcher:
     """A source of batches whose next ones are drawn while the last one is used.
 
@@ -42,14 +43,15 @@ class Prefetcher:
             not on the CPU none is drawn ahead, whatever is asked for.
 
     Raises:
-        ValueError: for a negative depth.
+        ValueError: if depth is negative.
     """
 
     def __init__(
-        self, source: Any, device: torch.device | str = "cpu", depth: int | None = None
+        self, source: Batches, device: torch.device | str = "cpu", depth: int | None = None
     ) -> None:
         whole(0, depth=depth)
-        self.source, self.device = source, torch.empty(0, device=device).device
+        self.source: Any = source
+        self.device = torch.empty(0, device=device).device
         if depth is None:
             depth = _DEPTH if self.device.type == "cuda" else 0
         on_cpu = torch.device(getattr(source, "device", "cpu")).type == "cpu"
@@ -76,7 +78,7 @@ class Prefetcher:
         self._state = state
         return self._bring(batch)
 
-    def _bring(self, batch: Any) -> TensorDict:
+    def _bring(self, batch: TensorDict) -> TensorDict:
         """Bring a batch to the device, from pinned memory where it is a GPU."""
         if self.device.type == "cuda" and batch.device is not None and batch.device.type == "cpu":
             batch = batch.pin_memory()
@@ -128,8 +130,8 @@ class Prefetcher:
 class _Line:
     """A thread that keeps some batches ready; it knows nothing of who takes them."""
 
-    def __init__(self, source: Any, depth: int) -> None:
-        self._source = source
+    def __init__(self, source: Batches, depth: int) -> None:
+        self._source: Any = source
         self._ready: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self._room, self._over = threading.Semaphore(depth), False
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)

@@ -10,13 +10,20 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from pwm_sdk.calls import checked, least
+from pwm_sdk.calls import array, checked, least
 from pwm_sdk.checks import file_path, whole
 from pwm_sdk.data.arrays import array_episodes
-from pwm_sdk.data.entries import ROW_KEYS, rows_of_episode, task_index, task_indices
+from pwm_sdk.data.entries import (
+    ROW_KEYS,
+    Numbers,
+    TaskLike,
+    rows_of_episode,
+    task_index,
+    task_indices,
+)
 from pwm_sdk.data.episode import long_enough, make_episode
 from pwm_sdk.data.folder import FolderWriter, StoredEpisodes, naming, open_folder
-from pwm_sdk.data.minari_files import from_minari_episodes
+from pwm_sdk.data.minari_files import MinariDataset, from_minari_episodes
 from pwm_sdk.data.ring import Ring
 from pwm_sdk.data.row_checks import check_episodes, per_episode
 from pwm_sdk.data.sampler import EpisodeSampler
@@ -32,7 +39,11 @@ _STEPS = (ACTION, REWARD, TERMINATED, REAL)
 _BLOCK = 1024  # episodes that are written or copied at once
 
 
-@checked(capacity=least(1), batch_size=least(1), count=least(1), history=least(0))
+@checked(
+    capacity=least(1), batch_size=least(1), count=least(1), history=least(0),
+    observations=array, actions=array,
+    rewards=array, terminals=array, timeouts=array, next_observations=array,
+)  # fmt: skip
 class ReplayBuffer:
     """Keeps whole episodes and samples windows of `slice_len` rows from them.
 
@@ -41,7 +52,7 @@ class ReplayBuffer:
     window of a task is equally likely. One `sample` costs the same for any number of rows.
 
     Copies and pickles continue the stream of draws where it was, to the bit. In a worker of a
-    `DataLoader` the stream begins anew, with numbers that follow from the replay's and from the
+    `DataLoader` the stream begins again, with numbers that follow from the replay's and from the
     worker's seed, so that no two workers draw the same; other processes must be given replays of
     different seeds.
 
@@ -117,7 +128,7 @@ class ReplayBuffer:
             episodes: each as for `add`.
 
         Raises:
-            ValueError: as `add`, with the number of the episode; none of them is kept then.
+            ValueError: if `add` would refuse one; its number is in the message, and none is kept.
         """
         self._ring.check_owned()
         found = []
@@ -147,7 +158,7 @@ class ReplayBuffer:
         episodes: Iterable[TensorDictBase | Mapping[str, Any]],
         slice_len: int = 17,
         batch_size: int = 512,
-        **settings: Any,
+        **settings: object,
     ) -> Self:
         """Return a replay of some episodes; shorter ones than a window are counted in `left_out`.
 
@@ -159,7 +170,7 @@ class ReplayBuffer:
                 it is given.
 
         Raises:
-            ValueError: if no episode is as long as a window, or for what `add` refuses.
+            ValueError: if no episode is as long as a window, or `add` refuses one.
         """
         found = [rows_of_episode(episode) for episode in episodes]
         long = [rows for rows in found if len(rows[TASK]) >= slice_len]
@@ -169,14 +180,20 @@ class ReplayBuffer:
                 f"episodes must have length >= slice_len={slice_len} rows, got {longest} at most"
             )
         size = max(slice_len, sum(len(rows[TASK]) for rows in long))
-        replay = cls(**{"capacity": size, **settings}, slice_len=slice_len, batch_size=batch_size)
+        more: dict[str, Any] = {"capacity": size, **settings}
+        replay = cls(**more, slice_len=slice_len, batch_size=batch_size)
         replay.extend(long)
         replay.left_out = len(found) - len(long)
         return replay
 
     @classmethod
     def from_transitions(
-        cls, batch: TensorDictBase, *, task: Any = None, bounds: Any = None, **settings: Any
+        cls,
+        batch: TensorDictBase,
+        *,
+        task: TaskLike | None = None,
+        bounds: tuple[Any, Any] | None = None,
+        **settings: object,
     ) -> Self:
         """Return a replay of transitions in TorchRL's layout, as its collectors and datasets have.
 
@@ -188,24 +205,25 @@ class ReplayBuffer:
             **settings: see `from_episodes`.
 
         Raises:
-            ValueError: as `EpisodeCutter` and `from_episodes`.
+            ValueError: if `EpisodeCutter` or `from_episodes` refuses them.
         """
-        cutter = EpisodeCutter(task, bounds=bounds, absorbing=_ends_of(settings))
-        return cls.from_episodes([*cutter.cut(batch), *cutter.rest()], **settings)
+        more: dict[str, Any] = settings
+        cutter = EpisodeCutter(task, bounds=bounds, absorbing=_ends_of(more))
+        return cls.from_episodes([*cutter.cut(batch), *cutter.rest()], **more)
 
     @classmethod
     def from_arrays(
         cls,
-        observations: Any,
-        actions: Any,
-        rewards: Any,
-        terminals: Any,
-        timeouts: Any = None,
+        observations: Numbers,
+        actions: Numbers,
+        rewards: Numbers,
+        terminals: Numbers,
+        timeouts: Numbers | None = None,
         *,
-        next_observations: Any = None,
-        task: Any = 0,
-        bounds: Any = None,
-        **settings: Any,
+        next_observations: Numbers | None = None,
+        task: TaskLike = 0,
+        bounds: tuple[Any, Any] | None = None,
+        **settings: object,
     ) -> Self:
         """Return a replay of flat arrays of N steps, as D4RL's; see `array_episodes`.
 
@@ -222,15 +240,24 @@ class ReplayBuffer:
             **settings: see `from_episodes`.
 
         Raises:
-            ValueError: for arrays of several lengths, and as `from_episodes`.
+            ValueError: if lengths differ, or `from_episodes` refuses the episodes.
         """
-        flat = observations, actions, rewards, terminals, timeouts
-        more = {"next_observations": next_observations, "task": task, "bounds": bounds}
-        made = array_episodes(*flat, **more, absorbing=_ends_of(settings))
-        return cls.from_episodes(made, **settings)
+        more: dict[str, Any] = settings
+        made = array_episodes(
+            observations,
+            actions,
+            rewards,
+            terminals,
+            timeouts,
+            next_observations=next_observations,
+            task=task,
+            bounds=bounds,
+            absorbing=_ends_of(more),
+        )
+        return cls.from_episodes(made, **more)
 
     @classmethod
-    def from_minari(cls, dataset: Any, *, task: Any = 0, **settings: Any) -> Self:
+    def from_minari(cls, dataset: MinariDataset, *, task: TaskLike = 0, **settings: object) -> Self:
         """Return a replay of a Minari dataset.
 
         Args:
@@ -240,11 +267,12 @@ class ReplayBuffer:
 
         Raises:
             ImportError: if a name is given and minari is not installed.
-            ValueError: for observations that are no vectors, actions without bounds, and as
-                `from_episodes`.
+            ValueError: if observations are no vectors, actions have no bounds, or `from_episodes`
+                refuses the episodes.
         """
-        made = from_minari_episodes(dataset, task=task, absorbing=_ends_of(settings))
-        return cls.from_episodes(made, **settings)
+        more: dict[str, Any] = settings
+        made = from_minari_episodes(dataset, task=task, absorbing=_ends_of(more))
+        return cls.from_episodes(made, **more)
 
     def sample(self, batch_size: int | None = None) -> TensorDict:
         """Draw a batch of windows, sorted by task.
@@ -326,7 +354,7 @@ class ReplayBuffer:
             task: index of the task.
 
         Returns:
-            observation_mean `[O]`, observation_std `[O]`, reward_mean [1] and reward_var [1]
+            observation_mean `[O]`, observation_std `[O]`, reward_mean `[1]` and reward_var `[1]`
             (squared units); deviations are those of the rows themselves (divided by N, not N - 1).
 
         Raises:
@@ -417,8 +445,8 @@ class ReplayBuffer:
 
         Raises:
             FileNotFoundError: if there is no such folder.
-            ValueError: as `load_state_dict`, or if the folder is damaged or holds something else;
-                the message names it.
+            ValueError: if `load_state_dict` would refuse them, or the folder is damaged or holds
+                something else; the message names it.
         """
         with naming(path):
             self._ring.check_owned()
@@ -440,7 +468,7 @@ class ReplayBuffer:
         device: str | torch.device = "cpu",
         copy: bool = False,
         verify: bool | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> Self:
         """Open a folder of episodes, saved or converted, as a replay with a seed of its own.
 
@@ -480,8 +508,9 @@ class ReplayBuffer:
             found = stored.chosen(long)
             here = not copy and isinstance(found.rows, DiskStorage)
             size = len(found.rows) if here else max(slice_len, int(found.episodes[:, 1].sum()))
+            more: dict[str, Any] = {"capacity": size, **settings}
             replay = cls(
-                **{"capacity": size, **settings},
+                **more,
                 slice_len=slice_len,
                 batch_size=batch_size,
                 device=device,
@@ -499,7 +528,7 @@ class ReplayBuffer:
         for rows, lengths in stored.blocks(_BLOCK, verify=verify):
             self._ring.write([rows], lengths, per_episode(rows, lengths))
 
-    def _replace(self, rows: TensorDict, lengths: Tensor, generator: Any) -> None:
+    def _replace(self, rows: TensorDict, lengths: Tensor, generator: Tensor | None) -> None:
         """Replace everything kept by rows `[N]` of checked episodes, and continue a stream."""
         kept = long_enough(lengths, self.slice_len)
         about = per_episode(rows, lengths)[kept] if len(lengths) else lengths.reshape(0, 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -19,6 +19,12 @@ ROUNDING = 1e-3
 """How far beyond [-1, 1] an action may lie."""
 
 
+class _Place(Protocol):
+    """Says in messages where a row is."""
+
+    def __call__(self, row: Tensor, what: str = "row") -> str: ...
+
+
 def check_episode(
     episode: Mapping[str, Any] | TensorDictBase, device: torch.device | None = None
 ) -> TensorDict:
@@ -26,7 +32,7 @@ def check_episode(
 
     Args:
         episode: observation `[T+1, O]`, action `[T+1, A]` and reward `[T+1, 1]` float32, task
-            `[T+1]` or [] integer, and optionally terminated and real `[T+1, 1]` bool, as tensors,
+            `[T+1]` or `[]` integer, and optionally terminated and real `[T+1, 1]` bool, as tensors,
             arrays or lists; see `make_episode`.
         device: where its tensors must be; None: anywhere, together.
 
@@ -50,15 +56,15 @@ def check_episodes(
     """Check the values of episodes, a block at a time, as large as a processor's cache likes.
 
     Args:
-        parts: rows of each, as of `rows_of_episode`.
+        parts: rows of each, as `rows_of_episode` returns them.
         lengths: number of rows of each, `[episodes]` int64.
         numbered: messages have the number of the episode.
 
     Returns:
-        What `per_episode` tells of each.
+        What `per_episode` says of each.
 
     Raises:
-        ValueError: as `check_episode`.
+        ValueError: if `check_episode` would refuse an episode.
     """
     begins, found = (lengths.cumsum(0) - lengths) // _BLOCK_ROWS, []
     first = 0
@@ -88,7 +94,7 @@ def check_rows(
         plural: "s" where observation, action and reward are called by their plurals.
 
     Raises:
-        ValueError: as `check_episode`.
+        ValueError: if `check_episode` would refuse an episode.
     """
     data: Any = rows
     device = data[OBSERVATION].device
@@ -113,7 +119,7 @@ def check_rows(
     _check_ends(data, owner, offset, length, at)
 
 
-def _check_numbers(rows: Any, led: Tensor, at: Any, plural: str) -> None:
+def _check_numbers(rows: Mapping[str, Tensor], led: Tensor, at: _Place, plural: str) -> None:
     """Raise ValueError unless rows are finite and actions in range, apart from those of row 0."""
     action = rows[ACTION].where(led.unsqueeze(1), 0.0)
     reward = rows[REWARD].where(led.unsqueeze(1), 0.0)
@@ -135,7 +141,9 @@ def _check_numbers(rows: Any, led: Tensor, at: Any, plural: str) -> None:
         raise ValueError(f"{ACTION} must lie in [-1, 1], got {given} in {place}")
 
 
-def _check_ends(rows: Any, owner: Tensor, offset: Tensor, length: Tensor, at: Any) -> None:
+def _check_ends(
+    rows: Mapping[str, Tensor], owner: Tensor, offset: Tensor, length: Tensor, at: _Place
+) -> None:
     """Raise ValueError unless episodes end once, and rows after that say so and nothing else."""
     begin = length.cumsum(0) - length
     real, ended = rows[REAL].squeeze(-1), rows[TERMINATED].squeeze(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -28,7 +29,7 @@ Source = TypeVar("Source", torch.Generator, Generators)
 
 
 class OwnStream(Generic[Source]):
-    """A source of random numbers that begins anew, once, in each worker of a `DataLoader`.
+    """A source of random numbers that begins again, once, in each worker of a `DataLoader`.
 
     A worker gets a copy of everything, of random states too. Its own numbers follow from the copied
     state and the worker's seed, which torch draws for each worker and each time that it starts them
@@ -262,10 +263,10 @@ class EpisodeSampler(Sampler):
         vars(self).update(state)
         self._table = torch.from_numpy(np.array(state["_table"]))
 
-    def dumps(self, path: Any) -> None:
+    def dumps(self, path: str | os.PathLike[str]) -> None:
         """Write nothing: `ReplayBuffer.save` writes the whole state."""
 
-    def loads(self, path: Any) -> None:
+    def loads(self, path: str | os.PathLike[str]) -> None:
         """Read nothing: `ReplayBuffer.load` reads the whole state."""
 
 

@@ -100,7 +100,7 @@ def episode_counts(task: Tensor) -> dict[str, int]:
 def _layout(state: Mapping[str, Any]) -> Tensor:
     """Return the length of each episode, once entries and numbers of rows fit together."""
     if not isinstance(state, Mapping):
-        raise ValueError(f"state must be a dictionary as of state_dict(), got {type(state)}")
+        raise ValueError(f"state must be a dictionary from state_dict(), got {type(state)}")
     length = _numbers(state, LENGTH)
     if not len(length):
         return length

@@ -47,7 +47,7 @@ class RowStorage(TensorStorage):
 
     _storage: TensorDict
 
-    def __init__(self, storage: TensorDict, *, device: Any) -> None:
+    def __init__(self, storage: TensorDict, *, device: torch.device | str) -> None:
         super().__init__(storage, device=device)
 
     def get(self, index: int | Sequence[int] | slice | Tensor) -> Any:
@@ -80,7 +80,7 @@ class DiskStorage(Storage):
 
     Args:
         path: the file, records one after the other.
-        record: what a record holds, as of `record_type`.
+        record: what a record holds, from `record_type`.
         count: number of records.
 
     Raises:
@@ -131,7 +131,7 @@ class DiskStorage(Storage):
             self._fill(part, place)
             yield part
 
-    def get(self, index: Any) -> TensorDict:
+    def get(self, index: Tensor) -> TensorDict:
         """Return the rows at `index` `[B]` int64."""
         return self.gather(index, list(self.record.names or ()))
 
@@ -161,7 +161,7 @@ class DiskStorage(Storage):
             room[done : done + len(found)] = found
             done += len(found)
 
-    def set(self, cursor: Any, data: Any, *, set_cursor: bool = True) -> None:
+    def set(self, cursor: object, data: object, *, set_cursor: bool = True) -> None:
         """Refuse: the file is only read."""
         raise RuntimeError("rows on the disk are only read, got rows to write")
 
@@ -193,7 +193,7 @@ def record_type(entries: Mapping[str, Mapping[str, Any]]) -> np.dtype:
     return np.dtype([(name, dtype, tuple(shape)) for name, dtype, shape in fields], align=True)
 
 
-def record_of(entries: Any) -> np.dtype:
+def record_of(entries: object) -> np.dtype:
     """Return the layout of records that a manifest describes.
 
     Raises:

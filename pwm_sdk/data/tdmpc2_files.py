@@ -12,15 +12,16 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import checked, least
 from pwm_sdk.checkpoints.foreign import open_foreign
 from pwm_sdk.checkpoints.locks import one_writer
 from pwm_sdk.checkpoints.writing import write_pickled
 from pwm_sdk.checks import file_path, whole
-from pwm_sdk.data.entries import task_indices
+from pwm_sdk.data.entries import TaskLike, task_indices
 from pwm_sdk.data.folder import EpisodeSource, FolderWriter, source_of
 from pwm_sdk.data.row_checks import ROUNDING
 from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
+from pwm_sdk.tasks import TaskSet
 
 __all__ = ["from_tdmpc2_chunks", "to_tdmpc2_chunks"]
 
@@ -29,11 +30,11 @@ _NO_NUMBERS = (torch.bool, torch.complex32, torch.complex64, torch.complex128)
 _BLOCK_ROWS = 1 << 19  # about 100 MB of MT80's rows
 
 
-@checked(tasks=has("__iter__"), episode_length=least(1))
+@checked(episode_length=least(1))
 def from_tdmpc2_chunks(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
-    tasks: Any,
+    tasks: TaskSet,
     *,
     episode_length: int | None = None,
 ) -> Path:
@@ -82,7 +83,7 @@ def to_tdmpc2_chunks(
     source: EpisodeSource | str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    tasks: Sequence[Any] | None = None,
+    tasks: Sequence[TaskLike] | None = None,
     episode_length: int | None = None,
     chunk_episodes: int = 10_000,
 ) -> list[Path]:
@@ -153,7 +154,7 @@ def _sorted_files(
     return sorted(files, key=lambda file: (key(file), str(file)))
 
 
-def _checked_chunk(file: Path, tasks: Any, rows: int) -> dict[str, Tensor]:
+def _checked_chunk(file: Path, tasks: TaskSet, rows: int) -> dict[str, Tensor]:
     """Open a chunk in our names, once its entries have the right shapes and types."""
     contents = open_foreign(file)
     found = list(contents) if isinstance(contents, Mapping) else [type(contents).__name__]
@@ -183,7 +184,7 @@ def _checked_chunk(file: Path, tasks: Any, rows: int) -> dict[str, Tensor]:
     return chunk
 
 
-def _check_values(block: dict[str, Tensor], tasks: Any, file: Path, first: int) -> None:
+def _check_values(block: dict[str, Tensor], tasks: TaskSet, file: Path, first: int) -> None:
     """Raise ValueError unless tasks are known and constant, and all rows but row 0 finite."""
     task = block[TASK]
     if (changes := (task != task[:, :1]).any(dim=1)).any():
@@ -231,7 +232,7 @@ def _to_rows(block: dict[str, Tensor]) -> TensorDict:
 
 
 def _pieces(
-    source: EpisodeSource, tasks: Sequence[Any] | None, steps: int | None
+    source: EpisodeSource, tasks: Sequence[TaskLike] | None, steps: int | None
 ) -> Iterator[TensorDict]:
     """Yield the episodes of `tasks` in order, or their pieces of `steps` steps."""
     kept = None if tasks is None else set(task_indices(tasks))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checks import whole
+from pwm_sdk.data.entries import TaskLike
 from pwm_sdk.data.episode import action_bounds, make_episode, scaled, task_index
 from pwm_sdk.keys import ACTION, DONE, NEXT, OBSERVATION, REWARD, TASK, TERMINATED, TRUNCATED
 
@@ -34,10 +35,16 @@ class EpisodeCutter:
         absorbing: see `make_episode`.
 
     Raises:
-        ValueError: for bounds that are not finite, or not in order.
+        ValueError: if bounds are not finite, or not in order.
     """
 
-    def __init__(self, task: Any = None, *, bounds: Any = None, absorbing: int = 0) -> None:
+    def __init__(
+        self,
+        task: TaskLike | None = None,
+        *,
+        bounds: tuple[Any, Any] | None = None,
+        absorbing: int = 0,
+    ) -> None:
         self.task = None if task is None else task_index(task)
         self.absorbing = whole(0, absorbing=absorbing)
         self._bounds = action_bounds(bounds)
@@ -52,11 +59,11 @@ class EpisodeCutter:
                 reward and done or terminated (and truncated), `[.., 1]`.
 
         Returns:
-            Episodes as of `make_episode`, stream by stream.
+            Episodes as `make_episode` lays them out, stream by stream.
 
         Raises:
-            ValueError: for a batch of another number of streams than before, an entry that is
-                missing, or steps that no episode can hold.
+            ValueError: if the batch has another number of streams than before, an entry is missing,
+                or no episode can hold the steps.
         """
         rows = _entries(batch, self.task)
         if self._open and len(self._open) != len(rows):
@@ -75,11 +82,11 @@ class EpisodeCutter:
         return done
 
     def rest(self) -> list[TensorDict]:
-        """Return what is open as episodes that were cut, and begin anew."""
+        """Return what is open as episodes that were cut, and begin again."""
         begun, self._open = self._open, []
         return [self._episode(rows) for rows in begun if len(rows)]
 
-    def _episode(self, rows: Any) -> TensorDict:
+    def _episode(self, rows: TensorDictBase) -> TensorDict:
         observations = torch.cat([rows[OBSERVATION], rows[_AFTER][-1:]])
         action, task = scaled(rows[ACTION], self._bounds), int(rows[TASK][0])
         flags = rows[TERMINATED]
@@ -121,7 +128,7 @@ def _entries(batch: TensorDictBase, task: int | None) -> TensorDict:
     return TensorDict(rows, shape)
 
 
-def _entry(batch: TensorDictBase, key: Any) -> Tensor:
+def _entry(batch: TensorDictBase, key: str | tuple[str, ...]) -> Tensor:
     """Return a floating-point entry of a batch."""
     value = batch.get(key, None)
     if not isinstance(value, Tensor) or value.is_meta:

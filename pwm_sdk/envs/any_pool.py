@@ -69,8 +69,8 @@ def make_pool(
         timeout: most seconds that a step or a reset may take; None: any time.
 
     Raises:
-        ValueError: for an unknown task, spaces that do not fit, a batched environment whose rows
-            cannot be reset alone, and settings for what cannot take them; later as `EnvPool`.
+        ValueError: if a task is unknown, spaces do not fit, rows of a batched environment cannot be
+            reset alone, or `envs` cannot take a setting; later as `EnvPool`.
     """
     count, limits = batch or 1, Limits(max_steps, timeout)
     made = partial(make_gym, padded=padded, tasks=tasks)
@@ -91,7 +91,7 @@ def make_pool(
     return _as_it_is(envs, limits)
 
 
-def _as_it_is(envs: Any, limits: Limits) -> Pool:
+def _as_it_is(envs: object, limits: Limits) -> Pool:
     """Return a pool of what has its own size."""
     if isinstance(envs, TorchRLPoolEnv):
         return envs.pool
@@ -105,13 +105,13 @@ def _as_it_is(envs: Any, limits: Limits) -> Pool:
     return _of_singles([envs], 0, limits)
 
 
-def makes(envs: Any) -> bool:
+def makes(envs: object) -> bool:
     """Tell whether `make_pool` makes all environments of `envs` itself: nobody else needs them."""
     given = envs if isinstance(envs, Sequence) and not isinstance(envs, str) else [envs]
     return all(isinstance(env, str | Task) or is_maker(env) for env in given)
 
 
-def _is_simulator(envs: Any) -> TypeGuard[SimulatorModel]:
+def _is_simulator(envs: object) -> TypeGuard[SimulatorModel]:
     foreign = isinstance(envs, gymnasium.Env | EnvBase | VectorEnv | type)
     return not foreign and isinstance(envs, SimulatorModel)
 
@@ -132,7 +132,7 @@ def _named(envs: Sequence[Any], make: Callable[..., Any], seed: int | None) -> l
     ]
 
 
-def _without(envs: Any, **settings: Any) -> None:
+def _without(envs: object, **settings: object) -> None:
     """Raise ValueError for settings that are given to what cannot take them."""
     for name, value in settings.items():
         if value:

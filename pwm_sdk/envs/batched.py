@@ -1,11 +1,11 @@
-"""Environments that are stepped all at once, behind the interface of a pool."""
+"""Environments that are stepped all at once, with the interface of a pool."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from pwm_sdk.keys import SUCCESS, TERMINATED, TRUNCATED
 
 __all__ = ["BatchedPool", "LockstepPool", "Stepped", "check_places"]
 
+_Rows: TypeAlias = Sequence[object] | np.ndarray  # as many as were asked for, if all is well
 _OUTSIDE = -1  # in place of a step: the row is in no episode
 
 
@@ -152,34 +153,34 @@ class BatchedPool(ABC):
         gate.at = None if step == _OUTSIDE else step
         return gate
 
-    def _native(self, rows: list[int], actions: Any) -> np.ndarray:
+    def _native(self, rows: list[int], actions: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         width = self._gates[0].width
         given = actions if type(actions) is np.ndarray else None
         if given is not None and given.shape == (len(rows), width) and fits(given):
             return self._gates[0].scaled(given)
         return np.stack([self._gate(i).native(a) for i, a in zip(rows, actions, strict=True)])
 
-    def _observed(self, rows: list[int], found: Any) -> np.ndarray:
+    def _observed(self, rows: list[int], found: _Rows) -> np.ndarray:
         size = self._gates[0].size
         if type(found) is np.ndarray and found.shape == (len(rows), size) and fits(found):
             return found.astype(np.float32)
         self._check_count(rows, found)
         return np.stack([self._gate(i).observation(o) for i, o in zip(rows, found, strict=True)])
 
-    def _rewards(self, rows: list[int], found: Any) -> np.ndarray:
+    def _rewards(self, rows: list[int], found: _Rows) -> np.ndarray:
         if type(found) is np.ndarray and found.shape == (len(rows),) and fits(found):
             return found
         self._check_count(rows, found)
         return np.array([self._gate(i).reward(r) for i, r in zip(rows, found, strict=True)])
 
-    def _flags(self, rows: list[int], name: str, found: Any) -> np.ndarray:
+    def _flags(self, rows: list[int], name: str, found: _Rows) -> np.ndarray:
         if type(found) is np.ndarray and found.shape == (len(rows),) and found.dtype == bool:
             return found
         self._check_count(rows, found)
         flags = [self._gate(i).flag(name, f) for i, f in zip(rows, found, strict=True)]
         return np.array(flags, bool)
 
-    def _check_count(self, rows: list[int], found: Any) -> None:
+    def _check_count(self, rows: list[int], found: _Rows) -> None:
         try:
             count = len(found)
         except TypeError:
@@ -284,7 +285,7 @@ def check_places(
     """Return places in a pool of `count` environments.
 
     Raises:
-        ValueError: for places that the pool does not have, or more of one than another.
+        ValueError: if the pool does not have a place, or the lengths differ.
     """
     rows = list(indices)
     for index in rows:

@@ -22,14 +22,14 @@ class DMControlEnv(gymnasium.Env):
 
     Observations are the task's entries in the order in which it reports them: datasets and
     checkpoints depend on that order, so it is never sorted. Consecutive resets continue one
-    random stream; `reset(seed=)` starts it anew.
+    random stream; `reset(seed=)` starts it again.
 
     Args:
-        name: Task name such as `"walker-run"`; `cup` means the domain `ball_in_cup`.
+        name: task name such as `"walker-run"`; `cup` means the domain `ball_in_cup`.
 
     Raises:
-        ValueError: For a task that neither the stock suite nor MT30 has.
-        MissingSimulatorError: If dm_control is not installed.
+        ValueError: if neither the stock suite nor MT30 has the task.
+        MissingSimulatorError: if dm_control is not installed.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - gymnasium declares it without ClassVar
@@ -52,7 +52,7 @@ class DMControlEnv(gymnasium.Env):
         return _flatten(self.simulator.reset().observation), {SUCCESS: False}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Apply `action` [A] in native units for one control step."""
+        """Apply `action` `[A]` in native units for one control step."""
         step = self.simulator.step(action)
         terminated = bool(step.last() and step.discount == 0.0)
         truncated = bool(step.last() and not terminated)
@@ -62,7 +62,7 @@ class DMControlEnv(gymnasium.Env):
         """Say how to film.
 
         Raises:
-            NotImplementedError: Always.
+            NotImplementedError: always.
         """
         raise NotImplementedError(
             "render must be done by the simulator, got none here: set MUJOCO_GL=egl (or glfw, "

@@ -54,25 +54,27 @@ def make_env(
     """The environment of a task for TorchRL.
 
     Args:
-        task: Name of a task of `tasks` (with MT80 also of `SINGLE_TASKS`), of a registered one or
+        task: name of a task of `tasks` (with MT80 also of `SINGLE_TASKS`), of a registered one or
             of an environment of gymnasium, such as `"Pendulum-v1"`; or a task itself.
-        seed: Seed of the episode sequence, in [0, 2**32); `reset(seed=)` and `set_seed` renew it.
-        padded: Whether observations and actions have the padded sizes of `tasks`.
-        tasks: The task set of the data and the model.
-        device: Where the tensors go; the simulation stays on the CPU.
-        batch: N, for an environment of batch size [N] whose rows start episodes by TorchRL's
+        seed: seed of the episode sequence, in [0, 2**32); `reset(seed=)` and `set_seed` renew it.
+        padded: whether observations and actions have the padded sizes of `tasks`.
+        tasks: the task set of the data and the model.
+        device: where the tensors go; the simulation stays on the CPU.
+        batch: N, for an environment of batch size `[N]` whose rows start episodes by TorchRL's
             `"_reset"` mask: a simulator steps N states at once, other environments step in
             lockstep. Row i has the seed `seed + i`. None: one environment, without batch size.
 
     Returns:
-        An environment with `observation` [O] float32, `action` [A] float32 in [-1, 1] and `task` []
-        int64; under `next` also `reward` [1] float32, `success` [1] bool and the done flags [1].
-        The seed is that of the environment: random actions, as of `rollout` without a policy, come
-        from torch's global stream, which `torch.manual_seed` starts anew.
+        An environment with `observation` `[O]` float32, `action` `[A]` float32 in [-1, 1] and
+        `task` `[]` int64; under `next` also `reward` `[1]` float32, `success` `[1]` bool and the
+        done flags `[1]`.
+        The seed is that of the environment: random actions, such as those of `rollout` without a
+        policy, come from torch's global stream, which `torch.manual_seed` starts again.
 
     Raises:
-        ValueError: For an unknown task (the message has the nearest names), a bad seed or batch.
-        MissingSimulatorError: If the simulator is not installed.
+        ValueError: if the task is unknown (the message has the nearest names), or the seed or batch
+            is out of range.
+        MissingSimulatorError: if the simulator is not installed.
     """
     from pwm_sdk.calls.rules import device as check_device
     from pwm_sdk.envs.torchrl_env import TorchRLTaskEnv  # keeps torch out of numpy-only workers
@@ -103,8 +105,8 @@ def make_gym(
     """The environment of a task for gymnasium, in numpy; arguments and errors as in `make_env`.
 
     Returns:
-        An environment whose `info["success"]` is a bool array [1]. With a seed, the sequence of its
-        episodes is the same to the bit in every process.
+        An environment whose `info["success"]` is a bool array `[1]`. With a seed, the sequence of
+        its episodes is the same to the bit in every process.
     """
     flag(padded=padded)
     task, build = _find(task, tasks)
@@ -124,15 +126,15 @@ def register_task(task: Task, factory: Callable[[], gymnasium.Env]) -> Task:
     that starts worker processes must register there too, for example in a module they import.
 
     Args:
-        task: Its name and sizes. With index -1 it gets the first free index from 200 on.
-        factory: Makes the environment; seeds arrive through its `reset(seed=)`.
+        task: its name and sizes. With index -1 it gets the first free index from 200 on.
+        factory: makes the environment; seeds arrive through its `reset(seed=)`.
 
     Returns:
         The task with its index.
 
     Raises:
-        ValueError: For a name or index that a built-in task or another registered one has, a name
-            that is a path, or a factory that is no function.
+        ValueError: if a built-in task or another registered one has the name or index, the name is
+            a path, or the factory is no function.
     """
     if not isinstance(task, Task):
         raise ValueError(f"task must be a Task, got {task!r}")

@@ -65,23 +65,23 @@ class Gate:
         self.where = where or "the environment"
         self.action_name = f"{ACTION} of {where}" if where else ACTION
 
-    def start(self, result: Any) -> tuple[np.ndarray, Mapping[str, Any]]:
+    def start(self, result: object) -> tuple[np.ndarray, Mapping[str, Any]]:
         """Return the observation `[O]` and the info of what `reset` returned.
 
         Raises:
-            GateError: for anything but an observation and an info, and for an observation of
-                another shape or with entries that are not finite.
+            GateError: if it is not an observation and an info, or the observation has another shape
+                or entries that are not finite.
         """
         if not (isinstance(result, tuple) and len(result) == 2 and _is_info(result[1])):
             raise self._fault("reset", "return (observation, info)", _returned(result))
         return self.observation(result[0]), result[1]
 
-    def step(self, result: Any) -> tuple[Any, float, bool, bool, Mapping[str, Any]]:
+    def step(self, result: object) -> tuple[Any, float, bool, bool, Mapping[str, Any]]:
         """Return what `step` returned, with reward and flags checked; the observation is not.
 
         Raises:
-            GateError: for anything but five values, a reward that is no finite number, flags
-                that are none, and an info that is no mapping.
+            GateError: if it is not five values, the reward is no finite number, a flag is none, or
+                the info is no mapping.
         """
         if not isinstance(result, tuple) or len(result) != 5:
             expected = "return (observation, reward, terminated, truncated, info)"
@@ -97,17 +97,17 @@ class Gate:
         """Return whether an info reports success.
 
         Raises:
-            GateError: for what is no flag, and not None.
+            GateError: if it is neither a flag nor None.
         """
         value = info.get(SUCCESS)
         return False if value is None else self.flag(SUCCESS, value)
 
-    def observation(self, value: Any) -> np.ndarray:
+    def observation(self, value: object) -> np.ndarray:
         """Return a copy `[O]` float32 of an observation.
 
         Raises:
-            GateError: for another shape, and for entries that are no numbers, not finite, or
-                not finite as float32.
+            GateError: if it has another shape, or entries that are no numbers, or not finite as
+                float32.
         """
         if type(value) is np.ndarray and value.shape == self._shape and fits(value):
             return value.astype(_FLOAT32)
@@ -123,11 +123,11 @@ class Gate:
             raise self._fault(OBSERVATION, "be finite", f"{seen[entry]} in entry {entry}")
         return copy
 
-    def reward(self, value: Any) -> float:
+    def reward(self, value: object) -> float:
         """Return a reward of any shape of one entry as a Python float.
 
         Raises:
-            GateError: for anything but one number that is finite as float32.
+            GateError: if it is not one number that is finite as float32.
         """
         if isinstance(value, float) and -_LARGEST <= value <= _LARGEST:
             return float(value)
@@ -140,11 +140,11 @@ class Gate:
             raise self._fault(REWARD, "be finite", f"{number}")
         return number
 
-    def flag(self, name: str, value: Any) -> bool:
+    def flag(self, name: str, value: object) -> bool:
         """Return a flag as a Python bool.
 
         Raises:
-            GateError: for anything but one bool, or a 0 or 1.
+            GateError: if it is neither one bool nor a 0 or 1.
         """
         if value is True or value is False:
             return value
@@ -153,7 +153,7 @@ class Gate:
             raise self._fault(name, "be True or False", _in_words(value))
         return bool(found.reshape(()))
 
-    def native(self, action: Any) -> np.ndarray:
+    def native(self, action: object) -> np.ndarray:
         """Return an action in the environment's own units and dtype, `[A]`.
 
         Args:
@@ -161,7 +161,7 @@ class Gate:
                 bounds.
 
         Raises:
-            GateError: for another shape and for entries that are not finite.
+            GateError: if it has another shape, or entries that are not finite.
         """
         given = action if type(action) is np.ndarray else _numbers(action)
         if given is None or given.shape != (self.width,) or not fits(given):
@@ -179,7 +179,7 @@ class Gate:
             np.minimum(moved, self._high, out=moved)
         return moved.astype(self._dtype, copy=False)
 
-    def _looked_at(self, action: Any) -> np.ndarray:
+    def _looked_at(self, action: object) -> np.ndarray:
         """Return an action `[width]` float32, or raise GateError."""
         expected, given = (self.width,), _numbers(action)
         if given is None:
@@ -218,7 +218,7 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _ONE, _MINUS_ONE = np.array(1.0, np.float32), np.array(-1.0, np.float32)
 
 
-def action_box(name: str, space: Any, size: int | None = None) -> gymnasium.spaces.Box:
+def action_box(name: str, space: object, size: int | None = None) -> gymnasium.spaces.Box:
     """Return an action space to which actions in [-1, 1] can be scaled.
 
     Args:
@@ -227,31 +227,31 @@ def action_box(name: str, space: Any, size: int | None = None) -> gymnasium.spac
         size: A, where it is known.
 
     Raises:
-        GateError: for anything but a one-dimensional Box of floats between finite bounds
-            whose difference is finite, too.
+        GateError: if it is not a one-dimensional Box of floats between finite bounds whose
+            difference is finite as well.
     """
-    vector_size(name, space, size)
-    if space.dtype.kind != "f":
+    box = _vector_box(name, space, size)
+    if box.dtype.kind != "f":
         raise GateError(
             f"{name} must hold floats, got {space}; gymnasium.wrappers.TransformAction can round "
             "actions of a Box of floats"
         )
-    if not space.is_bounded():
+    if not box.is_bounded():
         raise GateError(
             f"{name} must be bounded, got {space}; gymnasium.wrappers.TransformAction can state "
             "the range of the actuators (ClipAction removes it, and actions are clipped here)"
         )
     with np.errstate(over="ignore", invalid="ignore"):
-        span = space.high - space.low
+        span = box.high - box.low
     if not (np.isfinite(span) & (span >= 0.0)).all():
         raise GateError(
             f"{name} must be bounded by numbers whose difference, high - low, is finite and not "
             f"negative, got {space}; gymnasium.wrappers.RescaleAction narrows it"
         )
-    return space
+    return box
 
 
-def vector_size(name: str, space: Any, size: int | None = None) -> int:
+def vector_size(name: str, space: object, size: int | None = None) -> int:
     """Return the size of a one-dimensional Box.
 
     Args:
@@ -260,11 +260,20 @@ def vector_size(name: str, space: Any, size: int | None = None) -> int:
         size: where it is known.
 
     Raises:
-        GateError: for another space, with what helps.
+        GateError: if it is another space; the message says what helps.
     """
-    box = isinstance(space, gymnasium.spaces.Box)
-    if box and len(space.shape) == 1 and space.shape[0] and size in (None, space.shape[0]):
-        return space.shape[0]
+    return _vector_box(name, space, size).shape[0]
+
+
+def _vector_box(name: str, space: object, size: int | None) -> gymnasium.spaces.Box:
+    """Return a space that is a one-dimensional Box, or raise GateError."""
+    if (
+        isinstance(space, gymnasium.spaces.Box)
+        and len(space.shape) == 1
+        and space.shape[0]
+        and size in (None, space.shape[0])
+    ):
+        return space
     remedy = ""
     if size is None:
         remedy = (
@@ -286,37 +295,38 @@ def fits(array: np.ndarray) -> bool:
     return array.dtype == _FLOAT64 and b"\0" not in (np.abs(array) <= _LARGEST).tobytes()
 
 
-def _is_info(value: Any) -> bool:
+def _is_info(value: object) -> bool:
     return type(value) is dict or isinstance(value, Mapping)
 
 
-def _numbers(value: Any) -> np.ndarray | None:
+def _numbers(value: object) -> np.ndarray | None:
     """Return a value as an array of real numbers, or None where it is not one.
 
     Tensors of torch, which is not imported here, may ask for gradients, lie on another device and
     have a dtype that numpy has not.
     """
     try:
-        if hasattr(value, "detach"):
-            value = value.detach().cpu()
-            value = value.double() if value.is_floating_point() else value
-        array = np.asarray(float(value) if isinstance(value, int) else value)
+        found: Any = value
+        if hasattr(found, "detach"):
+            found = found.detach().cpu()
+            found = found.double() if found.is_floating_point() else found
+        array = np.asarray(float(found) if isinstance(found, int) else found)
     except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError):
         return None
     return array if array.dtype.kind in "biuf" else None
 
 
-def _returned(value: Any) -> str:
+def _returned(value: object) -> str:
     """Say in a few words what a call returned."""
     return f"{len(value)} values ({_OLD_API})" if isinstance(value, tuple) else _in_words(value)
 
 
-def _in_words(value: Any) -> str:
+def _in_words(value: object) -> str:
     """Say in a few words what a value is."""
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)[:60]
-    shape = getattr(value, "shape", None)
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     kind = type(value).__name__
     if shape is None:
         return kind
-    return f"{kind} of {value.dtype}, shape {tuple(shape)}"
+    return f"{kind} of {dtype}, shape {tuple(shape)}"

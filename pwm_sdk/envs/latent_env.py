@@ -44,7 +44,7 @@ class LatentEnv(ModelBasedEnvBase):
             and says its device and dtype.
 
     Raises:
-        ValueError: for a model that is none.
+        ValueError: if `model` is no latent model.
     """
 
     def __init__(self, model: LatentModel) -> None:
@@ -80,7 +80,7 @@ class LatentEnv(ModelBasedEnvBase):
             TensorDict `[..]` of the root's entries.
 
         Raises:
-            ValueError: for latents of another size, or tasks that are missing or do not fit.
+            ValueError: if latents are of another size, or tasks are missing or do not fit.
         """
         if latent.shape[-1] != self.model.latent_dim:
             raise ValueError(
@@ -102,10 +102,10 @@ class LatentEnv(ModelBasedEnvBase):
         return False
 
     def maybe_reset(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Return the next root as it is: imagined episodes are not begun anew."""
+        """Return the next root as it is: imagined episodes are not begun again."""
         return tensordict
 
-    def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
+    def _reset(self, tensordict: TensorDictBase | None = None, **_: object) -> TensorDict:
         batch = torch.Size([]) if tensordict is None else tensordict.batch_size
         given = None if tensordict is None else tensordict.get(self._key, None)
         task = None if tensordict is None else tensordict.get(TASK, None)
@@ -158,9 +158,9 @@ class LatentEnv(ModelBasedEnvBase):
 class _Step(nn.Module):
     """A step of a model as a module, which has the model's parameters."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: LatentModel) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.shows = not lacks(model, FeatureModel)
         self.counts = "num_tasks" not in lacks(model, TaskModel)
         self.looks_up = "context" not in lacks(model, TaskModel)
@@ -168,7 +168,7 @@ class _Step(nn.Module):
     def forward(
         self, latent: Tensor, action: Tensor, task: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return next latent, reward and end, of latents without batch size, too."""
+        """Return next latent, reward and end, also of latents without batch size."""
         if latent.dim() == 1:
             rows = (None if x is None else x.unsqueeze(0) for x in (latent, action, task))
             following, reward, terminated = self.forward(*rows)  # pyright: ignore

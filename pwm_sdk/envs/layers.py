@@ -11,7 +11,7 @@ import gymnasium
 __all__ = ["layers", "name_of", "task_of"]
 
 
-def layers(env: Any) -> Iterator[Any]:
+def layers(env: object) -> Iterator[Any]:
     """Yield an environment and, one after the other, those that it wraps."""
     seen: set[int] = set()
     while env is not None and id(env) not in seen:
@@ -21,7 +21,7 @@ def layers(env: Any) -> Iterator[Any]:
         env = next((inner for inner in wrapped if _is_environment(inner)), None)
 
 
-def task_of(env: Any) -> int | None:
+def task_of(env: object) -> int | None:
     """Return the index of the task that an environment, or one that it wraps, shows; or None."""
     for layer in layers(env):
         index = getattr(_attribute(layer, "task"), "index", None)
@@ -30,7 +30,7 @@ def task_of(env: Any) -> int | None:
     return None
 
 
-def name_of(env: Any) -> str:
+def name_of(env: object) -> str:
     """Return the name of the task that an environment shows, or that of its spec or class."""
     every = list(layers(env))
     for layer in every:
@@ -42,7 +42,7 @@ def name_of(env: Any) -> str:
     return known if isinstance(known, str) else type(every[-1]).__name__
 
 
-def _attribute(env: Any, name: str) -> Any:
+def _attribute(env: object, name: str) -> Any:
     """Return an attribute of an environment, whose property may fail in any way; or None."""
     try:
         return getattr(env, name, None)
@@ -50,5 +50,5 @@ def _attribute(env: Any, name: str) -> Any:
         return None
 
 
-def _is_environment(value: Any) -> bool:
+def _is_environment(value: object) -> bool:
     return isinstance(value, gymnasium.Env) or hasattr(value, "action_spec")

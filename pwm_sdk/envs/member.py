@@ -46,7 +46,7 @@ class Turn:
 _TURNS: WeakValueDictionary[int, Turn] = WeakValueDictionary()
 
 
-def turn_of(base: Any) -> Turn:
+def turn_of(base: object) -> Turn:
     """Return the one turn of an environment below all that wraps it."""
     return _TURNS.setdefault(id(base), Turn())
 
@@ -83,10 +83,9 @@ class Member(ABC):
         """Take `action` `[A]`.
 
         Raises:
-            ValueError: for an action, or something that the environment returns, which the gate
-                does not let pass; for an exception in the environment, which is the cause; and past
-                a limit.
-            RuntimeError: outside an episode.
+            ValueError: if the gate refuses the action or something that the environment returns, if
+                the environment raises an exception, which is the cause, or if a limit is passed.
+            RuntimeError: if no episode is under way.
         """
         if self._steps is None:
             raise RuntimeError(
@@ -119,7 +118,7 @@ class Member(ABC):
             message = f"{self.gate.where} must close, got {type(error).__name__}: {error}"
             raise GateError(message) from error
 
-    def _call(self, function: Callable[[Any], Any], value: Any) -> Any:
+    def _call(self, function: Callable[[Any], Any], value: object) -> Any:
         begin = time.perf_counter()
         try:
             result = function(value)
@@ -153,7 +152,7 @@ class GymMember(Member):
         limits: of its episodes and steps.
 
     Raises:
-        ValueError: for spaces that are no vectors, or actions without bounds.
+        ValueError: if a space is no vector, or actions have no bounds.
     """
 
     def __init__(self, env: gymnasium.Env, where: str, limits: Limits) -> None:

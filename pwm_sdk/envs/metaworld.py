@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import Any, SupportsIndex
 
 import gymnasium
 import numpy as np
@@ -26,11 +26,11 @@ class MetaWorldEnv(gymnasium.Env):
     other rewards, success tests or start states in some tasks.
 
     Args:
-        name: Task name without the `mw-` prefix, such as `"reach"`.
+        name: task name without the `mw-` prefix, such as `"reach"`.
 
     Raises:
-        ValueError: For a task that Meta-World does not have.
-        MissingSimulatorError: If Meta-World is not installed.
+        ValueError: if Meta-World does not have the task.
+        MissingSimulatorError: if Meta-World is not installed.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - gymnasium declares it without ClassVar
@@ -63,7 +63,7 @@ class MetaWorldEnv(gymnasium.Env):
         return observation, {SUCCESS: False}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Apply `action` [4] for one simulator step; `success` is that of this step."""
+        """Apply `action` `[4]` for one simulator step; `success` is that of this step."""
         observation, reward, _, _, info = self.simulator.step(action)
         return observation, float(reward), False, False, {SUCCESS: bool(info[SUCCESS])}
 
@@ -71,7 +71,7 @@ class MetaWorldEnv(gymnasium.Env):
         """Say how to film.
 
         Raises:
-            NotImplementedError: Always.
+            NotImplementedError: always.
         """
         raise NotImplementedError(
             "render must be done by the simulator, got none here: set MUJOCO_GL=egl (or glfw, "
@@ -79,11 +79,11 @@ class MetaWorldEnv(gymnasium.Env):
             "from data, with model and data of env.unwrapped.simulator"
         )
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Refuse copies: the suite's own would start anew from another state.
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Refuse copies: the suite's own would start again from another state.
 
         Raises:
-            TypeError: Always.
+            TypeError: always.
         """
         raise TypeError(NO_COPY.format(type(self).__name__))
 

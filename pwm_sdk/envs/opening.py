@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import gymnasium
 
@@ -23,9 +23,9 @@ def members_of(envs: Sequence[Any], limits: Limits, first: int = 0) -> Iterator[
         first: index of the first in the pool.
 
     Raises:
-        ValueError: for environments that cannot be made, are batched, of no use for policies that
-            act in [-1, 1], or given twice.
-        TypeError: for an environment of another kind.
+        ValueError: if an environment cannot be made, is batched, is of no use for policies that act
+            in [-1, 1], or is given twice.
+        TypeError: if an environment is of another kind.
     """
     bases: dict[int, str] = {}
     for index, env in enumerate(envs, first):
@@ -40,7 +40,7 @@ def members_of(envs: Sequence[Any], limits: Limits, first: int = 0) -> Iterator[
         yield member
 
 
-def member_of(env: Any, index: int = 0, limits: Limits | None = None) -> Member:
+def member_of(env: object, index: int = 0, limits: Limits | None = None) -> Member:
     """Return an environment, or what a function without arguments makes, as a member of a pool.
 
     Args:
@@ -49,8 +49,8 @@ def member_of(env: Any, index: int = 0, limits: Limits | None = None) -> Member:
         limits: of its episodes and steps.
 
     Raises:
-        ValueError: as `members_of`.
-        TypeError: for an environment of another kind.
+        ValueError: if `members_of` would refuse it.
+        TypeError: if the environment is of another kind.
     """
     if is_maker(env):
         try:
@@ -70,6 +70,6 @@ def member_of(env: Any, index: int = 0, limits: Limits | None = None) -> Member:
     return tensordict_member(env, index, limits)
 
 
-def is_maker(env: Any) -> bool:
+def is_maker(env: object) -> TypeGuard[Callable[[], Any]]:
     """Tell a function or class that makes an environment from one; modules are callable too."""
     return isinstance(env, type) or (isinstance(env, Callable) and not hasattr(env, "step"))

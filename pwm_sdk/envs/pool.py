@@ -20,7 +20,7 @@ __all__ = ["EnvPool", "PoolStep"]
 
 
 class EnvPool:
-    """Single environments of any kind behind one numpy interface.
+    """Single environments of any kind with one numpy interface.
 
     Environments of `make_env` are stepped through the gymnasium environment underneath, which
     spares a TensorDict per step; any other TorchRL environment is stepped as it is. With workers
@@ -37,19 +37,19 @@ class EnvPool:
             classes) that make them; with workers such functions, which can be pickled, for example
             `functools.partial(make_gym, "mw-reach", seed=0)`. Observations are vectors and actions
             vectors of floats between finite bounds; other spaces are refused with what helps.
-        workers: Number of processes; 0 steps all environments in this one. A script that starts
+        workers: number of processes; 0 steps all environments in this one. A script that starts
             any needs `if __name__ == "__main__":`.
-        max_steps: Most steps of an episode, more of which are an error; None: any number.
-        timeout: Most seconds that a step or a reset may take. In this process it is looked at when
+        max_steps: most steps of an episode, more of which are an error; None: any number.
+        timeout: most seconds that a step or a reset may take. In this process it is looked at when
             the environment returns; one that never returns is ended in a worker only. None: any
             time.
 
     Raises:
-        ValueError: For no environments, a batched one, one given twice, spaces that do not fit, or
-            with workers anything but functions; later for what the gate does not let pass, and for
-            an exception in an environment, which is then the cause.
-        TypeError: For an environment of another kind.
-        RuntimeError: If an environment cannot be made in its worker, or fails there.
+        ValueError: if there are no environments, one is batched or given twice, spaces do not fit,
+            or `workers` are asked for with anything but functions; later if the gate refuses a
+            value, and if an environment raises an exception, which is then the cause.
+        TypeError: if an environment is of another kind.
+        RuntimeError: if an environment cannot be made in its worker, or fails there.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class EnvPool:
         return [known.where for known in self.about]
 
     def reset(self, index: int, *, seed: int | None = None) -> np.ndarray:
-        """Start an episode in environment `index`; returns the observation [O] float32."""
+        """Start an episode in environment `index`; returns the observation `[O]` float32."""
         return self.reset_many([index], [seed])[0]
 
     def step(self, index: int, action: np.ndarray) -> PoolStep:
-        """Take `action` [A] in environment `index`."""
+        """Take `action` `[A]` in environment `index`."""
         return self.step_many([index], [action])[0]
 
     def reset_many(
@@ -117,7 +117,7 @@ class EnvPool:
     def step_many(
         self, indices: Sequence[int], actions: Sequence[np.ndarray] | np.ndarray
     ) -> list[PoolStep]:
-        """Take one action [A] in each of some environments, at once."""
+        """Take one action `[A]` in each of some environments, at once."""
         check_places(len(self), indices, "actions", actions)
         if self._workers is not None:
             return self._workers.step(indices, list(actions))

@@ -50,7 +50,7 @@ class SimulatorEnv(gymnasium.Env):
 
     @torch.no_grad()
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Take one agent step with `action` [A] in [-1, 1]."""
+        """Take one agent step with `action` `[A]` in [-1, 1]."""
         given = torch.from_numpy(np.asarray(action, np.float32)).unsqueeze(0)
         self._state, reward, *ends = self.model.step(self._state, given)
         terminated = bool(ends[0]) if ends else False
@@ -64,7 +64,7 @@ class SimulatorEnv(gymnasium.Env):
         """Say how to film.
 
         Raises:
-            NotImplementedError: Always.
+            NotImplementedError: always.
         """
         raise NotImplementedError(
             "render must be done by the simulator, got none here: states of a MuJoCoModel can be "

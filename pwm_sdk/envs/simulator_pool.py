@@ -106,7 +106,9 @@ class SimulatorPool(BatchedPool):
         seen = self.model.features(state).float().cpu().numpy()
         return np.pad(seen, ((0, 0), (0, self._pad))) if self._pad else seen
 
-    def _culprit(self, rows: list[int], state: Tensor, action: Tensor, error: Any) -> GateError:
+    def _culprit(
+        self, rows: list[int], state: Tensor, action: Tensor, error: Exception
+    ) -> GateError:
         """Return the fault of the first row that fails alone, or of all."""
         for k, i in enumerate(rows):
             try:

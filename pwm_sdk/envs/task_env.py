@@ -26,19 +26,19 @@ class TaskEnv(gymnasium.Wrapper):
     last inner step. Episodes are truncated after `task.episode_length` agent steps.
 
     Args:
-        env: The environment to wrap, with one-dimensional Box spaces. It may report
+        env: the environment to wrap, with one-dimensional Box spaces. It may report
             `info["success"]`.
-        task: The task that it shows.
-        observation_dim: Padded O; the task's own if not given.
-        action_dim: Padded A; the task's own if not given.
-        seed: Seed in [0, 2**32) for the first reset.
+        task: the task that it shows.
+        observation_dim: padded O; the task's own if not given.
+        action_dim: padded A; the task's own if not given.
+        seed: seed in [0, 2**32) for the first reset.
 
     Attributes:
-        gate: What the wrapped environment takes and gives passes it.
+        gate: what the wrapped environment takes and gives passes it.
 
     Raises:
-        ValueError: For what is no gymnasium.Env, spaces that are not the task's, padding below its
-            sizes, or a bad seed.
+        ValueError: if `env` is no gymnasium.Env or has other spaces than the task, padding is below
+            the task's sizes, or the seed is out of range.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class TaskEnv(gymnasium.Wrapper):
         """Start an episode.
 
         Args:
-            seed: Restarts the random stream; without it, consecutive episodes continue the stream.
-            options: Handed to the wrapped environment.
+            seed: restarts the random stream; without it, consecutive episodes continue the stream.
+            options: handed to the wrapped environment.
 
         Returns:
-            Observation [O] float32, and an info with `success` [1] bool.
+            Observation `[O]` float32, and an info with `success` `[1]` bool.
 
         Raises:
-            ValueError: For an observation of another shape than the task's.
+            ValueError: if an observation has another shape than the task's.
         """
         seed = self._next_seed if seed is None else checked_seed(seed=seed)
         self.gate.at = None
@@ -96,16 +96,16 @@ class TaskEnv(gymnasium.Wrapper):
         """Take one agent step.
 
         Args:
-            action: [A], clipped to [-1, 1].
+            action: `[A]`, clipped to [-1, 1].
 
         Returns:
-            Observation [O] float32, summed reward, terminated, truncated, and an info with
-            `success` [1] bool.
+            Observation `[O]` float32, summed reward, terminated, truncated, and an info with
+            `success` `[1]` bool.
 
         Raises:
-            ValueError: For an action of another shape or with NaN or infinite entries, or if the
-                wrapped environment returns a misshapen observation or a reward that is not finite.
-            RuntimeError: If the episode is over or none was started.
+            ValueError: if the action has another shape or NaN or infinite entries, or the wrapped
+                environment returns a misshapen observation or a reward that is not finite.
+            RuntimeError: if the episode is over or none was started.
         """
         if self._steps_left == 0:
             raise RuntimeError("step must follow reset, got a step outside an episode")

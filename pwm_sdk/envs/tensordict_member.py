@@ -39,7 +39,7 @@ class TensorDictMember(Member):
         limits: of its episodes and steps.
 
     Raises:
-        ValueError: for observations that are no vectors, or actions without bounds.
+        ValueError: if observations are no vectors, or actions have no bounds.
     """
 
     def __init__(self, env: EnvBase, where: str, limits: Limits) -> None:
@@ -68,7 +68,7 @@ class TensorDictMember(Member):
         return after.get(OBSERVATION, None), after.get(REWARD, None), terminated, truncated, info
 
 
-def tensordict_member(env: Any, index: int, limits: Limits) -> Member:
+def tensordict_member(env: object, index: int, limits: Limits) -> Member:
     """Return a TorchRL environment as a member; of `make_env`, the gymnasium one underneath.
 
     Args:
@@ -77,8 +77,8 @@ def tensordict_member(env: Any, index: int, limits: Limits) -> Member:
         limits: of its episodes and steps.
 
     Raises:
-        ValueError: for a batched environment.
-        TypeError: for an environment of another kind.
+        ValueError: if the environment is batched.
+        TypeError: if it is of another kind.
     """
     where = f"environment {index}"
     if isinstance(env, TorchRLTaskEnv):
@@ -99,7 +99,7 @@ def observation_size(env: EnvBase, where: str) -> int:
     """Return O of an environment, or of the rows of a batched one.
 
     Raises:
-        ValueError: for observations that are no vectors.
+        ValueError: if observations are no vectors.
     """
     specs: Any = env.observation_spec_unbatched
     spec = specs.get(OBSERVATION, None)
@@ -114,10 +114,10 @@ def observation_size(env: EnvBase, where: str) -> int:
 
 
 def action_space(env: EnvBase, where: str) -> gymnasium.spaces.Box:
-    """Return the space of actions, or of those of the rows of a batched one, as of gymnasium.
+    """Return the space of actions, of one row where batched, as a space of gymnasium.
 
     Raises:
-        ValueError: for actions that are no vectors of floats between finite bounds.
+        ValueError: if actions are no vectors of floats between finite bounds.
     """
     name = f"action_spec of {where}"
     if list(env.action_keys) != [ACTION]:

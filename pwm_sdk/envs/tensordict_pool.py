@@ -32,8 +32,8 @@ class TensorDictPool(LockstepPool):
         limits: of episodes and steps.
 
     Raises:
-        ValueError: for another batch size, observations and actions that do not fit, and a wrapped
-            vector environment of gymnasium, which resets its rows itself.
+        ValueError: if the batch size is not `[N]`, observations or actions do not fit, or the
+            environment wraps a vector environment of gymnasium, which resets its rows itself.
     """
 
     def __init__(self, env: EnvBase, limits: Limits) -> None:
@@ -105,5 +105,5 @@ class TensorDictPool(LockstepPool):
         return _array(value).reshape(len(self), -1)[:, 0].astype(bool)
 
 
-def _array(value: Any) -> np.ndarray:
+def _array(value: torch.Tensor) -> np.ndarray:
     return value.detach().cpu().numpy()

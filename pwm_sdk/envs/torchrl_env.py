@@ -19,15 +19,15 @@ __all__ = ["TorchRLTaskEnv"]
 class TorchRLTaskEnv(GymWrapper):
     """TorchRL view of a `TaskEnv`: a `GymWrapper` that adds the task's index and the success.
 
-    Root and `next` hold `observation` [O] float32, `task` [] int64, `success` [1] bool and the done
-    flags [1] bool; `next` has `reward` [1] float32. `set_seed(s)` makes the next reset the first
-    episode of stream `s`.
+    Root and `next` hold `observation` `[O]` float32, `task` `[]` int64, `success` `[1]` bool and
+    the done flags `[1]` bool; `next` has `reward` `[1]` float32. `set_seed(s)` makes the next reset
+    the first episode of stream `s`.
 
     Args:
-        env: The environment to view.
-        num_tasks: Number of task indices in the data, the upper bound of `task`.
-        device: Where the tensors go.
-        **options: Handed to `GymWrapper`.
+        env: the environment to view.
+        num_tasks: number of task indices in the data, the upper bound of `task`.
+        device: where the tensors go.
+        **options: handed to `GymWrapper`.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class TorchRLTaskEnv(GymWrapper):
         *,
         num_tasks: int,
         device: torch.device | str = "cpu",
-        **options: Any,
+        **options: object,
     ) -> None:
-        place = torch.device(device)
+        place, more = torch.device(device), dict[str, Any](options)
         with _default(place):
-            super().__init__(env=env, device=place, **options)
+            super().__init__(env=env, device=place, **more)
         flag = Categorical(2, shape=torch.Size([1]), dtype=torch.bool, device=self.device)
         self.set_info_dict_reader(
             default_info_dict_reader([SUCCESS], spec=Composite({SUCCESS: flag}))
@@ -60,7 +60,7 @@ class TorchRLTaskEnv(GymWrapper):
         with _default(self.device):
             return super()._step(tensordict).set(TASK, self._task_index.clone())
 
-    def _reset(self, tensordict: TensorDictBase | None = None, **options: Any) -> TensorDictBase:
+    def _reset(self, tensordict: TensorDictBase | None = None, **options: object) -> TensorDictBase:
         with _default(self.device):
             return super()._reset(tensordict, **options).set(TASK, self._task_index.clone())
 

@@ -80,7 +80,7 @@ class TorchRLPoolEnv(EnvBase):
         self._task = torch.tensor(tasks, dtype=torch.int64, device=place)
         self._seen = np.zeros((count, observation_dim), np.float32)
 
-    def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDictBase:
+    def _reset(self, tensordict: TensorDictBase | None = None, **_: object) -> TensorDictBase:
         mask = None if tensordict is None else tensordict.get(_RESET, None)
         rows = self._rows
         if mask is not None:

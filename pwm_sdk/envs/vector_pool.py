@@ -31,7 +31,7 @@ class VectorPool(LockstepPool):
         limits: of episodes and steps.
 
     Raises:
-        ValueError: for spaces that do not fit, and an environment whose rows cannot be reset alone.
+        ValueError: if spaces do not fit, or rows cannot be reset alone.
     """
 
     def __init__(self, env: VectorEnv, limits: Limits) -> None:
@@ -124,8 +124,8 @@ class VectorPool(LockstepPool):
         for source, rows in ((infos, ~over if same else None), (infos.get(_FINAL_INFO), over)):
             if not source or SUCCESS not in source:
                 continue
-            told = np.asarray(source.get(f"_{SUCCESS}", np.ones(len(self), bool)))
-            for i in np.flatnonzero(told if rows is None else told & rows).tolist():
+            said = np.asarray(source.get(f"_{SUCCESS}", np.ones(len(self), bool)))
+            for i in np.flatnonzero(said if rows is None else said & rows).tolist():
                 if source[SUCCESS][i] is not None:
                     success[i] = self._gate(i).flag(SUCCESS, source[SUCCESS][i])
         return success
@@ -143,12 +143,12 @@ def _mode_of(env: VectorEnv) -> AutoresetMode:
         ) from None
 
 
-def _forgets(base: Any) -> bool:
+def _forgets(base: SyncVectorEnv | AsyncVectorEnv) -> bool:
     """Tell whether a reset of a row by the mask takes the place of its autoreset."""
     return isinstance(base, SyncVectorEnv) or bool(base.shared_memory)
 
 
-def _name_of(base: Any, singles: list[Any]) -> str:
+def _name_of(base: VectorEnv, singles: list[Any]) -> str:
     if singles:
         return name_of(singles[0])
     return getattr(getattr(base, "spec", None), "id", None) or type(base).__name__

@@ -10,6 +10,7 @@ import signal
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -34,16 +35,16 @@ class Workers:
     """Processes that are started once and hold a share of the environments each.
 
     Args:
-        makers: One function without arguments per environment, which can be pickled.
-        count: Number of processes, at most one per environment.
-        limits: Of the environments' episodes and steps.
+        makers: one function without arguments per environment, which can be pickled.
+        count: number of processes, at most one per environment.
+        limits: of the environments' episodes and steps.
 
     Attributes:
-        about: What there is to know of each environment.
+        about: what there is to know of each environment.
 
     Raises:
-        ValueError: For fewer than one process, or a function that cannot be pickled.
-        RuntimeError: If an environment cannot be made.
+        ValueError: if `count` is below 1, or a function cannot be pickled.
+        RuntimeError: if an environment cannot be made.
     """
 
     def __init__(
@@ -77,11 +78,11 @@ class Workers:
         self.about: list[About] = [one for answer in answers for one in answer]
 
     def reset(self, indices: Sequence[int], seeds: Sequence[int | None]) -> list[np.ndarray]:
-        """Start episodes in some environments; returns their observations [O] float32."""
+        """Start episodes in some environments; returns their observations `[O]` float32."""
         return self._ask("reset", indices, seeds)
 
     def step(self, indices: Sequence[int], actions: Sequence[np.ndarray]) -> list[PoolStep]:
-        """Take an action [A] in each of some environments."""
+        """Take an action `[A]` in each of some environments."""
         return self._ask("step", indices, actions)
 
     def close(self) -> None:
@@ -149,7 +150,9 @@ def _check_makers(makers: Sequence[Callable[[], Any]]) -> None:
             ) from error
 
 
-def _serve(line: Any, makers: Sequence[Callable[[], Any]], first: int, limits: Limits) -> None:
+def _serve(
+    line: Connection, makers: Sequence[Callable[[], Any]], first: int, limits: Limits
+) -> None:
     """Make environments and do what is asked of them, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this process ends it
     members: list[Any] = []
@@ -158,7 +161,7 @@ def _serve(line: Any, makers: Sequence[Callable[[], Any]], first: int, limits: L
             members.append(member)  # noqa: PERF402 - an error is sent with its place
         answer = True, [member.about for member in members]
     except Exception as error:
-        answer = False, _told(len(members), error)
+        answer = False, _explained(len(members), error)
     # The other end goes as soon as another worker fails: no fault of this one.
     with contextlib.suppress(EOFError, ConnectionError):
         line.send(answer)
@@ -176,11 +179,11 @@ def _done(members: Sequence[Any], what: str, part: Sequence[tuple[int, Any]]) ->
         for place, value in part:
             answers.append(getattr(members[place], what)(value))
     except Exception as error:
-        return False, _told(place, error)
+        return False, _explained(place, error)
     return True, answers
 
 
-def _told(place: int, error: Exception) -> tuple[int, str, bytes | None]:
+def _explained(place: int, error: Exception) -> tuple[int, str, bytes | None]:
     """Return what the other process hears of an error: where, its trace, and what caused it."""
     cause: bytes | None = None
     with contextlib.suppress(Exception):  # one that cannot be sent is in the trace

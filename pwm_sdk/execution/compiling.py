@@ -25,7 +25,7 @@ class Compiled:
         self.function = function
         self._run: Any = torch.compile(function)
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: object) -> Any:
         """Call it."""
         return self._run(*arguments)
 

@@ -1,4 +1,4 @@
-"""What is not finite: noted on the device, told when it is asked for, and undone."""
+"""What is not finite: noted on the device, said when asked for, and undone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WEIGHTS = "weights"  # what a watch looks at by itself: a step may overflow
 
 @checked(every=least(1), population=least(1))
 class FiniteWatch:
-    """Notes where numbers were not finite, on the device, and tells when it is asked.
+    """Notes where numbers were not finite, on the device, and says so when asked.
 
     Of P policies each is watched by itself. One whose numbers are not finite is stopped, in this
     step and from then on: within `keeping` it stays as it was. The others do not notice.
@@ -35,7 +35,7 @@ class FiniteWatch:
         stopped: which policies are, `[P]` bool on the device, or None for one policy.
 
     Raises:
-        ValueError: for `every` or a population below 1.
+        ValueError: if `every` or the population is below 1.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class FiniteWatch:
         self._before: list[Tensor] = []  # memory for what `keeping` keeps
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the memory behind: a copy has its own."""
+        """Leave the memory out: a copy has its own."""
         return {**vars(self), "_keeping": False, "_before": []}
 
     @torch.no_grad()
@@ -71,8 +71,8 @@ class FiniteWatch:
             1 where they are not finite and 0 elsewhere, `[]` or `[P]`, or None if it reads.
 
         Raises:
-            ValueError: for a name that is not watched; where it reads at once, if a number is NaN
-                or infinite.
+            ValueError: if the name is not watched, or, where it reads at once, a number is NaN or
+                infinite.
         """
         if name not in self.names:
             raise ValueError(f"name must be one of {self.names}, got {name!r}")

@@ -30,7 +30,7 @@ class Captured:
         return self._graphs[shapes](*arguments)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the graphs behind: a copy captures its own."""
+        """Leave the graphs out: a copy captures its own."""
         return {"function": self.function, "_graphs": {}}
 
 

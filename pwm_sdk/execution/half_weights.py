@@ -11,9 +11,9 @@ from torch import Tensor, nn
 class HalfWeights:
     """Puts bfloat16 copies in the place of modules' weights while it is entered.
 
-    An autocast keeps its copies of weights that take a gradient, and casts the others anew for
+    An autocast keeps its copies of weights that take a gradient, and casts the others again for
     every product: those of a frozen world model once for each imagined step. Entering takes
-    the copies anew, always into the same memory; leaving brings the weights back, as they are.
+    the copies again, always into the same memory; leaving brings the weights back, as they are.
 
     Args:
         modules: layers inside that name weights in an attribute `half_weights`, as `NormedLinear`,

@@ -39,7 +39,7 @@ class Runner:
         watched: Sequence[str],
         *,
         population: int | None = None,
-        model: Any = None,
+        model: object = None,
         compiles: bool = False,
         captures: bool = False,
     ) -> None:

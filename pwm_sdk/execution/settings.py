@@ -38,7 +38,7 @@ class Execution:
             the device. Captured graphs are never read inside, with 1 after each update.
 
     Raises:
-        ValueError: for another precision, or a `check_every` below 1.
+        ValueError: if the precision is another one, or `check_every` is below 1.
     """
 
     compile: bool = False

@@ -243,7 +243,7 @@ def _missing(package: str) -> str:
     return f'{package} must be installed: pip install "pwm-sdk[log]"'
 
 
-def _is_torchrl(logger: Any) -> bool:
+def _is_torchrl(logger: object) -> bool:
     from torchrl.record.loggers import Logger as TorchRLsLogger
 
     return isinstance(logger, TorchRLsLogger)

@@ -34,7 +34,7 @@ class TaskPlan:
         starts: imagined starts of an update; None: those of the configuration.
 
     Raises:
-        ValueError: for settings out of range.
+        ValueError: if a setting is out of range.
     """
 
     gamma: float
@@ -95,7 +95,7 @@ class OnlineConfig:
         rounds_config: of the rounds.
 
     Raises:
-        ValueError: for settings out of range.
+        ValueError: if a setting is out of range.
     """
 
     latent_dim: int = 128
@@ -130,18 +130,24 @@ class OnlineConfig:
         positive(update_share=self.update_share)
 
     @classmethod
-    def tiny(cls, **changes: Any) -> OnlineConfig:
+    def tiny(cls, **changes: object) -> OnlineConfig:
         """Return the smallest one that runs the same path, in seconds.
 
         Args:
             **changes: fields in place of these.
         """
-        small = {"latent_dim": 32, "hidden": 64, "actor": (32, 32), "critic": (32, 32)}
+        small: dict[str, Any] = {
+            "latent_dim": 32,
+            "hidden": 64,
+            "actor": (32, 32),
+            "critic": (32, 32),
+        }
         rounds = RoundConfig(updates=10, first_updates=20, decay_share=0.25, decay_floor=0.1)
-        return cls(**{**small, "starts": 4, "short": True, "rounds_config": rounds, **changes})
+        small |= {"starts": 4, "short": True, "rounds_config": rounds, **changes}
+        return cls(**small)
 
     @classmethod
-    def published(cls, **changes: Any) -> OnlineConfig:
+    def published(cls, **changes: object) -> OnlineConfig:
         """Return one of the published sizes for one task: a model of 5M with a scalar reward.
 
         Args:
@@ -161,7 +167,8 @@ class OnlineConfig:
             "rows": 256,
             "pwm": replace(PWM_SETTINGS, horizon=16),
         }
-        return cls(**{**sizes, **changes})
+        sizes |= changes
+        return cls(**sizes)
 
 
 SCALES: dict[str, Callable[[], OnlineConfig]] = {

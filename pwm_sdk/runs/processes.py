@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from multiprocessing.connection import Connection, wait
+from types import TracebackType
 from typing import Any, Self
 
 from pwm_sdk.checks import file_path, whole
@@ -33,7 +34,7 @@ SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "MALLOC_TOP_PAD_": str(1 << 26),
-    # TorchRL tells of every module that it imports.
+    # TorchRL reports every module that it imports.
     "RL_LOGGING_LEVEL": "WARNING",
 }
 
@@ -49,10 +50,10 @@ class JobError(Exception):
     """A job failed, or its process ended; the message is one line that names the job.
 
     Attributes:
-        told: whether the line was printed.
+        shown: whether the line was printed.
     """
 
-    told = False
+    shown = False
 
 
 _CHANNELS: dict[int, queue.Queue[Any]] = {}
@@ -67,7 +68,7 @@ class News:
     def __init__(self, number: int) -> None:
         self.number = number
 
-    def put(self, value: Any) -> None:
+    def put(self, value: object) -> None:
         """Add a value, in a job or here."""
         if self.number in _CHANNELS:
             _CHANNELS[self.number].put(value)
@@ -83,7 +84,7 @@ class News:
         return _CHANNELS[self.number].empty()
 
 
-def _send(message: Any) -> None:
+def _send(message: object) -> None:
     """Send a message to the process that started this one."""
     if _LINE is None:
         raise RuntimeError("news must be put in a job of a pool, got another process")
@@ -160,7 +161,7 @@ class JobPool:
         with no_signals():  # which are for the main thread
             self._watch.start()
 
-    def submit(self, function: Callable[..., Any], *args: Any, name: str = "") -> Future[Any]:
+    def submit(self, function: Callable[..., Any], *args: object, name: str = "") -> Future[Any]:
         """Let a process call `function(*args)`.
 
         Args:
@@ -204,10 +205,15 @@ class JobPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, JobError) and not error.told:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, JobError) and not error.shown:
             print(error, file=sys.stderr, flush=True)
-            error.told = True
+            error.shown = True
         try:
             if kind is None:
                 for future, _ in list(self._futures.values()):

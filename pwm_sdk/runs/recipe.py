@@ -109,8 +109,8 @@ def online_pwm(
         A loop for a `Run`, or for your own: `begin()`, then `run_round(progress)`.
 
     Raises:
-        ValueError: for an unknown task, one given twice, or another number of plans or
-            environments than tasks.
+        ValueError: if a task is unknown or given twice, or there are not as many plans and
+            environments as tasks.
         MissingSimulatorError: if a task's simulator is not installed.
     """
     if not isinstance(scale, OnlineConfig):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Self
 
 import torch
@@ -78,7 +79,7 @@ class Run:
         folder: str | os.PathLike[str],
         loop: Loop,
         *,
-        settings: Any = None,
+        settings: object = None,
         readings: int = 10,
         episodes: int = 3,
         seed: int = 1_000_000,
@@ -90,8 +91,8 @@ class Run:
         self.folder, self.loop = file_path(folder=folder).expanduser().absolute(), loop
         self.readings, self.episodes, self.seed = readings, episodes, seed
         self.save_every, self.logger, self.wait, self._read = save_every, logger, wait, read
-        told = {"loop": loop.code, "names": list(loop.names), "more": settings}
-        self.identity = run_identity(told)
+        known = {"loop": loop.code, "names": list(loop.names), "more": settings}
+        self.identity = run_identity(known)
         self.seconds: dict[str, float] = {"collect": 0.0, "train": 0.0, "evaluate": 0.0}
         self.curve: list[Point] = []
         self.log: list[dict[str, float]] = []
@@ -141,8 +142,9 @@ class Run:
             The run.
 
         Raises:
-            ValueError: for no budget, a folder in use, or a damaged file or one of another run.
-            KeyboardInterrupt: if it is told to stop; what is done is kept.
+            ValueError: if there is no budget, the folder is in use, or a file is damaged or of
+                another run.
+            KeyboardInterrupt: if it is asked to stop; what is done is kept.
         """
         whole(1, rounds=rounds, steps=steps, updates=updates)
         budget = {"round": rounds, "steps": steps, "updates": updates}
@@ -154,9 +156,9 @@ class Run:
         with ExitStack() as stack:
             if self._lock is None:
                 stack.enter_context(self)
-            told = stack.enter_context(_signals())
+            asked = stack.enter_context(_signals())
             self._begin()
-            stops = [told] if stop is None else [told, stop]
+            stops = [asked] if stop is None else [asked, stop]
             self._rounds(lambda: self._share(given, minutes), stops, progress)
         return self
 
@@ -184,8 +186,8 @@ class Run:
     def write(self) -> None:
         """Write the tables that show how far the run is."""
         left_out = sum(row.get("left_out", 0) for row in self.log)
-        told = {"curve": self.curve, "seconds": self.seconds, "left_out": int(left_out)}
-        write_result(self.folder / "curve.json", told, self.identity)
+        found = {"curve": self.curve, "seconds": self.seconds, "left_out": int(left_out)}
+        write_result(self.folder / "curve.json", found, self.identity)
         write_csv(self.folder / "rounds.csv", self.log)
 
     def add_reading(self, summaries: Sequence[Mapping[str, float]]) -> None:
@@ -363,7 +365,7 @@ class Run:
         return words
 
 
-def _agree(value: float, operation: Any) -> float:
+def _agree(value: float, operation: dist.ReduceOp.RedOpType) -> float:
     """Reduce a number over the processes of a group."""
     if not dist.is_initialized():
         return value
@@ -386,7 +388,7 @@ def _signals() -> Iterator[Callable[[], bool]]:
         yield lambda: False
         return
 
-    def note(number: int, frame: Any) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)

@@ -57,7 +57,7 @@ class Script:
         """Note a comment."""
         self._lines.append(f"# {text}")
 
-    def name(self, value: Made, text: Any) -> Made:
+    def name(self, value: Made, text: str | _Group) -> Made:
         """Write `text` for an object from now on; returns the object."""
         self._kept.append(value)
         self._known[id(value)] = text
@@ -73,14 +73,16 @@ class Script:
         body = "\n".join(self._lines)
         return f"import torch\n\nfrom pwm_sdk import (\n{names})\n\n{body}\n"
 
-    def _call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Group:
+    def _call(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> _Group:
         items = [("", self._written(value)) for value in args]
         known = inspect.signature(function).parameters
         kwargs = {k: v for k, v in kwargs.items() if not _is_default(known.get(k), v)}
         items += [(f"{name}=", self._written(value)) for name, value in kwargs.items()]
         return _Group(self._function(function) + "(", items, ")")
 
-    def _function(self, function: Any) -> str:
+    def _function(self, function: Callable[..., Any]) -> str:
         owner = getattr(function, "__self__", None)
         if id(owner) in self._known:
             return f"{self._known[id(owner)]}.{function.__name__}"
@@ -90,7 +92,7 @@ class Script:
         self._imports.add(function.__name__)
         return function.__name__
 
-    def _written(self, value: Any) -> Any:
+    def _written(self, value: object) -> Any:
         if id(value) in self._known:
             return self._known[id(value)]
         if isinstance(value, str):
@@ -116,14 +118,14 @@ class Script:
         raise ValueError(f"value must be noted before it is used, got {value!r}")
 
 
-def _is_default(parameter: inspect.Parameter | None, value: Any) -> bool:
+def _is_default(parameter: inspect.Parameter | None, value: object) -> bool:
     """Tell whether an argument need not be written."""
     if parameter is None or parameter.default is parameter.empty:
         return False
     return type(value) is type(parameter.default) and value == parameter.default
 
 
-def _laid_out(part: Any, before: str = "", depth: int = 0, after: str = "") -> str:
+def _laid_out(part: str | _Group, before: str = "", depth: int = 0, after: str = "") -> str:
     """Write an expression as ruff does: in one line, all items in one line, or one item a line."""
     flat = f"{before}{_flat(part)}{after}"
     if isinstance(part, str) or len(flat) + 4 * depth <= WIDTH:
@@ -137,7 +139,7 @@ def _laid_out(part: Any, before: str = "", depth: int = 0, after: str = "") -> s
     return f"{before}{part.head}\n{''.join(items)}{end}"
 
 
-def _flat(part: Any) -> str:
+def _flat(part: str | _Group) -> str:
     if isinstance(part, str):
         return part
     return part.head + ", ".join(name + _flat(item) for name, item in part.items) + part.tail

@@ -1,4 +1,4 @@
-"""Signals and processes: who is told to stop, who waits for a checkpoint, who ends what is left.
+"""Signals and processes: who is asked to stop, who waits for a checkpoint, who ends what is left.
 
 Signals reach the process that was started alone; it asks the others to stop, gives them time to
 write a checkpoint and ends what is left. No process outlives the one that started it.
@@ -14,9 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
+from types import FrameType
 from typing import Any
 
-GRACE = 20.0  # seconds that a job may take to keep what it has when it is told to stop
+GRACE = 20.0  # seconds that a job may take to keep what it has when it is asked to stop
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
@@ -40,7 +41,7 @@ class _Signals:
     works = False  # for another process, which repeats what it asks
 
 
-def on_signal(number: int, frame: Any = None) -> None:
+def on_signal(number: int, frame: FrameType | None = None) -> None:
     """Handle SIGINT and SIGTERM: at once, or where `patience` ends or the job looks."""
     again = _Signals.asked is not None and not _Signals.works
     _Signals.asked = number
@@ -107,7 +108,7 @@ def begin_work() -> None:
     end_with_parent()
 
 
-def start(target: Callable[..., None], *args: Any) -> Any:
+def start(target: Callable[..., None], *args: object) -> Any:
     """Start a fresh process, which must call `begin_work` first."""
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=target, args=args, daemon=False)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
-from pwm_sdk.simulators.imports import MjData, MjModel
+from pwm_sdk.simulators.imports import MjData, MjModel, MjStage
 
 
 def applies(model: MjModel, sensors: bool) -> bool:
@@ -39,7 +39,7 @@ class ForceChain:
         data: the `mujoco.MjData` to differentiate; it is left as it was.
     """
 
-    def __init__(self, mujoco: Any, model: MjModel, data: MjData) -> None:
+    def __init__(self, mujoco: ModuleType, model: MjModel, data: MjData) -> None:
         self.mujoco, self.model, self.data = mujoco, model, data
         weight = float(np.linalg.norm(model.opt.gravity) * model.body_mass.sum())
         self.scale = max(weight, 1.0)  # N: forces differ by eps of it
@@ -78,18 +78,20 @@ class ForceChain:
         for i in range(nv):
             a[:, i] = self._column("qpos", i, eps, stage.mjSTAGE_NONE, here)
 
-    def _column(self, name: str, i: int, step: float, stage: Any, here: Any) -> np.ndarray:
+    def _column(
+        self, name: str, i: int, step: float, stage: MjStage, here: np.ndarray | None
+    ) -> np.ndarray:
         """Difference of the next state by one entry, two-sided unless the middle is given."""
         ahead = self._moved(name, i, step, stage)
-        behind, width = (self._moved(name, i, -step, stage), 2 * step) if here is None else (
-            here, step)  # fmt: skip
+        back = self._moved(name, i, -step, stage) if here is None else here
+        width = 2 * step if here is None else step
         nq, nv = self.model.nq, self.model.nv
         column = np.empty(2 * nv + self.model.na)
-        self.mujoco.mj_differentiatePos(self.model, column[:nv], width, behind[:nq], ahead[:nq])
-        column[nv:] = (ahead[nq:] - behind[nq:]) / width
+        self.mujoco.mj_differentiatePos(self.model, column[:nv], width, back[:nq], ahead[:nq])
+        column[nv:] = (ahead[nq:] - back[nq:]) / width
         return column
 
-    def _moved(self, name: str, i: int, step: float, stage: Any) -> np.ndarray:
+    def _moved(self, name: str, i: int, step: float, stage: MjStage) -> np.ndarray:
         if name == "qpos":
             unit = np.zeros(self.model.nv)
             unit[i] = 1.0
@@ -98,7 +100,9 @@ class ForceChain:
             getattr(self.data, name)[i] += step
         return self._next(stage)
 
-    def _slopes(self, name: str, eps: float, low: Any, high: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _slopes(
+        self, name: str, eps: float, low: np.ndarray | float, high: np.ndarray | float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Slopes of the forces `[A]` and of the next actuator states `[na]`, entry by entry."""
         entries = getattr(self.data, name)
         ends = np.minimum(entries + eps, high), np.maximum(entries - eps, low)
@@ -113,10 +117,10 @@ class ForceChain:
             by_actuator[self.owner] = by_state
         else:
             by_state = by_actuator[self.owner]
-        (force, state), (force_behind, state_behind) = found
-        return (force - force_behind) / by_actuator, (state - state_behind) / by_state
+        (force, state), (force_back, state_back) = found
+        return (force - force_back) / by_actuator, (state - state_back) / by_state
 
-    def _next(self, stage: Any) -> np.ndarray:
+    def _next(self, stage: MjStage) -> np.ndarray:
         """Return qpos, qvel and act of the next step, which takes over what `stage` computed.
 
         The data then goes back.

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-__all__ = ["MjData", "MjModel", "MjSpec", "absent", "load"]
+__all__ = ["MjData", "MjElement", "MjModel", "MjSpec", "MjStage", "absent", "load"]
 
 # of mujoco, which is imported when needed and declares no types
 MjData: TypeAlias = Any
+MjElement: TypeAlias = Any
 MjModel: TypeAlias = Any
 MjSpec: TypeAlias = Any
+MjStage: TypeAlias = Any
 
 _BACKEND = "MUJOCO_GL"
 _NO_BACKEND = {"", "disable", "disabled", "off", "false", "0"}
@@ -64,7 +66,7 @@ def load(
         What `do` returns.
 
     Raises:
-        ImportError: where the package is not installed, or does not load.
+        ImportError: if the package is not installed, or does not load.
     """
     backend = os.environ.get(_BACKEND)
     try:

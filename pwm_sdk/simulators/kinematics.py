@@ -217,7 +217,7 @@ def _dofs(model: MjModel) -> dict[str, Tensor]:
     }
 
 
-def _constant(value: Any) -> Tensor:
+def _constant(value: np.ndarray) -> Tensor:
     """Return a copy on the CPU, whatever torch's default device; `Bodies.on` moves it."""
     return torch.tensor(value, device="cpu")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pwm_sdk.calls import checked, least
 from pwm_sdk.checks import positive, whole
 from pwm_sdk.simulators.own_state import OwnState, check_finite
-from pwm_sdk.simulators.tape import Substeps, engine
+from pwm_sdk.simulators.tape import NewtonContacts, NewtonModel, Substeps, engine
 
 GRAVITY = 9.81  # m/s^2, as newton has it
 _KEPT = 8  # batch sizes that stay built
@@ -202,7 +202,7 @@ def _centred(place: Tensor) -> Tensor:
     return torch.cat((place[..., :2] - place[..., :2].mean(-2, keepdim=True), place[..., 2:]), -1)
 
 
-def _on_ground(model: Any) -> Any:
+def _on_ground(model: NewtonModel) -> NewtonContacts:
     """Contacts of every particle with the ground, which hold wherever it is: no search is needed.
 
     The solver leaves out those whose particle is above the ground.

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from pwm_sdk.simulators.bodies import BodyState
 from pwm_sdk.simulators.bridge import engine
-from pwm_sdk.simulators.imports import MjModel, MjSpec, absent
+from pwm_sdk.simulators.imports import MjElement, MjModel, MjSpec, absent
 from pwm_sdk.simulators.mujoco import MuJoCoModel, Reward
 
-Start = Callable[[Any, np.random.Generator], tuple[np.ndarray, ...]]
+Start = Callable[[MjModel, np.random.Generator], tuple[np.ndarray, ...]]
 """Draws qpos, qvel and, where actuators have states, act of a `mujoco.MjModel`."""
 
 
@@ -78,7 +78,7 @@ def suite_body(name: str) -> Any:
     return mujoco.MjSpec.from_file(str(folder / f"{name}.xml"))
 
 
-def remove(spec: MjSpec, part: Any) -> None:
+def remove(spec: MjSpec, part: MjElement) -> None:
     """Take a body, a geom or another part out of a `mujoco.MjSpec`.
 
     mujoco 3.3.0 has one method for bodies and one of the part itself, later versions one for all.

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pwm_sdk.simulators.imports import load
+
+# of newton, which is imported when needed
+NewtonContacts: TypeAlias = Any
+NewtonModel: TypeAlias = Any
 
 
 def engine() -> tuple[Any, Any]:
@@ -46,10 +50,12 @@ class Substeps:
         part: s, of each.
     """
 
-    def __init__(self, model: Any, contacts: Any, count: int, part: float) -> None:
+    def __init__(
+        self, model: NewtonModel, contacts: NewtonContacts, count: int, part: float
+    ) -> None:
         newton, wp = engine()
 
-        def shared(value: Tensor, slope: Tensor, dtype: Any) -> Any:
+        def shared(value: Tensor, slope: Tensor, dtype: object) -> Any:
             return wp.from_torch(value, dtype, requires_grad=True, grad=wp.from_torch(slope, dtype))
 
         self._warp, self._contacts, self._part = wp, contacts, part

@@ -141,7 +141,7 @@ def test_render_says_how_to_film(name: str) -> None:
 def test_copies_that_would_be_wrong_are_refused(name: str) -> None:
     env = make_gym(name, seed=0)
     for copied in (copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match="must be made anew, not copied or pickled"):
+        with pytest.raises(TypeError, match="must be made again, not copied or pickled"):
             copied(env)
 
 

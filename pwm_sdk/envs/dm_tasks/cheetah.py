@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 from pwm_sdk.envs.dm_tasks.stock import Builder, rewarded
 from pwm_sdk.envs.dm_tasks.tolerance import gaussian, linear
+from pwm_sdk.envs.engines import Physics
 
 __all__ = ["TASKS", "jump", "run_backwards", "run_on_one_foot"]
 
 
-def run_backwards(physics: Any) -> float:
+def run_backwards(physics: Physics) -> float:
     """`clip(-v / 8, 0, 1)` with the speed `v` in m/s.
 
     Source: TD-MPC2 (Hansen et al., 2024), task `cheetah-run-backwards`.
@@ -20,14 +20,14 @@ def run_backwards(physics: Any) -> float:
     return linear(physics.speed(), -math.inf, -8.0, margin=8.0, at_margin=0.0)
 
 
-def run_on_one_foot(physics: Any, *, raised: str) -> float:
+def run_on_one_foot(physics: Physics, *, raised: str) -> float:
     """`up (5 clip(v / 6, 0, 1) + 1) / 6`: run forwards with one foot and the torso up in the air.
 
     `up = (3 tol(foot height; 1.2, inf) + 2 tol(torso height; 1.2, inf)) / 5`.
 
     Args:
-        physics: State of the cheetah.
-        raised: Body held in the air, `"bfoot"` or `"ffoot"`.
+        physics: state of the cheetah.
+        raised: body held in the air, `"bfoot"` or `"ffoot"`.
 
     Source: TD-MPC2 (Hansen et al., 2024), tasks `cheetah-run-front`, `cheetah-run-back`.
     """
@@ -38,7 +38,7 @@ def run_on_one_foot(physics: Any, *, raised: str) -> float:
     return up * (5.0 * run + 1.0) / 6.0
 
 
-def jump(physics: Any) -> float:
+def jump(physics: Physics) -> float:
     """Mean over the feet of `(5 tol((torso + foot) / 2; 1.2, inf) + still) / 6`, with heights in m.
 
     `still` is 1 up to 0.5 m/s in either direction and 0 from 1 m/s.
@@ -52,7 +52,7 @@ def jump(physics: Any) -> float:
     return sum((5.0 * part + still) / 6.0 for part in up) / 2.0
 
 
-def _height(physics: Any, body: str) -> float:
+def _height(physics: Physics, body: str) -> float:
     return physics.named.data.xpos[body, "z"]
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from pwm_sdk.envs.dm_tasks.stock import Builder, rewarded
 from pwm_sdk.envs.dm_tasks.tolerance import linear
+from pwm_sdk.envs.engines import Physics
 
 __all__ = ["TASKS", "spin", "start"]
 
 
-def spin(physics: Any) -> float:
+def spin(physics: Physics) -> float:
     """`(clip(2 d, 0, 1) + 2 clip(s / 6, 0, 1)) / 3` outside the cup, 0 inside it.
 
     `d` is the distance from the ball to the middle of the cup in m, `s` the ball's speed in m/s.
@@ -28,7 +28,7 @@ def spin(physics: Any) -> float:
     return (far + 2.0 * fast) / 3.0
 
 
-def start(physics: Any, random: np.random.RandomState) -> None:
+def start(physics: Physics, random: np.random.RandomState) -> None:
     """Place the ball where it touches nothing, in nine episodes of ten inside the cup.
 
     The order of the draws is part of the task: one uniform number for the kind of the episode,

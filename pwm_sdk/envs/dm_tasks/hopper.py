@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from pwm_sdk.envs.dm_tasks.stock import Builder, rewarded
 from pwm_sdk.envs.dm_tasks.tolerance import linear
+from pwm_sdk.envs.engines import Physics
 
 __all__ = ["TASKS", "hop_backwards"]
 
 
-def hop_backwards(physics: Any) -> float:
+def hop_backwards(physics: Physics) -> float:
     """`clip(-v, 0, 1)` while the torso is 0.6 to 2 m above the foot, else 0; `v` in m/s.
 
     Source: TD-MPC2 (Hansen et al., 2024), task `hopper-hop-backwards`.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pwm_sdk.envs.dm_tasks.stock import Builder, rewarded
 from pwm_sdk.envs.dm_tasks.tolerance import linear
+from pwm_sdk.envs.engines import Physics
 
 __all__ = ["TASKS", "spin"]
 
 
-def spin(physics: Any) -> float:
+def spin(physics: Physics) -> float:
     """`clip(|w| / 9, 0, 1)` with the angular velocity `w` in rad/s.
 
     Source: TD-MPC2 (Hansen et al., 2024), task `pendulum-spin`.

@@ -44,7 +44,7 @@ def three_link_arm(model: str) -> str:
         degrees); everything else is kept.
 
     Raises:
-        ValueError: For a model without the stock arm and motors.
+        ValueError: if the model lacks the stock arm or motors.
 
     Source: TD-MPC2 (Hansen et al., 2024), tasks `reacher-three-easy` and `reacher-three-hard`.
     """

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from pwm_sdk.envs.engines import load_dm_control
+from pwm_sdk.envs.engines import Physics, load_dm_control
 
 __all__ = ["Builder", "Reward", "Start", "rewarded"]
 
 Builder = Callable[[np.random.RandomState], Any]
 """Makes a `dm_control.rl.control.Environment` whose task draws from the given random state."""
 
-Reward = Callable[[Any], float]
+Reward = Callable[[Physics], float]
 """Reward of the state that a dm_control `Physics` holds."""
 
-Start = Callable[[Any, np.random.RandomState], None]
+Start = Callable[[Physics, np.random.RandomState], None]
 """Sets a dm_control `Physics` to the first state of an episode."""
 
 
@@ -28,10 +28,10 @@ def rewarded(domain: str, task: str, reward: Reward, start: Start | None = None)
     Model, observations, time limit and control step stay the stock task's.
 
     Args:
-        domain: Domain of the stock suite, such as `"walker"`.
-        task: Task of that domain.
-        reward: The reward.
-        start: Start of an episode; the stock task's if not given.
+        domain: domain of the stock suite, such as `"walker"`.
+        task: task of that domain.
+        reward: the reward.
+        start: start of an episode; the stock task's if not given.
     """
 
     def build(random: np.random.RandomState) -> Any:
@@ -45,5 +45,5 @@ def rewarded(domain: str, task: str, reward: Reward, start: Start | None = None)
     return build
 
 
-def _begun(start: Start, random: np.random.RandomState, physics: Any) -> None:
+def _begun(start: Start, random: np.random.RandomState, physics: Physics) -> None:
     start(physics, random)

@@ -17,10 +17,10 @@ def gaussian(value: float, low: float, high: float = math.inf, *, margin: float)
     `s = sqrt(-2 ln 0.1)`, so that one margin outside gives 0.1.
 
     Args:
-        value: What is rewarded, in units of its own.
-        low: Lower bound, inclusive.
-        high: Upper bound, inclusive.
-        margin: Distance that counts as 1, above 0.
+        value: what is rewarded, in units of its own.
+        low: lower bound, inclusive.
+        high: upper bound, inclusive.
+        margin: distance that counts as 1, above 0.
 
     Source: dm_control suite (Tassa et al., 2018), section 2.2, tolerance with a Gaussian sigmoid.
     """
@@ -35,11 +35,11 @@ def linear(
     """1 within the bounds, `max(0, 1 - d (1 - at_margin))` beyond, with `d` as in `gaussian`.
 
     Args:
-        value: What is rewarded, in units of its own.
-        low: Lower bound, inclusive.
-        high: Upper bound, inclusive.
-        margin: Distance that counts as 1, above 0.
-        at_margin: Reward one margin outside, in [0, 1).
+        value: what is rewarded, in units of its own.
+        low: lower bound, inclusive.
+        high: upper bound, inclusive.
+        margin: distance that counts as 1, above 0.
+        at_margin: reward one margin outside, in [0, 1).
 
     Source: dm_control suite (Tassa et al., 2018), section 2.2, tolerance with a linear sigmoid.
     """

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 from pwm_sdk.envs.dm_tasks.stock import Builder, rewarded
 from pwm_sdk.envs.dm_tasks.tolerance import gaussian, linear
+from pwm_sdk.envs.engines import Physics
 
 __all__ = ["TASKS", "backwards"]
 
 
-def backwards(physics: Any, *, speed: float) -> float:
+def backwards(physics: Physics, *, speed: float) -> float:
     """`stand (5 move + 1) / 6`: upright, and moving to the left at `speed` m/s or more.
 
     `stand = (3 tol(height; 1.2, inf) + (1 + u) / 2) / 4` with `u` the vertical part of the torso's

@@ -89,7 +89,7 @@ def aggregate(scores: np.ndarray) -> dict[str, Estimate]:
         "mean", "median" and "IQM".
 
     Raises:
-        ValueError: for a matrix of another shape, an empty one, or values that are not finite.
+        ValueError: if the matrix has another shape or is empty, or values are not finite.
 
     Source: Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice".
     """
@@ -123,7 +123,7 @@ def profile(scores: np.ndarray, thresholds: np.ndarray) -> Profile:
         Shares [n] in 0..1, with a 95 % band where there are several seeds.
 
     Raises:
-        ValueError: for a matrix of another shape, an empty one, or values that are not finite.
+        ValueError: if the matrix has another shape or is empty, or values are not finite.
     """
     _check(scores)
     library, _ = _rliable()

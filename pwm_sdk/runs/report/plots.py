@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,10 @@ __all__ = [
     "subplots",
 ]
 
+# of matplotlib, which is imported when needed
+Axes: TypeAlias = Any
+Figure: TypeAlias = Any
+
 # Readable with colour-blind eyes (Okabe and Ito).
 COLORS = {
     "pwm": "#0072B2",
@@ -35,26 +39,31 @@ COLORS = {
 }
 OTHERS = ("#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000", "#009E73", "#E69F00")
 
-Curves = dict[str, dict[str, dict[int, list[tuple[float, float]]]]]
+Lines = dict[str, dict[int, list[tuple[float, float]]]]
+"""method -> seed -> (x, return) of each reading."""
+
+Curves = dict[str, Lines]
 """task -> method -> seed -> (x, return) of each reading."""
 
 
-def subplots(rows: int = 1, columns: int = 1, size: Any = None, **more: Any) -> tuple[Any, Any]:
+def subplots(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None, **more: object
+) -> tuple[Any, Any]:
     """Return a figure of matplotlib that no window shows, with its axes `[rows, columns]`.
 
     Raises:
         ImportError: if matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure as Made
     except ImportError as error:
         message = 'matplotlib must be installed: pip install "pwm-sdk[report]"'
         raise ImportError(message) from error
-    figure = Figure(figsize=size)
+    figure: Figure = Made(figsize=size)
     return figure, figure.subplots(rows, columns, squeeze=False, **more)
 
 
-def save_figure(figure: Any, folder: Path, name: str) -> None:
+def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """Write a figure as PNG and SVG, the same bytes for the same figure."""
     import matplotlib
 
@@ -83,7 +92,7 @@ def shades(count: int) -> Any:
     return matplotlib.colormaps["viridis"](np.linspace(0.1, 0.8, count))
 
 
-def legend_above(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
+def legend_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """Put one legend above all panels, at a distance in inches whatever the figure's height."""
     lines = -(-len(labels) // max(1, int(figure.get_figwidth() / 1.25)))
     top = max(axis.get_position().y1 for axis in figure.axes)
@@ -102,7 +111,7 @@ def legend_above(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> 
 def plot_curves(folder: Path, curves: Curves, label: str = "learning minutes") -> bool:
     """Plot return against what was spent, one panel per task, one line per method and seed.
 
-    Seeds of one method alone are told apart by shade; several methods by colour, with a thick line
+    Seeds of one method alone differ in shade; several methods by colour, with a thick line
     for the mean of their seeds as far as all of them go.
 
     Args:
@@ -144,7 +153,7 @@ def plot_curves(folder: Path, curves: Curves, label: str = "learning minutes") -
     return True
 
 
-def _shorten(axis: Any) -> None:
+def _shorten(axis: Axes) -> None:
     """Write 20000 as 20k on an axis that all panels share."""
     from matplotlib.ticker import EngFormatter
 
@@ -152,7 +161,7 @@ def _shorten(axis: Any) -> None:
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _draw_seeds(axis: Any, lines: Any, curves: Curves) -> dict[str, Any]:
+def _draw_seeds(axis: Axes, lines: Lines, curves: Curves) -> dict[str, Any]:
     """Draw the seeds of the only method; returns the legend's entries."""
     own = [by_seed for methods in curves.values() for by_seed in methods.values()]
     seeds = sorted({seed for by_seed in own for seed in by_seed})
@@ -166,7 +175,7 @@ def _draw_seeds(axis: Any, lines: Any, curves: Curves) -> dict[str, Any]:
     return dict(sorted(entries.items(), key=lambda entry: int(entry[0].split()[1])))
 
 
-def _draw_methods(axis: Any, lines: Any, curves: Curves) -> dict[str, Any]:
+def _draw_methods(axis: Axes, lines: Lines, curves: Curves) -> dict[str, Any]:
     """Draw several methods, each with its seeds and their mean; returns the legend's entries."""
     colors = colors_of(list(dict.fromkeys(m for methods in curves.values() for m in methods)))
     entries = {}

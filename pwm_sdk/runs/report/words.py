@@ -77,8 +77,8 @@ def verdict(rows: Sequence[Row], baseline: str = "random", named: int = 4) -> st
         if not len(mine) or not len(base) or method == baseline:
             continue
         fine = mine.mean() >= base.mean() + LEARNED if scored else mine.min() > base.max()
-        told = f"{task} {mine.mean():.{digits}f} ({baseline} {base.mean():.{digits}f})"
-        (learned if fine else not_learned).append(told)
+        said = f"{task} {mine.mean():.{digits}f} ({baseline} {base.mean():.{digits}f})"
+        (learned if fine else not_learned).append(said)
     if not learned and not not_learned:
         return ""
     tasks = counted(len(learned) + len(not_learned), "task")
@@ -88,6 +88,6 @@ def verdict(rows: Sequence[Row], baseline: str = "random", named: int = 4) -> st
     return f"{text}; not learned: {_named(not_learned, named)}." if not_learned else f"{text}."
 
 
-def _named(told: Sequence[str], most: int) -> str:
-    more = [f"{len(told) - most} more"] if len(told) > most else []
-    return ", ".join([*told[:most], *more])
+def _named(parts: Sequence[str], most: int) -> str:
+    more = [f"{len(parts) - most} more"] if len(parts) > most else []
+    return ", ".join([*parts[:most], *more])

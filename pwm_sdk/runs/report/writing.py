@@ -139,16 +139,16 @@ def _text(name: str, rows: Sequence[Row], first: Sequence[Row]) -> str:
     for method in methods:
         mine = [row for row in rows if row["method"] == method]
         start = [{**row, "method": START} for row in first if row["method"] == method]
-        told = verdict([*mine, *start], START)
-        parts += [f"**{fill(told)}**"] * bool(told)
+        said = verdict([*mine, *start], START)
+        parts += [f"**{fill(said)}**"] * bool(said)
     parts += [fill(HOW), markdown(["task", *map(label_of, methods)], _cells(rows, "return", 0))]
     scored = [task for task in tasks if any(r[TASK] == task and "score" in r for r in rows)]
     if scored:
-        told = [row for row in rows if row[TASK] in scored]
+        shown = [row for row in rows if row[TASK] in scored]
         negative = any(row.get("score", 0.0) < 0.0 for row in rows)
         parts += ["## Score", fill(SCORE + f" {NEGATIVE}" * negative)]
-        parts += [markdown(["task", *map(label_of, methods)], _cells(told, "score", 2))]
-        parts += _aggregates(told, scored, methods)
+        parts += [markdown(["task", *map(label_of, methods)], _cells(shown, "score", 2))]
+        parts += _aggregates(shown, scored, methods)
     parts.append("![curves](curves.png)")
     return "\n\n".join(parts) + "\n"
 
