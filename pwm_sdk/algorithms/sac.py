@@ -123,9 +123,10 @@ class SAC(OverTorchRL):
         self.config = config = config or SACConfig()
         self.observation_dim, self.action_dim = observation_dim, action_dim
         self.steps, self._owed = 0, 0.0
-        if actor is None:
-            actor = mlp(observation_dim, 2 * action_dim, config.hidden, nn.ReLU)
-        self.actor = _Gaussian(actor, *config.log_std).to(device)
+        made = (
+            mlp(observation_dim, 2 * action_dim, config.hidden, nn.ReLU) if actor is None else actor
+        )
+        self.actor = _Gaussian(made, *config.log_std).to(device)
         policy = ProbabilisticActor(
             TensorDictModule(self.actor, [keys.OBSERVATION], [keys.LOC, keys.SCALE]),
             in_keys=[keys.LOC, keys.SCALE],
