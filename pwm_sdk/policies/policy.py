@@ -213,7 +213,8 @@ class ObservationPolicy:
             ValueError: if it is damaged, of another kind or a newer version, if weights do not fit,
                 or if a part must be given.
         """
-        parts, settings = read_policy(path, {"actor": actor, "model": model})
+        found: Any = read_policy(path, {"actor": actor, "model": model})
+        parts, settings = found
         return cls(parts["actor"], model=parts["model"], **settings)
 
     def export(self, path: str | os.PathLike[str], *, observation_dim: int | None = None) -> None:

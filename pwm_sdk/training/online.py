@@ -138,11 +138,8 @@ class GrowingBatch:
         self.model: Any = model  # its abilities are asked for below
         self.learners, self.replay, self.config = list(learners), replay, config
         self.tasks = [task for learner in learners for task in learner.tasks]
-        self.reward_scale, self.lengths, self.episodes = (
-            list(reward_scale),
-            list(lengths),
-            list(episodes),
-        )
+        self.reward_scale, self.lengths = list(reward_scale), list(lengths)
+        self.episodes = list(episodes)
         self.seed_episodes = (
             [5 * n for n in episodes] if seed_episodes is None else [*seed_episodes]
         )
@@ -163,15 +160,14 @@ class GrowingBatch:
             shared=dist.is_initialized(),
         )
         self.model_loss = model_loss
-        default = STATISTICS_ROUNDS if is_standardized(model) else 0
-        given = config.statistics_rounds
-        self._statistics_rounds = default if given is None else given
+        if (rounds := config.statistics_rounds) is None:
+            rounds = STATISTICS_ROUNDS if is_standardized(model) else 0
+        self._statistics_rounds = rounds
         # a model with memory sees as much before imagination as windows show it
         self._history = {"history": replay.slice_len - 1} if has_memory(model) else {}
         self.rng = np.random.default_rng(seed)
         self.device = model_optimizer.param_groups[0]["params"][0].device
-        wanted = execution or Execution()
-        self.execution = wanted.on(self.device, compiles=False, captures=False)
+        self.execution = (execution or Execution()).on(self.device, compiles=False, captures=False)
         count = max(num_tasks(model), max(self.tasks) + 1)
         self.reward_weight = torch.ones(count, device=self.device)
         self.finite = FiniteWatch([MODEL], sys.maxsize, self.device)  # read by `check_finite`
