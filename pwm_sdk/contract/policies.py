@@ -11,7 +11,7 @@ from torch import Tensor
 class Policy(Protocol):
     """Anything that maps what it sees `[.., D]` to an action `[.., A]` in [-1, 1]."""
 
-    def __call__(self, latent: Tensor) -> Tensor:
+    def __call__(self, latent: Tensor, /) -> Tensor:
         """Return the deterministic action."""
         ...
 
