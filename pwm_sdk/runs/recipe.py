@@ -12,6 +12,7 @@ from pwm_sdk.algorithms.pwm import PWM
 from pwm_sdk.calls import checked, least, one_of
 from pwm_sdk.contract.pools import Pool
 from pwm_sdk.data.replay import ReplayBuffer
+from pwm_sdk.envs.any_pool import make_pool
 from pwm_sdk.envs.factory import make_gym
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.models.actor import FirstOrderActor
@@ -50,6 +51,11 @@ class _Job(NamedTuple):
     def ids(self) -> list[int]:
         """What the model calls the tasks."""
         return [0] if self.family is None else [task.index for task in self.tasks]
+
+    @property
+    def batched(self) -> bool:
+        """Whether a simulator steps all episodes of a round at once."""
+        return self.family is None and self.tasks[0].suite == "simulator"
 
     @property
     def metaworld(self) -> bool:
@@ -261,7 +267,8 @@ def _loop(
         device=job.device,
     )
     if pool is None:
-        pool = _pool(script, "pool", job, 1000 * stream)
+        at_once = job.plans[0].episodes if job.batched else 1
+        pool = _pool(script, "pool", job, 1000 * stream, at_once)
         tests = _pool(script, "test_pool", job, TESTS + 1000 * stream)
     else:
         script.say("pool: the environments that were given")
@@ -285,8 +292,10 @@ def _loop(
     )
 
 
-def _pool(script: Script, name: str, job: _Job, seed: int) -> Any:
-    """Make one environment per task; seeds differ between tasks and between pools."""
+def _pool(script: Script, name: str, job: _Job, seed: int, rows: int = 1) -> Any:
+    """Make one environment per task, or a simulator's; seeds differ between all of them."""
+    if job.batched:
+        return script.make(name, make_pool, job.tasks[0].name, batch=rows, seed=seed)
     padded: dict[str, Any] = {} if job.family is None else {"padded": True}
     if job.family not in (None, MT80):
         padded["tasks"] = job.family

@@ -6,6 +6,7 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from pwm_sdk.calls import checked, least
 from pwm_sdk.checks import in_unit, positive, whole
-from pwm_sdk.contract.agents import check_finite
+from pwm_sdk.contract.agents import Behaviour, check_finite
 from pwm_sdk.contract.memory import has_memory
 from pwm_sdk.contract.models import (
     LatentModel,
@@ -72,7 +73,8 @@ class GrowingBatch:
     replicas stay equal.
 
     Args:
-        pool: a `Pool`, one environment per task, in the order of the learners' tasks.
+        pool: a `Pool`, one environment per task, in the order of the learners' tasks; for one task
+            with a policy that is no population any number of them, which share the episodes out.
         model: a `LatentModel`, of tasks whose ids the learners name, or for one
             task without ids, with or without memory. What it is trained by: see `model_loss`. If it
             is a `StandardizedModel`, its statistics are set.
@@ -144,7 +146,10 @@ class GrowingBatch:
         self.seed_episodes = (
             [5 * n for n in episodes] if seed_episodes is None else [*seed_episodes]
         )
-        self.names, self.test_pool = list(pool.names if names is None else names), test_pool
+        alone = len(self.learners) == 1 and population_of(self.learners[0].pwm.actor) is None
+        self._rows = max(1, len(pool) // len(self.tasks)) if alone else 1
+        known = pool.names[:: self._rows] if names is None else names
+        self.names, self.test_pool = list(known), test_pool
         self._check_sizes()
         positive(reward_scale=[scale for scale in self.reward_scale if scale is not None])
         whole(1, lengths=self.lengths, episodes=self.episodes)
@@ -187,19 +192,27 @@ class GrowingBatch:
         behaviour = RandomBehaviour(
             len(self.pool), self.model.action_dim, int(self.rng.integers(2**31)), self.config.hold
         )
-        gathered = run_episodes(self.pool, behaviour, episodes, lengths=self.lengths)
+        gathered = self._play(behaviour, episodes)
         self._store(gathered)
         return gathered
 
     def collect(self) -> list[list[Episode]]:
         """Add a round of episodes of the current policies with noise."""
         actors = [learner.pwm.actor for learner in self.learners]
-        behaviour = LatentBehaviour(
-            self.model, actors, self.tasks, self.rng, self.config.correlation
-        )
-        gathered = run_episodes(self.pool, behaviour, self.episodes, lengths=self.lengths)
+        tasks = [task for task in self.tasks for _ in range(self._rows)]
+        behaviour = LatentBehaviour(self.model, actors, tasks, self.rng, self.config.correlation)
+        gathered = self._play(behaviour, self.episodes)
         self._store(gathered)
         return gathered
+
+    def _play(self, behaviour: Behaviour, episodes: Sequence[int]) -> list[list[Episode]]:
+        """Run `episodes[i]` episodes of task i, shared out among its rows of the pool."""
+        rows = self._rows
+        quota = [len(range(row, count, rows)) for count in episodes for row in range(rows)]
+        lengths = [length for length in self.lengths for _ in range(rows)]
+        found = run_episodes(self.pool, behaviour, quota, lengths=lengths)
+        starts = range(0, len(found), rows)
+        return [list(chain.from_iterable(found[i : i + rows])) for i in starts]
 
     def improve(self, updates: int) -> dict[str, Any]:
         """Train model and policies `updates` times; return the last metrics of each.
@@ -388,7 +401,8 @@ class GrowingBatch:
     def _check_sizes(self) -> None:
         """Raise ValueError for lists and pools that are not of as many environments."""
         columns = (self.tasks, self.reward_scale, self.lengths, self.episodes)
-        sizes = {len(part) for part in (self.pool, *columns, self.seed_episodes, self.names)}
+        sizes = {len(part) for part in (*columns, self.seed_episodes, self.names)}
+        sizes.add(len(self.pool) // self._rows)
         if self.test_pool is not None:
             sizes.add(len(self.test_pool))
         if len(sizes) != 1:

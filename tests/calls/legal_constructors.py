@@ -161,12 +161,6 @@ def _part_3() -> dict[str, Call]:
             updates_per_step=0.5, updates=1, seed_steps=1, floor=0.5, names=["point"],
             test_pool=p.pool, seed=0)),
         "LatentEnv": (sdk.LatentEnv, f(model=p.model)),
-        "GrowingBatch": (sdk.GrowingBatch, f(pool=p.pool, model=p.model,
-            model_optimizer=torch.optim.Adam(p.model.parameters()),
-            learners=[sdk.Learner(population_of_one(), [0], 4)], replay=p.replay,
-            config=sdk.RoundConfig(updates=1, first_updates=1), reward_scale=[1.0], lengths=[4],
-            episodes=[1], seed_episodes=[1], names=["point"], test_pool=p.pool, seed=0,
-            weight=1.0, execution=None, model_loss=sdk.world_model_loss)),
         "OnlineConfig": (sdk.OnlineConfig, f(latent_dim=8, hidden=8, task_dim=2, simnorm_size=4,
             world_model={"num_bins": 0}, model_horizon=2, model_lr=1e-3, encoder_lr=1e-3,
             actor=(8,), critic=(8,), ensemble=1, activation="silu", norm="pre_activation", starts=2,
@@ -190,13 +184,23 @@ def _part_3() -> dict[str, Call]:
     }  # fmt: skip
 
 
+def _growing_batch() -> Call:
+    p = parts()
+    return sdk.GrowingBatch, dict(pool=p.pool, model=p.model,
+            model_optimizer=torch.optim.Adam(p.model.parameters()),
+            learners=[sdk.Learner(population_of_one(), [0], 4)], replay=p.replay,
+            config=sdk.RoundConfig(updates=1, first_updates=1), reward_scale=[1.0], lengths=[4],
+            episodes=[1], seed_episodes=[1], names=["point"], test_pool=p.pool, seed=0,
+            weight=1.0, execution=None, model_loss=sdk.world_model_loss)  # fmt: skip
+
+
 def growing_batch() -> sdk.GrowingBatch:
     """A growing batch of one task."""
-    call, settings = _part_1()["GrowingBatch"]
+    call, settings = _growing_batch()
     return call(**settings)
 
 
 @functools.cache
 def constructors() -> dict[str, Call]:
     """Public classes."""
-    return {**_part_1(), **_part_2(), **_part_3()}
+    return {**_part_1(), **_part_2(), **_part_3(), "GrowingBatch": _growing_batch()}

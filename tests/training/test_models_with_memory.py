@@ -15,13 +15,13 @@ import torch
 from pwm_sdk.algorithms.dreamer_v3_config import DreamerV3Config
 from pwm_sdk.algorithms.pwm import PWM
 from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.algorithms.return_scales import ReturnScale
 from pwm_sdk.algorithms.rssm_model import RSSMModel
 from pwm_sdk.contract.checks import check_latent_model
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.normalizers import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.planner.mppi import MPPI
 from pwm_sdk.training.evaluate import evaluate

@@ -143,7 +143,7 @@ def test_resuming_equals_an_uninterrupted_run() -> None:
 
 
 def test_sizes_must_agree() -> None:
-    with pytest.raises(ValueError, match="reward_scale, lengths and episodes must agree in size"):
+    with pytest.raises(ValueError, match="names and test_pool must agree in size"):
         make_loop(0, lengths=[20])
 
 
