@@ -28,13 +28,13 @@ from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.optim import linear_decay
 
 Hook = Callable[[int, Mapping[str, Tensor]], None]
-Source: TypeAlias = Batches | Iterable[Any] | None
+Source: TypeAlias = Batches | Iterable[Any]
 
 
 @checked(updates=(least(1), or_nothing), save_every=least(1))
 def fit(
     agent: TrainableAgent,
-    batches: Source,
+    batches: Source | None,
     updates: int | None,
     *,
     schedule: Callable[[float], float] | None = None,
@@ -103,7 +103,7 @@ class _File(NamedTuple):
 
 def _train(
     agent: TrainableAgent,
-    batches: Source,
+    batches: Source | None,
     rates: Callable[[int], float] | None,
     hooks: Sequence[Hook],
     file: _File,
@@ -141,7 +141,7 @@ def _nothing() -> None:
     """Do nothing: the agent reads all its losses."""
 
 
-def _ends(batches: Source) -> bool:
+def _ends(batches: Source | None) -> bool:
     return batches is not None and not isinstance(batches, Batches)
 
 
@@ -149,7 +149,7 @@ def _floor_of(agent: TrainableAgent) -> float:
     return agent.decay_floor if isinstance(agent, DecayingAgent) else 0.02
 
 
-def _drawn(agent: TrainableAgent, batches: Source, goal: int | None) -> Iterator[Any]:
+def _drawn(agent: TrainableAgent, batches: Source | None, goal: int | None) -> Iterator[Any]:
     """Draw batches on the agent's device until it has done `goal` updates, or they end."""
     device = agent.device if isinstance(agent, PlacedAgent) else None
     sample = batches.sample if isinstance(batches, Batches) else None
@@ -173,7 +173,7 @@ def _moved(batch: object, device: torch.device) -> Any:
     return batch
 
 
-def _keep(file: _File, agent: TrainableAgent, batches: Source) -> int:
+def _keep(file: _File, agent: TrainableAgent, batches: Source | None) -> int:
     """Write everything that the loop changes, where there is a file; returns the updates done."""
     if file.path is not None:
         state: dict[str, Any] = {
@@ -187,7 +187,7 @@ def _keep(file: _File, agent: TrainableAgent, batches: Source) -> int:
     return agent.updates
 
 
-def _restore(file: Path, agent: TrainableAgent, batches: Source) -> int:
+def _restore(file: Path, agent: TrainableAgent, batches: Source | None) -> int:
     """Read what `_keep` wrote; returns the updates that were done when the call began."""
     state = load_state(file)
     try:
