@@ -69,15 +69,15 @@ class AgentLoop:
         floor: learning rates fall along a straight line to this share of their start; 1 keeps them.
         names: what tables call the environments; None: as messages call them.
         test_pool: environments of evaluations, in which nothing is learned; None: there are none.
-        seed: of the random actions and of environments that start anew.
+        seed: of the random actions and of environments that start again.
 
     Attributes:
         steps: environment steps so far, over all environments.
         left_out: episodes so far that were shorter than a window of the replay.
 
     Raises:
-        ValueError: for steps that `every` does not divide, names that do not fit, or a replay that
-            cannot keep what is collected.
+        ValueError: if `every` does not divide `steps`, names do not fit, or the replay cannot keep
+            what is collected.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class AgentLoop:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a `state_dict`; environments start anew, as those of a `GrowingBatch`."""
+        """Restore a `state_dict`; environments start again, as those of a `GrowingBatch`."""
         self.agent.load_state_dict(state["agent"])
         self.round, self.steps = state["round"], state["steps"]
         self.left_out, self._owed = state["left_out"], state["owed"]

@@ -108,8 +108,8 @@ class GrowingBatch:
         left_out: episodes so far that were cut shorter than a window; the replay has none of them.
 
     Raises:
-        ValueError: for numbers of tasks that differ, ids that the model does not know, settings
-            out of range, or a model or an actor that lacks what the loop uses, by its name.
+        ValueError: if numbers of tasks differ, the model does not know an id, settings are out of
+            range, or a model or an actor lacks what the loop uses, by its name.
     """
 
     def __init__(
@@ -368,7 +368,7 @@ class GrowingBatch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`.
 
-        The environments are no part of it. Their random streams begin anew, with seeds that follow
+        The environments are no part of it. Their random streams begin again, with seeds that follow
         from the saved state, so that no start state comes a second time. A resumed run equals an
         uninterrupted one in everything but what the environments draw, and to the bit another run
         that is resumed from the same state and the same replay (on a GPU: not seen).

@@ -168,8 +168,8 @@ def prior_loss(**parts: Any) -> list[Tensor]:
 def td_targets(**parts: Any) -> Tensor:
     whole = {"q": SmallQ(), "prior": SmallPrior(), **parts}
     more = {"noise": torch.randn(B, H, 1), "heads": torch.tensor([0])}
-    return sdk.td_targets(**whole, batch=windows(), following=torch.rand(B, H, 2), context=None,
-                          gamma=0.9, **more)  # fmt: skip
+    return sdk.td_targets(**whole, batch=windows(), next_latent=torch.rand(B, H, 2),
+                          context=None, gamma=0.9, **more)  # fmt: skip
 
 
 def joint_loss(q: Any) -> list[Tensor]:
