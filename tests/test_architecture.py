@@ -100,7 +100,7 @@ EXTERNAL = {
     "calls": {*TENSORS, "numpy"},
     "contract": {*TENSORS, "numpy"},
     "checks": set(),
-    "functional": {"torch"},
+    "functional": {"torch", "numpy"},
     "models": {*TENSORS, "safetensors"},
     "data": {*TENSORS, "torchrl", "numpy", "safetensors"},
     "envs": {*TENSORS, "torchrl", "numpy", "gymnasium"},

@@ -140,9 +140,8 @@ class GrowingBatch:
         self.tasks = [task for learner in learners for task in learner.tasks]
         self.reward_scale, self.lengths = list(reward_scale), list(lengths)
         self.episodes = list(episodes)
-        self.seed_episodes = (
-            [5 * n for n in episodes] if seed_episodes is None else [*seed_episodes]
-        )
+        seeds = [5 * n for n in episodes] if seed_episodes is None else seed_episodes
+        self.seed_episodes = list(seeds)
         alone = len(self.learners) == 1 and population_of(self.learners[0].pwm.actor) is None
         self._rows = max(1, len(pool) // len(self.tasks)) if alone else 1
         known = pool.names[:: self._rows] if names is None else names

@@ -109,7 +109,6 @@ def _part_1() -> dict[str, Call]:
         "minibatches": (lambda tensors, **more: list(sdk.minibatches(tensors, **more)), f(
             tensors=torch.randn(B, H, D), epochs=1, splits=2, limit=1, shuffle=True,
             generator=torch.Generator())),
-        "model_size": (sdk.model_size, f(size=1, tasks=sdk.MT30)),
         "open_foreign": (sdk.open_foreign, f(path=p.folder / "none.pt")),
         "optimize": (lambda **more: sdk.optimize(**{"loss": o.loss(), **more}), f(
             optimizer=torch.optim.SGD(p.actor.parameters(), lr=0.0), max_norm=1.0,
@@ -124,6 +123,7 @@ def _part_2() -> dict[str, Call]:
     p, f = parts(), dict
     o = _objects()
     return {
+        "model_size": (sdk.model_size, f(size=1, tasks=sdk.MT30)),
         "prior_loss": (sdk.prior_loss, f(prior=p.prior, q=p.q, latent=torch.randn(B, H + 1, D),
             context=p.context, scale=torch.ones(()), noise=torch.randn(B, H + 1, A),
             heads=torch.tensor([0, 1]), rho=0.5, entropy=0.1, kind="action")),

@@ -85,9 +85,7 @@ def _part_1() -> dict[str, Call]:
     o = _objects()
     return {
         "BehaviourCloning.__call__": (o.plain.__call__, f(observation=p.observation)),
-        "BehaviourCloning.set_learning_rates": (o.cloning.set_learning_rates, f(factor=0.5)),
         "BehaviourCloning.update": (o.cloning.update, f(batch=p.batch)),
-        "Critic.published": (sdk.Critic.published, f(latent_dim=D, hidden=(8,), ensemble=2)),
         "Critic.forward": (p.critic.forward, f(latent=p.latent)),
         "Critic.values": (p.critics.values, f(latent=p.latents)),
         "Critic.unit": (p.critics.unit, f(value=torch.randn(P, B, 1))),
@@ -148,6 +146,8 @@ def _part_2() -> dict[str, Call]:
     p, f = parts(), dict
     o = _objects()
     return {
+        "BehaviourCloning.set_learning_rates": (o.cloning.set_learning_rates, f(factor=0.5)),
+        "Critic.published": (sdk.Critic.published, f(latent_dim=D, hidden=(8,), ensemble=2)),
         "MPPI.given": (o.mppi.given, f(context=p.context)),
         "MPPI.plan": (planner().plan, f(observation=p.observation, task=None, choice="mean")),
         "MPPI.reset": (o.mppi.reset, f(index=0)),

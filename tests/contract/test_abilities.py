@@ -25,7 +25,7 @@ PARTS = {
 }  # fmt: skip
 # of any module, tensor, array or mapping, of a `Task`, a TorchRL environment, an MjModel
 OTHERS = {
-    "parameters", "compile", "shape", "detach", "keys", "index", "action_spec", "opt", "tolist",
+    "parameters", "compile", "shape", "dtype", "detach", "keys", "index", "action_spec", "opt", "tolist",
     "iterate_episodes",
 }  # fmt: skip
 
