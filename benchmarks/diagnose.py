@@ -35,7 +35,6 @@ from pwm_sdk import (
     ReplayBuffer,
     WorldModel,
     gradient_statistics,
-    init_fan_in,
     make_episode,
     make_simulator,
     optimize,
@@ -143,7 +142,7 @@ def study(task: str, seed: int, settings: Settings) -> dict[str, Any]:
         torch.manual_seed(seed)
         model, errors = learn(simulator, recording, settings, seed, options)
         widths = (settings.hidden // 2,) * 2
-        actor = FirstOrderActor(model.latent_dim, simulator.action_dim, widths)
+        actor = FirstOrderActor.published(model.latent_dim, simulator.action_dim, widths)
         measured = measure(simulator, model, actor, recording.state, settings, seed)
         result["models"][name] = errors | measured
     result["minutes"] = (time.process_time() - begin) / 60.0
@@ -186,12 +185,8 @@ def learn(
         latent_dim=max(8, width // 2),
         hidden=(width, width),
         encoder_hidden=(width,),
-        num_bins=0,
-        activation="silu",
-        standardize=True,
         **options,
     )
-    init_fan_in(model)
     rows = observation.flatten(0, 1)
     model.set_observation_statistics(rows.mean(0), rows.std(0).clamp_min(1e-3))
     variance = recording.reward.var().item()

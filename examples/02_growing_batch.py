@@ -12,37 +12,27 @@ from pwm_sdk import (
     Learner,
     PWMConfig,
     ReplayBuffer,
-    ReturnScale,
     RoundConfig,
     WorldModel,
     evaluate,
     make_env,
     make_gym,
+    model_optimizer,
 )
 
 ROUNDS = 4  # about 25 swing the pole up
 
 torch.manual_seed(0)
 task = MT80["cartpole-swingup"]
-sizes = {"latent_dim": 64, "hidden": (128, 128), "encoder_hidden": (128,), "activation": "silu"}
-model = WorldModel(5, 1, num_tasks=len(MT80), task_dim=8, num_bins=0, standardize=True, **sizes)
-nets = {"hidden": (64, 64), "population": 1, "activation": "silu", "norm": "before"}
-actor = FirstOrderActor(64, 1, learn_std=False, noise="after", output_gain=0.1, **nets)
-critic = Critic(64, ensemble=2, reduce="mean", scale=10.0, output_gain=0.01, **nets)
-config = PWMConfig(
-    actor_lam=0.95,
-    saturation=0.1,
-    betas=(0.9, 0.999),
-    critic_lr=1e-3,
-    critic_epochs=1,
-    critic_splits=1,
-    target_tau=0.01,
-)
-pwm = PWM(model, actor, critic, config, return_scale=ReturnScale(1))
+sizes = {"latent_dim": 64, "hidden": (128, 128), "encoder_hidden": (128,)}
+model = WorldModel(5, 1, num_tasks=len(MT80), **sizes)
+actor = FirstOrderActor(64, 1, (64, 64), population=1)
+critic = Critic(64, (64, 64), population=1)
+pwm = PWM(model, actor, critic, PWMConfig(actor_lr=5e-4, critic_lr=1e-3))
 loop = GrowingBatch(
     EnvPool([make_gym(task, seed=0)]),
     model,
-    torch.optim.Adam(model.parameters(), lr=1e-3),
+    model_optimizer(model),
     [Learner(pwm, tasks=[task.index], starts=32)],
     ReplayBuffer(100_000, slice_len=5, batch_size=64, seed=1),
     RoundConfig(updates=40, first_updates=80),

@@ -37,10 +37,9 @@ if hasattr(simulator, "bridge"):
     simulator.bridge.centred = False  # half the cost, enough for learning
 size, hidden = simulator.observation_dim, (64, 64) if simulator.action_dim < 100 else (128, 128)
 std, min_std = (0.1, 0.03) if task == "mass-spring" else (0.5, 0.1)  # many muscles: little noise
-actor = FirstOrderActor(
-    size, simulator.action_dim, hidden, activation="elu", std=std, min_std=min_std, output_gain=0.1
-)
-critic = Critic(size, hidden, ensemble=1, activation="elu", scale=10.0)
+style = {"activation": "elu", "std": std, "min_std": min_std, "output_gain": 0.1}
+actor = FirstOrderActor.published(size, simulator.action_dim, hidden, **style)
+critic = Critic.published(size, hidden, ensemble=1, activation="elu", scale=10.0)
 config = SHACConfig(**{"environments": 32, "critic_epochs": 4, **SETTINGS.get(task, {})})
 normalizer = RunningMeanStd((size,))
 shac = SHAC(simulator, actor, critic, config, normalizer=normalizer)

@@ -11,68 +11,18 @@ from pwm_sdk import (
     Learner,
     PWMConfig,
     ReplayBuffer,
-    ReturnScale,
     RoundConfig,
     WorldModel,
-    init_fan_in,
     make_gym,
+    model_optimizer,
 )
 
 torch.manual_seed(0)
-model = WorldModel(
-    3,
-    1,
-    latent_dim=128,
-    hidden=(256, 256),
-    num_bins=0,
-    activation="silu",
-    standardize=True,
-    episodic=True,
-)
-init_fan_in(model)
-optimizer = torch.optim.Adam(model.parameter_groups(0.001, 0.0003), fused=True)
-actor = FirstOrderActor(
-    128,
-    1,
-    (128, 128),
-    std=0.6,
-    learn_std=False,
-    noise="after",
-    output_gain=0.1,
-    activation="silu",
-    norm="before",
-)
-critic = Critic(
-    128,
-    (128, 128),
-    2,
-    reduce="mean",
-    scale=9.999999999999991,
-    output_gain=0.01,
-    activation="silu",
-    norm="before",
-)
-scale = ReturnScale()
-pwm = PWM(
-    model,
-    actor,
-    critic,
-    PWMConfig(
-        horizon=12,
-        actor_lam=0.95,
-        critic_lr=0.001,
-        betas=(0.9, 0.999),
-        actor_max_norm=10.0,
-        critic_max_norm=10.0,
-        critic_epochs=1,
-        critic_splits=2,
-        critic_limit=1,
-        saturation=0.1,
-        target_tau=0.01,
-        average_tau=0.005,
-    ),
-    return_scale=scale,
-)
+model = WorldModel(3, 1, episodic=True)
+optimizer = model_optimizer(model)
+actor = FirstOrderActor(128, 1)
+critic = Critic(128)
+pwm = PWM(model, actor, critic, PWMConfig(actor_lr=0.0005, critic_lr=0.001))
 replay = ReplayBuffer(1_000_000, 5, 48, recent=0.25, seed=3_757_552_657)
 pool = EnvPool([make_gym("Pendulum-v1", seed=0)])
 test_pool = EnvPool([make_gym("Pendulum-v1", seed=1_000_000)])
@@ -82,7 +32,7 @@ loop = GrowingBatch(
     optimizer,
     [Learner(pwm, [0], 32)],
     replay,
-    RoundConfig(decay_share=0.3, decay_floor=0.02),
+    RoundConfig(),
     reward_scale=[None],
     lengths=[250],
     episodes=[2],

@@ -10,9 +10,11 @@ from .algorithms.population import Population as Population
 from .algorithms.ppo import PPO as PPO
 from .algorithms.ppo import PPOConfig as PPOConfig
 from .algorithms.published import PublishedModel as PublishedModel
-from .algorithms.published import ReturnDeviation as ReturnDeviation
 from .algorithms.pwm import PWM as PWM
 from .algorithms.pwm_config import PWMConfig as PWMConfig
+from .algorithms.return_scales import ReturnDeviation as ReturnDeviation
+from .algorithms.return_scales import ReturnScale as ReturnScale
+from .algorithms.rssm_model import RSSMModel as RSSMModel
 from .algorithms.sac import SAC as SAC
 from .algorithms.sac import SACConfig as SACConfig
 from .algorithms.shac import SHAC as SHAC
@@ -42,7 +44,11 @@ from .contract.agents import Behaviour as Behaviour
 from .contract.agents import Loop as Loop
 from .contract.checks import check_latent_model as check_latent_model
 from .contract.checks import check_pool as check_pool
+from .contract.memory import LatentTracker as LatentTracker
+from .contract.memory import observed_latents as observed_latents
 from .contract.models import LatentModel as LatentModel
+from .contract.models import LossModel as LossModel
+from .contract.models import MemoryModel as MemoryModel
 from .contract.models import SimulatorModel as SimulatorModel
 from .contract.policies import Policy as Policy
 from .contract.policies import StochasticPolicy as StochasticPolicy
@@ -76,7 +82,6 @@ from .models.disagreement import Disagreement as Disagreement
 from .models.initial import init_orthogonal as init_orthogonal
 from .models.initial import init_uniform as init_uniform
 from .models.layers import init_fan_in as init_fan_in
-from .models.normalizers import ReturnScale as ReturnScale
 from .models.normalizers import RunningMeanStd as RunningMeanStd
 from .models.policy_prior import PolicyPrior as PolicyPrior
 from .models.q_ensemble import QEnsemble as QEnsemble
@@ -98,6 +103,7 @@ from .objectives.world_model import world_model_loss as world_model_loss
 from .optim import frozen as frozen
 from .optim import linear_decay as linear_decay
 from .optim import minibatches as minibatches
+from .optim import model_optimizer as model_optimizer
 from .optim import optimize as optimize
 from .optim import soft_update as soft_update
 from .planner.mppi import MPPI as MPPI

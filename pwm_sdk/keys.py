@@ -25,6 +25,7 @@ __all__ = [
     "ACTION",
     "DONE",
     "EPISODE",
+    "FIRST",
     "LATENT",
     "LOC",
     "NEXT",
@@ -84,3 +85,6 @@ SUCCESS = "success"
 
 EPISODE = "episode"
 """Number of the episode a stored row belongs to, ``[..]`` integer."""
+
+FIRST = "first"
+"""Nothing was seen before this row, as where an episode begins, ``[.., 1]`` bool."""

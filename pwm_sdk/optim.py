@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pwm_sdk.calls import checked, least, may_be_infinite
+from pwm_sdk.calls import checked, has, least, may_be_infinite
 from pwm_sdk.checks import in_unit, positive
 from pwm_sdk.execution.finite import FiniteWatch as FiniteWatch
 from pwm_sdk.execution.finite import keeping as keeping
@@ -173,6 +173,32 @@ def adam(
     optimizer = torch.optim.Adam(groups, lr=lr, fused=fused, **more)
     remember_learning_rates(optimizer)
     return optimizer
+
+
+@checked(model=has("encoder", "parameters"), lr=least(0.0), encoder_lr=least(0.0))
+def model_optimizer(
+    model: nn.Module, lr: float = 1e-3, encoder_lr: float = 3e-4
+) -> torch.optim.Adam:
+    """Return the Adam of a world model, whose encoder has a lower rate of its own.
+
+    Args:
+        model: a `WorldModel`, or a module with an `encoder`.
+        lr: learning rate of all but the encoder.
+        encoder_lr: learning rate of the encoder.
+
+    Source: TD-MPC2 (arXiv 2310.16828), appendix, for the two rates.
+    """
+    return adam(encoder_groups(model, encoder_lr), lr)
+
+
+def encoder_groups(
+    model: Any, encoder_lr: float, others: Iterable[nn.Parameter] = ()
+) -> list[dict[str, Any]]:
+    """Return the encoder's parameters with their rate, and the model's rest with `others`."""
+    encoder = list(model.encoder.parameters())
+    known = {id(p) for p in encoder}
+    rest = [p for p in (*model.parameters(), *others) if id(p) not in known]
+    return [{"params": encoder, "lr": encoder_lr}, {"params": rest}]
 
 
 @checked()

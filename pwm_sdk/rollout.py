@@ -13,8 +13,22 @@ from torch import Tensor, nn
 from pwm_sdk import keys
 from pwm_sdk.calls import checked, has, least, or_nothing, shaped
 from pwm_sdk.checks import whole
-from pwm_sdk.contract.models import LatentModel, features, padded, step_is_parts
-from pwm_sdk.contract.policies import Policy, StochasticPolicy, given, is_stochastic
+from pwm_sdk.contract.models import (
+    LatentModel,
+    features,
+    is_episodic,
+    looked_up,
+    padded,
+    sees_features,
+    step_is_parts,
+)
+from pwm_sdk.contract.policies import (
+    Policy,
+    StochasticPolicy,
+    action_size,
+    given,
+    is_stochastic,
+)
 from pwm_sdk.execution.compiling import compiled
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.gradients import OneBackward
@@ -99,7 +113,7 @@ class LatentRollout:
         """
         self._check(latent, task, noise)
         model: Any = self.model  # its optional methods are no part of the protocol
-        context = model.context(task) if hasattr(model, "context") else task
+        context = looked_up(model, task)
         policy = given(self.policy, context)
         stochastic = is_stochastic(policy)  # slow to tell: not at every step
         together = not self._compile and step_is_parts(model)
@@ -127,16 +141,16 @@ class LatentRollout:
             reward, ends = self._judge(start, action, later, with_time(context))
         else:
             reward = torch.stack(rewards, -2)
-        seen = torch.stack(visible, -2) if hasattr(model, "features") else start
+        seen = torch.stack(visible, -2) if sees_features(model) else start
         packed = self._pack(seen, action, locs, task, later, reward, ends)
-        if hasattr(model, "features"):
+        if sees_features(model):
             packed[keys.STATE], packed[keys.NEXT, keys.STATE] = start, later
         return packed
 
     def draw_noise(self, latent: Tensor, policy: StochasticPolicy | None = None) -> Tensor:
         """Draw the noise of all steps `[H, .., B, A]` for latents `[.., B, D]`, in their dtype."""
         own: Any = self.policy if policy is None else policy
-        source = getattr(self.generator, "device", latent.device)
+        source = latent.device if self.generator is None else self.generator.device
         if source.type != latent.device.type != "meta":  # which has no generators
             raise ValueError(f"generator must be on {latent.device} as the latents, got {source}")
         shape = (self.horizon, *latent.shape[:-1], own.action_dim)
@@ -185,7 +199,7 @@ class LatentRollout:
         """Return rewards, and ends where the model predicts them, of all steps in one batch."""
         model: Any = self.model
         rewards, ends = model.reward(start, action, context), []
-        if getattr(model, "episodic", False):
+        if is_episodic(model):
             ends = list(model.terminated(later, context).unbind(-2))
         return rewards, ends
 
@@ -232,7 +246,7 @@ class LatentRollout:
             raise ValueError(
                 f"task must be on the latent's device {latent.device}, got {task.device}"
             )
-        width = getattr(self.policy, "action_dim", self.model.action_dim)
+        width = action_size(self.policy) or self.model.action_dim
         shape = (self.horizon, *latent.shape[:-1], width)
         if noise is not None and noise.shape != shape:
             raise ValueError(f"noise must have shape {list(shape)}, got {list(noise.shape)}")

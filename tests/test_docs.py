@@ -112,13 +112,42 @@ def test_every_difference_names_its_test() -> None:
 
 
 def test_the_settings_that_differences_name_are_those_of_the_published_algorithm() -> None:
-    named = re.findall(r"`PWMConfig\((\w+)=([\w.]+)\)`", DIFFERENCES)
-    published, default = pwm_sdk.PWMConfig.published(), pwm_sdk.PWMConfig()
+    named = re.findall(r"`PWMConfig\((\w+)=\"?([\w.]+)\"?\)`", DIFFERENCES)
+    published, paper = pwm_sdk.PWMConfig.published(), pwm_sdk.PWMConfig.paper()
     for name, value in named:
         assert str(getattr(published, name)) == value
-    names = [field.name for field in fields(default)]
-    changed = {n for n in names if getattr(default, n) != getattr(published, n)}
+    names = [field.name for field in fields(paper)]
+    changed = {n for n in names if getattr(paper, n) != getattr(published, n)}
     assert changed == {name for name, _ in named}
+
+
+MEASURED = {
+    name: dict(re.findall(r"^\| `(\w+)` \| (.+ \| .+) \|$", table, re.M))
+    for name, table in re.findall(
+        r"^\| `(\w+)` \| published \| here \|\n((?:\|.*\|\n)+)", DIFFERENCES, re.M
+    )
+}
+
+
+@pytest.mark.parametrize("name", ["FirstOrderActor", "Critic", "WorldModel"])
+def test_the_defaults_of_networks_that_differences_name_are_all_that_differ(name: str) -> None:
+    kind = getattr(pwm_sdk, name)
+    published = {
+        p.name: p.default
+        for p in inspect.signature(kind.published).parameters.values()
+        if p.default is not p.empty
+    }
+    published |= kind.published_settings
+    here = {n: p.default for n, p in inspect.signature(kind).parameters.items() if n in published}
+    differ = {n: f"{published[n]} | {here[n]}" for n in here if published[n] != here[n]}
+    assert MEASURED[name] == differ
+
+
+def test_the_defaults_of_pwm_that_differences_name_are_all_that_differ() -> None:
+    default, paper = pwm_sdk.PWMConfig(), pwm_sdk.PWMConfig.paper()
+    names = [field.name for field in fields(paper) if field.name != "return_scale"]  # a quirk
+    pairs = {n: (getattr(paper, n), getattr(default, n)) for n in names}
+    assert MEASURED["PWMConfig"] == {n: f"{a} | {b}" for n, (a, b) in pairs.items() if a != b}
 
 
 def switches() -> list[str]:

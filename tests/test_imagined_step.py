@@ -143,14 +143,14 @@ class SilentEnds(Spelled):
 
 
 def on_instance(episodic: bool) -> WorldModel:
-    model = WorldModel(**SIZES, episodic=episodic)
+    model = WorldModel.published(**SIZES, episodic=episodic)
     plain = model.step
     model.step = lambda z, a, task=None: penalised(plain(z, a, task), a)  # pyright: ignore
     return model
 
 
 def bound_to_instance(episodic: bool) -> WorldModel:
-    model = WorldModel(**SIZES, episodic=episodic)
+    model = WorldModel.published(**SIZES, episodic=episodic)
 
     def step(self: WorldModel, z: Tensor, a: Tensor, task: Any = None) -> tuple[Tensor, ...]:
         return penalised(WorldModel.step(self, z, a, task), a)
@@ -160,7 +160,7 @@ def bound_to_instance(episodic: bool) -> WorldModel:
 
 
 def forwarding(kind: Callable[[WorldModel], Any]) -> Callable[[bool], Any]:
-    return lambda episodic: kind(WorldModel(**SIZES, episodic=episodic))
+    return lambda episodic: kind(WorldModel.published(**SIZES, episodic=episodic))
 
 
 def compiled(model: Any) -> Any:
@@ -169,8 +169,8 @@ def compiled(model: Any) -> Any:
 
 # name -> how it is made, for a model that tells ends or none; whether its parts are its step
 MODELS: dict[str, tuple[Callable[[bool], Any], bool]] = {
-    "plain": (lambda ends: WorldModel(**SIZES, episodic=ends), True),
-    "compiled": (lambda ends: compiled(WorldModel(**SIZES, episodic=ends)), True),
+    "plain": (lambda ends: WorldModel.published(**SIZES, episodic=ends), True),
+    "compiled": (lambda ends: compiled(WorldModel.published(**SIZES, episodic=ends)), True),
     "penalised reward": (lambda ends: PenalisedReward(**SIZES, episodic=ends), True),
     "another next": (lambda ends: AnotherNext(**SIZES, episodic=ends), True),
     "overriding": (lambda ends: Overriding(**SIZES, episodic=ends), False),
@@ -211,7 +211,11 @@ def made(name: str, episodic: bool = False) -> Any:
 def test_a_rollout_imagines_the_step(name: str, episodic: bool) -> None:
     model = made(name, episodic)
     assert step_is_parts(model) is MODELS[name][1]
-    actor, start, noise = FirstOrderActor(8, 2, (6,)), torch.rand(4, 8), torch.randn(3, 4, 2)
+    actor, start, noise = (
+        FirstOrderActor.published(8, 2, (6,)),
+        torch.rand(4, 8),
+        torch.randn(3, 4, 2),
+    )
     for detach in (False, True):
         found = LatentRollout(model, actor, 3, detach=detach)(start, None, noise)
         expected = LatentRollout(StepOnly(model), actor, 3, detach=detach)(start, None, noise)
@@ -223,7 +227,7 @@ def test_a_rollout_imagines_the_step(name: str, episodic: bool) -> None:
 @each_model
 def test_a_planner_and_gradients_imagine_the_step(name: str) -> None:
     model, noise = made(name), torch.randn(2, 4, 2)
-    actor, start = FirstOrderActor(8, 2, (6,)), torch.rand(4, 8)
+    actor, start = FirstOrderActor.published(8, 2, (6,)), torch.rand(4, 8)
     for estimator in ("pathwise", "score"):
         slopes = [
             policy_gradients(kind, actor, start, [2], noise=noise, estimator=estimator)
@@ -233,7 +237,8 @@ def test_a_planner_and_gradients_imagine_the_step(name: str) -> None:
     plans = []
     for kind in (model, StepOnly(model)):
         plan = MPPI(
-            kind, actor, Critic(8, (6,)), samples=16, elites=4, policy_samples=2, iterations=2,
+            kind, actor, Critic.published(8, (6,)), samples=16, elites=4, policy_samples=2,
+            iterations=2,
             generator=torch.Generator().manual_seed(0),
         )  # fmt: skip
         plan.value = lambda latent: latent[..., :1]
@@ -246,12 +251,12 @@ def test_a_planner_and_gradients_imagine_the_step(name: str) -> None:
 def test_policies_learn_from_the_step(name: str, population: int | None) -> None:
     model, kind = made(name), PWM if population is None else Population
     parts = [
-        FirstOrderActor(8, 2, (6,), population=population),
-        Critic(8, (6,), population=population),
+        FirstOrderActor.published(8, 2, (6,), population=population),
+        Critic.published(8, (6,), population=population),
     ]
     observation = torch.randn(*[] if population is None else [population], 5, 3)
     seeds = {} if population is None else {"seeds": range(population)}
-    pwm = kind(model, *parts, PWMConfig(horizon=2), **seeds)
+    pwm = kind(model, *parts, PWMConfig.paper(horizon=2), **seeds)
     batch = TensorDict({"observation": observation}, observation.shape[:-1])
     assert (pwm.update(batch)["return"] < -50.0).all()
 
@@ -261,7 +266,10 @@ def test_the_exploitation_gap_is_of_the_step(name: str) -> None:
     rng, zeros = np.random.default_rng(0), np.zeros(4, np.float32)
     seen, action = rng.standard_normal((5, 3)), rng.standard_normal((4, 2))
     episode = Episode(seen.astype(np.float32), action, zeros, zeros > 0, zeros > 0)
-    parts = FirstOrderActor(8, 2, (6,), population=1), Critic(8, (6,), population=1)
+    parts = (
+        FirstOrderActor.published(8, 2, (6,), population=1),
+        Critic.published(8, (6,), population=1),
+    )
     options = {"reward_scale": [1.0], "horizon": 2, "count": 3, "rng": rng}
     gap = exploitation_gap(made(name), *parts, [[episode]], [0], 0.9, **options)
     assert gap["predicted"] < -100.0
@@ -270,7 +278,7 @@ def test_the_exploitation_gap_is_of_the_step(name: str) -> None:
 @pytest.mark.parametrize("name", ["overriding", "penalised reward"])
 def test_a_compiled_rollout_imagines_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    model, actor = made(name), FirstOrderActor(8, 2, (6,))
+    model, actor = made(name), FirstOrderActor.published(8, 2, (6,))
     start, noise = torch.rand(4, 8), torch.randn(2, 4, 2)
     rollouts = (LatentRollout(model, actor, 2, compile=flag) for flag in (False, True))
     torch.testing.assert_close(*(r(start, None, noise).to_dict() for r in rollouts))
@@ -278,7 +286,7 @@ def test_a_compiled_rollout_imagines_the_same(name: str, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", ["overriding", "mixed", "instance", "penalised reward"])
 def test_what_the_published_view_would_not_see_is_refused(name: str) -> None:
-    parts = FirstOrderActor(8, 2, (6,)), Critic(8, (6,))
+    parts = FirstOrderActor.published(8, 2, (6,)), Critic.published(8, (6,))
     with pytest.raises(ValueError, match=r"model must have a (step|reward) made of its own"):
         PWM(made(name), *parts, PWMConfig.published())
     PWM(made("another next"), *parts, PWMConfig.published())

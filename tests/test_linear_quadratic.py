@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tensordict import TensorDict
 from torch import Tensor, nn
 
+from pwm_sdk.algorithms.pwm import PWM
 from pwm_sdk.contract.checks import check_latent_model
+from pwm_sdk.models.actor import FirstOrderActor
+from pwm_sdk.models.critic import Critic
 from pwm_sdk.objectives.policy import actor_loss
 from pwm_sdk.optim import linear_decay, optimize, scale_learning_rates
 from pwm_sdk.planner import MPPI
@@ -162,3 +166,43 @@ def test_a_long_plan_needs_no_value() -> None:
     settings |= {"iterations": 8, "generator": torch.Generator().manual_seed(0)}
     found = MPPI(model, lambda z: -(z @ gain.T), nothing, **settings).plan(PUSHED)
     torch.testing.assert_close(found, -(PUSHED @ gain.T), atol=0.1, rtol=0)
+
+
+def unstable_system(seed: int) -> LinearQuadratic:
+    """Five states and two actions, of spectral radius 1.1."""
+    generator = torch.Generator().manual_seed(seed)
+    a = torch.randn(5, 5, generator=generator)
+    a = 1.1 * a / torch.linalg.eigvals(a).abs().max()
+    b = 0.5 * torch.randn(5, 2, generator=generator)
+    return LinearQuadratic(a, b, torch.eye(5), 0.1 * torch.eye(2), gamma=0.99)
+
+
+def learned_cost(model: LinearQuadratic, actor: FirstOrderActor, critic: Critic) -> float:
+    """Cost of what PWM's default settings make of an actor, over the optimal cost."""
+    generator, unit = torch.Generator().manual_seed(0), 0.17  # optimal actions stay below 1
+    pwm = PWM(model, actor, critic, generator=generator)
+    for step in range(UPDATES):
+        pwm.set_learning_rates(max(0.02, 1.0 - step / UPDATES))
+        starts = unit * torch.randn(32, 5, generator=generator)
+        pwm.update(TensorDict({"observation": starts}, [32]))
+    state, total = unit * torch.randn(1024, 5, generator=generator), 0.0
+    cost = model.optimum()[1]
+    best = float((state @ cost * state).sum(-1).mean())
+    with torch.no_grad():
+        for step in range(300):
+            state, reward = model.step(state, pwm.average(state))
+            total -= model.gamma**step * float(reward.mean())
+    return total / best
+
+
+UPDATES = 500
+
+
+def test_default_networks_reach_the_optimal_cost_where_published_ones_do_not() -> None:
+    """On raw states of an unstable system; docs/experiments.md has more systems and seeds."""
+    model = unstable_system(0)
+    torch.manual_seed(0)
+    usual = learned_cost(model, FirstOrderActor(5, 2, (64, 64)), Critic(5, (64, 64)))
+    published = FirstOrderActor.published(5, 2, (64, 64)), Critic.published(5, (64, 64))
+    assert 0.999 < usual < 1.1
+    assert learned_cost(model, *published) > 1.1

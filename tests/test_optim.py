@@ -15,6 +15,7 @@ from pwm_sdk.optim import (
     frozen,
     linear_decay,
     minibatches,
+    model_optimizer,
     optimize,
     scale_learning_rates,
     soft_update,
@@ -305,3 +306,11 @@ def test_a_clip_that_does_not_act_changes_no_bit() -> None:
     weight = nn.Parameter(torch.tensor([[1.0 - 1e-7], [9.0]]))
     optimize(0.5 * weight.square().sum(), torch.optim.SGD([weight], 1.0), 1.0, population=2)
     assert weight[0].item() == 0.0
+
+
+def test_a_models_encoder_has_a_rate_of_its_own() -> None:
+    model = nn.ModuleDict({"encoder": nn.Linear(2, 3), "reward": nn.Linear(3, 1)})
+    encoder, rest = model_optimizer(model, lr=1e-3, encoder_lr=3e-4).param_groups
+    assert (encoder["lr"], rest["lr"]) == (3e-4, 1e-3)
+    assert [id(p) for p in encoder["params"]] == [id(p) for p in model.encoder.parameters()]
+    assert [id(p) for p in rest["params"]] == [id(p) for p in model.reward.parameters()]

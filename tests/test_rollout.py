@@ -41,7 +41,9 @@ class StepOnly:
 
 def small_model(num_tasks: int = 0, **settings) -> WorldModel:
     settings = {"task_dim": 4, "latent_dim": 8, "simnorm_size": 4, **settings}
-    model = WorldModel(3, 2, num_tasks=num_tasks, hidden=(16,), encoder_hidden=(16,), **settings)
+    model = WorldModel.published(
+        3, 2, num_tasks=num_tasks, hidden=(16,), encoder_hidden=(16,), **settings
+    )
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
     return model
@@ -49,7 +51,7 @@ def small_model(num_tasks: int = 0, **settings) -> WorldModel:
 
 def test_shapes_and_keys() -> None:
     model = small_model(num_tasks=3)
-    actor = FirstOrderActor(8, 2, (6,), population=2)
+    actor = FirstOrderActor.published(8, 2, (6,), population=2)
     task = torch.randint(3, (2, 5))
     latent = model.encode(torch.randn(2, 5, 3), task)
     trajectory = LatentRollout(model, actor, 4)(latent, task)
@@ -102,7 +104,7 @@ def test_a_policy_is_given_what_the_model_looked_up() -> None:
 def test_equals_a_loop_by_hand(num_tasks: int) -> None:
     dims = [1, 2, 2] if num_tasks else [1]
     model = small_model(num_tasks, action_dims=dims)
-    actor = FirstOrderActor(8, 2, (6,), noise="after")
+    actor = FirstOrderActor.published(8, 2, (6,), noise="post_tanh")
     task = torch.tensor([0, 2, 1, 0]) if num_tasks else None
     noise = torch.randn(3, 4, 2)
     start = model.encode(torch.randn(4, 3), task)
@@ -121,7 +123,7 @@ def test_equals_a_loop_by_hand(num_tasks: int) -> None:
 def test_batched_rewards_are_those_of_the_steps(num_tasks: int) -> None:
     """A model with `next` and `reward` is asked for all rewards at once; the result is the same."""
     model = small_model(num_tasks, action_dims=[1, 2, 2] if num_tasks else None)
-    actor = FirstOrderActor(8, 2, (6,), population=2)
+    actor = FirstOrderActor.published(8, 2, (6,), population=2)
     task = torch.randint(3, (2, 4)) if num_tasks else None
     start, noise = torch.rand(2, 4, 8), torch.randn(3, 2, 4, 2)
     batched = LatentRollout(model, actor, 3)(start, task, noise)
@@ -130,7 +132,7 @@ def test_batched_rewards_are_those_of_the_steps(num_tasks: int) -> None:
 
 
 def test_noise_comes_from_the_generator() -> None:
-    actor, start = FirstOrderActor(1, 1, (4,)), torch.zeros(5, 1)
+    actor, start = FirstOrderActor.published(1, 1, (4,)), torch.zeros(5, 1)
 
     def actions(seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
@@ -164,7 +166,7 @@ def test_policies_and_values_see_features_by_hand() -> None:
 
 
 def test_noise_has_the_dtype_of_what_the_policy_sees() -> None:
-    actor = FirstOrderActor(2, 1, (4,))
+    actor = FirstOrderActor.published(2, 1, (4,))
     trajectory = LatentRollout(Doubled(), actor, 2)(torch.ones(3, 1, dtype=torch.float64))
     assert trajectory["action"].dtype == torch.float32
     assert trajectory["next", "state"].dtype == torch.float64
@@ -197,12 +199,14 @@ def test_detach_leaves_out_the_policys_own_slope_by_hand() -> None:
 
 
 @pytest.mark.parametrize("lam", [None, 0.9])
-@pytest.mark.parametrize("noise_place", ["before", "after"])
+@pytest.mark.parametrize("noise_place", ["pre_tanh", "post_tanh"])
 def test_actor_gradient_agrees_with_finite_differences(lam, noise_place: str) -> None:
     """The slope of the loss along random directions, all parameters at once, in float64."""
     model = small_model(num_tasks=2, action_dims=[1, 2]).double()
-    actor = FirstOrderActor(8, 2, (6, 5), population=2, noise=noise_place, std=0.1, min_std=0.01)
-    critic = Critic(8, (6,), 2, population=2).double()
+    actor = FirstOrderActor.published(
+        8, 2, (6, 5), population=2, noise=noise_place, std=0.1, min_std=0.01
+    )
+    critic = Critic.published(8, (6,), 2, population=2).double()
     actor.double()
     task = torch.tensor([[0] * 3, [1] * 3])
     start = model.encode(torch.randn(2, 3, 3).double(), task).detach()
@@ -234,7 +238,7 @@ def test_actor_gradient_agrees_with_finite_differences(lam, noise_place: str) ->
 
 def test_a_policy_of_fewer_actions_is_padded_with_zeros() -> None:
     model, task = small_model(num_tasks=1), torch.zeros(5, dtype=torch.int64)
-    narrow = FirstOrderActor(8, 1, (4,))
+    narrow = FirstOrderActor.published(8, 1, (4,))
     latent = torch.rand(5, 8)
     trajectory = LatentRollout(model, narrow, 2)(latent, task, torch.zeros(2, 5, 1))
     assert trajectory["action"].shape == (5, 2, 2)
@@ -245,14 +249,14 @@ def test_a_policy_of_fewer_actions_is_padded_with_zeros() -> None:
 
 @pytest.mark.parametrize(("model", "size"), [(small_model(), 1), (small_model(), 3), (Walk(), 2)])
 def test_a_policy_must_fit_a_model_without_tasks(model, size: int) -> None:
-    rollout = LatentRollout(model, FirstOrderActor(model.latent_dim, size, (4,)), 2)
+    rollout = LatentRollout(model, FirstOrderActor.published(model.latent_dim, size, (4,)), 2)
     expected = rf"action must have the model's size {model.action_dim}, got \[5, {size}\]"
     with pytest.raises(ValueError, match=expected):
         rollout(torch.rand(5, model.latent_dim))
 
 
 def test_errors_name_the_argument() -> None:
-    model, actor = small_model(num_tasks=2), FirstOrderActor(8, 2, (4,))
+    model, actor = small_model(num_tasks=2), FirstOrderActor.published(8, 2, (4,))
     with pytest.raises(ValueError, match="horizon must be at least 1, got 0"):
         LatentRollout(model, actor, 0)
     rollout, task = LatentRollout(model, actor, 2), torch.zeros(5, dtype=torch.int64)
@@ -287,7 +291,7 @@ def test_a_restart_moves_where_the_next_step_starts() -> None:
 def test_an_episodic_model_ends_imagined_steps() -> None:
     model = small_model(num_tasks=3, episodic=True)
     task, start, noise = torch.tensor([0, 2, 1]), torch.rand(3, 8), 3 * torch.randn(6, 3, 2)
-    actor = FirstOrderActor(8, 2, (6,))
+    actor = FirstOrderActor.published(8, 2, (6,))
     batched = LatentRollout(model, actor, 6)(start, task, noise)
     with torch.no_grad():  # half of the latents end
         odds = model.termination_logits(batched["next", "latent"], task.unsqueeze(-1))

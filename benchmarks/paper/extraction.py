@@ -139,8 +139,8 @@ def make_learners(
     actors, critics = [], []
     for policy in policies:
         torch.manual_seed(policy.seed)
-        actors.append(init_uniform(FirstOrderActor(model.latent_dim, model.action_dim)))
-        critics.append(init_orthogonal(Critic(model.latent_dim)))
+        actors.append(init_uniform(FirstOrderActor.published(model.latent_dim, model.action_dim)))
+        critics.append(init_orthogonal(Critic.published(model.latent_dim)))
     actor, critic = FirstOrderActor.stack(actors).to(device), Critic.stack(critics).to(device)
     seeds = [seed_for("noise", policy.seed) for policy in policies]
     config = PWMConfig.published(horizon=HORIZON)

@@ -70,7 +70,7 @@ PRESETS = {
         actor=(32, 32),
         critic=(32, 32),
         short=True,
-        rounds_config=RoundConfig(updates=10, first_updates=20),
+        rounds_config=RoundConfig(updates=10, first_updates=20, decay_share=0.25, decay_floor=0.1),
     ),
 }
 

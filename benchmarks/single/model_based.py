@@ -115,7 +115,7 @@ class Warmup:
 
 
 def _tdmpc2(job: Job, size: sizes.TDMPC2Size) -> tuple[TDMPC2, ReplayBuffer]:
-    model = WorldModel(*_sizes(job), **size.model, episodic=job.task.terminates)
+    model = WorldModel.published(*_sizes(job), **size.model, episodic=job.task.terminates)
     q = QEnsemble.for_model(model, ensemble=size.heads)
     prior = PolicyPrior.for_model(model)
     for part in (model, q, prior):

@@ -81,8 +81,9 @@ def _shac(job: Job, simulator: Any, device: str) -> SHAC:
     if job.tiny:
         hidden, settings = (16,), settings | {"environments": 2, "horizon": 4}
     noise = {name: settings.pop(name) for name in ("std", "min_std")}
-    actor = FirstOrderActor(size, actions, hidden, activation="elu", output_gain=0.1, **noise)
-    critic = Critic(size, hidden, ensemble=1, activation="elu", scale=10.0)
+    style = {"activation": "elu", "output_gain": 0.1}
+    actor = FirstOrderActor.published(size, actions, hidden, **style, **noise)
+    critic = Critic.published(size, hidden, ensemble=1, activation="elu", scale=10.0)
     return SHAC(
         simulator,
         actor.to(device),

@@ -32,8 +32,8 @@ class TDMPC2Size:
     every: int = 1
 
 
-# The published program: the defaults of world model and planner, which are latents and widths of
-# 512, Mish, 101 bins; 512 samples, 64 elites, 24 of the prior, 6 iterations.
+# The published program: latents and widths of 512, Mish, 101 bins, and the planner's defaults,
+# which are 512 samples, 64 elites, 24 of the prior, 6 iterations.
 TDMPC2: dict[Scale, TDMPC2Size] = {
     "tiny": TDMPC2Size(
         {"latent_dim": 16, "hidden": (16, 16), "encoder_hidden": (16,)},

@@ -70,8 +70,8 @@ class Updates:
 
     def __init__(self, model: WorldModel, population: int | None, batch: int) -> None:
         device = next(model.parameters()).device
-        actor = FirstOrderActor(model.latent_dim, model.action_dim, population=population)
-        critic = Critic(model.latent_dim, population=population)
+        actor = FirstOrderActor.published(model.latent_dim, model.action_dim, population=population)
+        critic = Critic.published(model.latent_dim, population=population)
         parts: Any = model, actor.to(device), critic.to(device), PWMConfig.published()
         self.population = population
         self.pwm, shape = PWM(*parts), (batch,)

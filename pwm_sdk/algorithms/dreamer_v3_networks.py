@@ -109,7 +109,7 @@ class DreamerV3Networks:
             slow_critic_regularization=1.0,
         )
         return DreamerV3Loss(
-            self._model_loss(),
+            self.model_loss(),
             actor_loss,
             value_loss,
             replay_value_loss_weight=config.replay_value,
@@ -117,7 +117,8 @@ class DreamerV3Networks:
             lmbda=config.lam,
         )
 
-    def _model_loss(self) -> DreamerV3ModelLoss:
+    def model_loss(self) -> DreamerV3ModelLoss:
+        """Return TorchRL's loss of the model alone, which needs no policy and no value."""
         prior_out = _next("prior_logits", STATE, BELIEF)
         posterior_out = _next("posterior_logits", STATE)
         model = _chain(

@@ -1,16 +1,14 @@
-"""Parts in which the published PWM differs from its equations, for `PWMConfig.published()`."""
+"""The world model as the published PWM sees it, for `PWMConfig.published()`."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pwm_sdk.algorithms.pwm_config import PWMConfig
-from pwm_sdk.calls import checked, has, least, looked_up, shaped
+from pwm_sdk.calls import checked, has, looked_up
 from pwm_sdk.contract.abilities import origin
-from pwm_sdk.functional.moments import merge_moments
 from pwm_sdk.functional.twohot import two_hot_mean
 
 Task = Tensor | tuple[Any, ...] | None  # ids, or what was looked up of them
@@ -91,49 +89,3 @@ def published_view(model: Any, config: PWMConfig) -> Any:
     return PublishedModel(
         model, symlog_reward=config.symlog_reward, mask_actions=config.mask_actions
     )
-
-
-@checked(population=least(1), eps=least(0.0), returns=shaped(..., None))
-class ReturnDeviation(nn.Module):
-    """Running standard deviation of all returns so far, one per policy; a scale as `ReturnScale`.
-
-    Args:
-        population: P, or None for one policy.
-        eps: added to the variance.
-
-    Attributes:
-        mean: `[P]` or `[1]`.
-        var: `[P]` or `[1]`, starts at 1.
-        count: returns seen per policy, starts at 1e-4.
-
-    Source: PWM's program. Differs: it keeps the mean of negative returns.
-    """
-
-    mean: Tensor
-    var: Tensor
-    count: Tensor
-
-    def __init__(self, population: int | None = None, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.register_buffer("mean", torch.zeros(population or 1))
-        self.register_buffer("var", torch.ones(population or 1))
-        self.register_buffer("count", torch.tensor(1e-4, dtype=torch.float64))
-
-    @property
-    def policies(self) -> int:
-        """Number of policies it is of, 1 for a single one."""
-        return len(self.mean)
-
-    @torch.no_grad()
-    def update(self, returns: Tensor) -> Tensor:
-        """Take in returns `[P, ..]` (`[..]` for one policy) and return the scale `[P]` (`[1]`)."""
-        if self.policies > 1 and returns.shape[:1] != (self.policies,):
-            raise ValueError(
-                f"returns must have shape [{self.policies}, ..], got {list(returns.shape)}"
-            )
-        rows = returns.detach().reshape(len(self.mean), -1).T
-        moments = merge_moments(self.mean, self.var, self.count, rows)
-        for buffer, value in zip((self.mean, self.var, self.count), moments, strict=True):
-            buffer.copy_(value)
-        return (self.var + self.eps).sqrt()

@@ -11,16 +11,20 @@ from torch import Tensor, nn
 
 from pwm_sdk import keys
 from pwm_sdk.algorithms.first_order import RETURNS, FirstOrder, fixed_copy
-from pwm_sdk.algorithms.published import ReturnDeviation, published_view
+from pwm_sdk.algorithms.published import published_view
 from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.algorithms.return_scales import named_scale
 from pwm_sdk.algorithms.starts import (
+    Window,
     check_parts,
     discount_of,
     real_actions,
+    start_latents,
     starts_of,
     taken_at,
 )
 from pwm_sdk.calls import checked, has, or_nothing
+from pwm_sdk.contract.memory import has_memory
 from pwm_sdk.contract.models import LatentModel, can_end, features
 from pwm_sdk.contract.policies import StochasticPolicy
 from pwm_sdk.execution.settings import Execution
@@ -60,8 +64,8 @@ class PWM(FirstOrder):
         actor: a `FirstOrderActor`, or a module of the same face.
         critic: a `Critic` of the same population.
         config: settings.
-        return_scale: divides the imagined returns, for example a `ReturnScale`; None: no scaling,
-            or the running standard deviation with `config.normalize_returns`.
+        return_scale: divides the imagined returns, for example a `ReturnScale` of other quantiles;
+            None: what `config.return_scale` names.
         generator: source of the imagined noise and of the order of minibatches, on the actor's
             device; None: one of its own, seeded by torch's global one.
         execution: how updates are run: compiled, in bf16, as CUDA graphs; None: eager, in fp32.
@@ -111,9 +115,9 @@ class PWM(FirstOrder):
         )
         self.gamma: float | Tensor = discount_of(config.gamma, self.population, self.device)
         self.return_scale = return_scale
-        if return_scale is None and config.normalize_returns:
+        if return_scale is None:
             with self.device:
-                self.return_scale = ReturnDeviation(self.population)
+                self.return_scale = named_scale(config.return_scale, self.population)
         self.imagined = published_view(model, config)
         self.rollout = LatentRollout(
             self.imagined,
@@ -132,6 +136,7 @@ class PWM(FirstOrder):
             batch: windows `[B]` (observation `[B, H+1, O]`, the first row is used), or starts
                 `[B]`, or `[P, B]` for a population (observation `[P, B, O]`); with `task`, and
                 `action` where a behaviour guard is on, which leaves out starts that are not `real`.
+                A model with memory sees a window, or the history of starts, before it imagines on.
 
         Returns:
             Detached metrics: return (imagined), actor_grad_norm and critic_grad_norm, `[]` or `[P]`
@@ -145,7 +150,7 @@ class PWM(FirstOrder):
                 ones are named in a warning. Raised and warned by the update itself on a CPU, and at
                 most `Execution.check_every` updates later elsewhere.
         """
-        observation, task, action = starts_of(batch, self.population)
+        observation, task, action = starts_of(batch, self.population, has_memory(self.model))
         if self.config.behaviour and action is None:
             raise ValueError("batch must hold actions for a behaviour guard, got none")
         taken = taken_at(batch, self.population) if self.config.behaviour else None
@@ -164,10 +169,10 @@ class PWM(FirstOrder):
         return metrics
 
     @torch.no_grad()
-    def _encode(self, observation: Tensor, task: Tensor | None) -> Tensor:
+    def _encode(self, observation: Tensor | Window, task: Tensor | None) -> Tensor:
         """Return the latents from which imagination starts."""
         with self.runner.products():
-            return full(self.model.encode(observation, task))
+            return full(start_latents(self.model, observation, task))
 
     def _metrics(
         self,

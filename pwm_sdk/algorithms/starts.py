@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDictBase
@@ -11,30 +11,70 @@ from torch import Tensor
 
 from pwm_sdk import keys
 from pwm_sdk.calls import checked
+from pwm_sdk.contract.memory import observed_latents
+from pwm_sdk.contract.models import LatentModel
 from pwm_sdk.contract.policies import population_of
 
 
+class Window(NamedTuple):
+    """What a model with memory has to see before imagination starts.
+
+    Attributes:
+        observation: `[.., T, O]`.
+        action: that followed on the rows, `[.., T-1, A]` or `[.., T, A]`.
+        first: rows before which nothing was seen, `[.., T, 1]` bool; None: the first row.
+        last: number of the row to start from, `[..]` int64; None: the last one.
+    """
+
+    observation: Tensor
+    action: Tensor
+    first: Tensor | None
+    last: Tensor | None
+
+
+def start_latents(model: LatentModel, seen: Tensor | Window, task: Tensor | None) -> Tensor:
+    """Return the latents `[.., D]` of what `starts_of` returns, with all that came before them."""
+    if not isinstance(seen, Window):
+        return model.encode(seen, task)
+    latents = observed_latents(model, seen.observation, seen.action, task, seen.first)
+    if seen.last is None:
+        return latents[..., -1, :]
+    place = seen.last[..., None, None].expand(*seen.last.shape, 1, latents.shape[-1])
+    return latents.gather(-2, place).squeeze(-2)
+
+
 def starts_of(
-    batch: TensorDictBase | Mapping[str, Tensor], population: int | None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    batch: TensorDictBase | Mapping[str, Tensor], population: int | None, memory: bool = False
+) -> tuple[Any, Tensor | None, Tensor | None]:
     """Return observations, tasks and actions (None where the batch has none) of the starts.
 
     Args:
-        batch: windows `[B]` (observation `[B, H+1, O]`), or starts `[B]` or `[P, B]`.
+        batch: windows `[B]` (observation `[B, H+1, O]`), or starts `[B]` or `[P, B]`, with a
+            history for a model with memory (observation `[.., C+1, O]`).
         population: P, or None for one policy.
+        memory: the model has one: a `Window` comes back in place of observations, where there is
+            one, and imagination starts where it ends, or an episode in it does.
 
     Raises:
         ValueError: for observations that are missing, empty or do not fit the population, or tasks
             that do not fit them.
     """
     names = (keys.OBSERVATION, keys.TASK, keys.ACTION)
-    observation, task, action = found = [batch.get(name, None) for name in names]
+    found: list[Any] = [batch.get(name, None) for name in names]
+    observation, task, action = found
     for name, value in zip(names, found, strict=True):
         if not isinstance(value, Tensor | None):
             raise ValueError(f"{name} of batch must be a tensor, got {type(value).__name__}")
     if observation is None:
         raise ValueError(f"batch must hold observation, got {sorted(map(str, batch.keys()))}")
     given = list(observation.shape)
+    window = memory and observation.dim() == (3 if population is None else 4)
+    seen = _window(batch, observation, action) if window else None
+    if window:
+        observation = observation[..., 0, :]
+        # windows do not hold the action that was taken where they end
+        if action is not None:
+            action = action[..., -1, :] if action.shape[-2] == given[-2] else None
     if population is None and observation.dim() == 3:
         observation, action = observation[:, 0], None if action is None else action[:, 0]
     if population is None and observation.dim() != 2:
@@ -48,7 +88,24 @@ def starts_of(
         raise ValueError(
             f"task must have shape {list(lead)} beside observations {given}, got {list(task.shape)}"
         )
-    return observation, task, action
+    return observation if seen is None else seen, task, action
+
+
+def _window(batch: Any, observation: Tensor, action: Any) -> Window:
+    """Return what a model with memory has to see of a batch."""
+    rows, lead = observation.shape[-2], observation.shape[:-2]
+    if action is None or action.shape[:-2] != lead or action.shape[-2] not in (rows - 1, rows):
+        raise ValueError(
+            f"batch must hold {rows - 1} actions beside {rows} observations, for a model with "
+            f"memory, got {None if action is None else list(action.shape)}"
+        )
+    real, ended = batch.get(keys.REAL, None), batch.get(keys.TERMINATED, None)
+    steps, last = (*lead, rows - 1, 1), None
+    for going in (real, None if ended is None else ~ended):
+        if going is not None and going.shape == steps:
+            last = going if last is None else last & going
+    last = None if last is None else last.long().cumprod(-2).sum((-2, -1))
+    return Window(observation, action, batch.get(keys.FIRST, None), last)
 
 
 def taken_at(batch: TensorDictBase | Mapping[str, Tensor], population: int | None) -> Tensor | None:

@@ -22,6 +22,7 @@ from pwm_sdk.objectives.tdmpc2 import JointLoss, joint_loss, prior_loss, td_targ
 from pwm_sdk.objectives.world_model import StepErrors, step_errors, task_ids
 from pwm_sdk.optim import (
     adam,
+    encoder_groups,
     frozen,
     optimize,
     scale_learning_rates,
@@ -95,10 +96,7 @@ class TDMPC2(Watched):
         self.scale = torch.ones((), device=device)
         self.target = copy.deepcopy(q).requires_grad_(False).train(config.dropout_everywhere)
         self.generator, self.synchronize = own_generator(device, generator), synchronize
-        encoder = list(model.encoder.parameters())
-        known = {id(p) for p in encoder}
-        rest = [p for p in (*model.parameters(), *q.parameters()) if id(p) not in known]
-        groups = [{"params": encoder, "lr": config.encoder_lr}, {"params": rest}]
+        groups = encoder_groups(model, config.encoder_lr, q.parameters())
         self.optimizer = adam(groups, config.lr)
         self.prior_optimizer = adam(prior.parameters(), config.lr, eps=1e-5)
         self.runner = Runner(execution, device, WATCHED)

@@ -247,6 +247,7 @@ def _class(base: type) -> Kind:
     )
 
 
-def _with(value: object, names: Sequence[str]) -> Any:
-    fits = not inspect.isclass(value) and all(hasattr(value, name) for name in names)
+def _with(value: Any, names: Sequence[str]) -> Any:
+    plain = isinstance(value, (str, bytes)) or inspect.isclass(value)  # a string has `encode` too
+    fits = not plain and all(hasattr(value, name) for name in names)
     return value if fits else NO

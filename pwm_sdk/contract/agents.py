@@ -81,6 +81,11 @@ class TrainableAgent(Protocol):
         ...
 
 
+def check_finite(agent: Any) -> None:
+    """Let an agent that reads its losses now and then only read them now, if it is one."""
+    getattr(agent, "check_finite", lambda: None)()
+
+
 @runtime_checkable
 class Agent(TrainableAgent, Protocol):
     """An algorithm with its networks: any loop can train it, any evaluation can run it."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pwm_sdk.calls import checked, least
 from pwm_sdk.contract.abilities import lacks
+from pwm_sdk.contract.memory import has_memory
 from pwm_sdk.contract.models import FactoredModel
 from pwm_sdk.contract.pools import Pool
 from pwm_sdk.functional.gradients import slopes
@@ -30,8 +31,9 @@ def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = No
     Raises:
         ValueError: naming the first point where the contract is broken: attributes, shapes,
             dtypes, rows that influence each other, gradients that do not reach the action or the
-            latent, as in a `step` or `features` that detaches the graph, or a `step` that is not
-            what `next`, `reward` and `terminated` say, for a model that has them.
+            latent, as in a `step` or `features` that detaches the graph, a `step` that is not
+            what `next`, `reward` and `terminated` say, for a model that has them, or an `observe`
+            that is not `encode` where nothing was seen before.
     """
     if observation.dim() != 2 or len(observation) < 2:
         raise ValueError(
@@ -60,6 +62,8 @@ def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = No
         _shape("features(latent)", seen, (batch, seen.shape[-1] if seen.dim() else 0))
         slopes("features(latent)", seen, {"latent": latent})
     _compare_parts(model, latent, action, task)
+    if has_memory(model):
+        _check_memory(model, observation, task)
     alone, *_ = _step(model, latent[:1], action[:1], None if task is None else task[:1])
     if not torch.allclose(alone, following[:1], rtol=1e-4, atol=1e-5):
         raise ValueError(
@@ -94,6 +98,27 @@ def _compare_parts(model: Any, latent: Tensor, action: Tensor, task: Tensor | No
             )
 
 
+def _check_memory(model: Any, observation: Tensor, task: Tensor | None) -> None:
+    """Check that `observe` is `encode` at first, carries the latent on, and keeps rows apart."""
+    latent = model.encode(observation, task).detach().requires_grad_()
+    action = latent.new_full((len(latent), model.action_dim), 0.5)
+    first = torch.ones(len(latent), 1, dtype=torch.bool, device=latent.device)
+    _takes("observe", model.observe, [latent, action, observation, first, task])
+    begun = model.observe(latent, action, observation, first, task)
+    _shape("observe(latent, action, observation, first)", begun, tuple(latent.shape))
+    if not torch.allclose(begun, latent, rtol=1e-4, atol=1e-5):
+        raise ValueError("observe must be encode where first is True, got another latent")
+    first[0] = False
+    mixed = model.observe(latent, action, observation, first, task)
+    slopes("observed latent", mixed[:1], {"latent": latent})
+    one = None if task is None else task[:1]
+    alone = model.observe(latent[:1], action[:1], observation[:1], first[:1], one)
+    if not torch.allclose(torch.cat((alone, latent[1:])), mixed, rtol=1e-4, atol=1e-5):
+        raise ValueError(
+            "observe must treat rows independently, got another latent for a batch of one"
+        )
+
+
 def _step(model: Any, latent: Tensor, action: Tensor, task: Any) -> tuple[Tensor, ...]:
     result = model.step(latent, action, task)
     if not isinstance(result, tuple) or len(result) not in (2, 3):
@@ -114,7 +139,11 @@ def _takes(name: str, method: Any, given: list[Any]) -> None:
     try:
         inspect.signature(method).bind(*given)
     except TypeError as error:
-        expected = ("observation", "task") if name == "encode" else ("latent", "action", "task")
+        expected = {
+            "encode": ("observation", "task"),
+            "step": ("latent", "action", "task"),
+            "observe": ("latent", "action", "observation", "first", "task"),
+        }[name]
         raise ValueError(
             f"{name} must take {', '.join(expected)} by position, got: {error}"
         ) from error

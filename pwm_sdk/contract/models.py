@@ -7,13 +7,15 @@ the contract; `lacks` tells which of their names are missing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from tensordict import TensorDictBase
 from torch import Tensor
 
-from pwm_sdk.contract.abilities import origin
+from pwm_sdk.contract.abilities import lacks, origin
 
 
 @runtime_checkable
@@ -46,6 +48,15 @@ class LatentModel(Protocol):
             Next latent `[.., D]`, reward `[.., 1]` and, for models that can end an episode,
             terminated `[.., 1]` bool.
         """
+        ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What acting in an environment needs of a `LatentModel` without memory."""
+
+    def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        """Map observations `[.., O]` (and task ids `[..]`) to latents `[.., D]`."""
         ...
 
 
@@ -167,6 +178,48 @@ class TrainableModel(Protocol):
 
 
 @runtime_checkable
+class MemoryModel(LatentModel, Protocol):
+    """A latent model whose latent carries what was seen so far, as of a GRU or an RSSM.
+
+    `step` imagines on, without observations; `observe` takes the next one in.
+    """
+
+    def observe(
+        self,
+        latent: Tensor,
+        action: Tensor,
+        observation: Tensor,
+        first: Tensor,
+        task: Tensor | None = None,
+    ) -> Tensor:
+        """Return latents `[.., D]` that have seen one more observation.
+
+        Args:
+            latent: `[.., D]` before the step.
+            action: `[.., A]`, which led to the observation.
+            observation: `[.., O]`.
+            first: `[.., 1]` bool, where nothing was seen before, as an episode begins: latent and
+                action do not count there, and the result is `encode(observation, task)`.
+            task: `[..]` int64, or None for a model without tasks.
+        """
+        ...
+
+
+@runtime_checkable
+class LossModel(Protocol):
+    """A model with a loss of its own, which `GrowingBatch` minimises in place of its default."""
+
+    def loss(self, batch: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the loss of windows `[B]`, a scalar, and detached metrics.
+
+        Args:
+            batch: as of `ReplayBuffer.sample`: observation `[B, H+1, O]`, action `[B, H, A]`,
+                reward, terminated and real `[B, H, 1]`, task `[B]`.
+        """
+        ...
+
+
+@runtime_checkable
 class StandardizedModel(Protocol):
     """A model whose `encode` standardises observations by moments that a loop sets."""
 
@@ -201,20 +254,58 @@ class EmbeddedModel(Protocol):
     task_embedding: Tensor | None
 
 
+def num_tasks(model: Any) -> int:
+    """Return K of a model of K tasks; 0 of one without, and of what is no model."""
+    return getattr(model, "num_tasks", 0) or 0
+
+
+def observation_size(model: Any) -> int | None:
+    """Return O of a model; None where it does not say."""
+    return getattr(model, "observation_dim", None)
+
+
+def is_episodic(model: Any) -> bool:
+    """Tell whether a model says that it predicts ends of episodes."""
+    return bool(getattr(model, "episodic", False))
+
+
+def has_loss(model: Any) -> bool:
+    """Tell whether a model is a `LossModel`."""
+    return callable(getattr(model, "loss", None))
+
+
+def is_standardized(model: Any) -> bool:
+    """Tell whether a model has observation statistics that a loop can set."""
+    tables = getattr(model, "observation_mean", True)  # None in a `WorldModel` without
+    return not lacks(model, StandardizedModel) and tables is not None
+
+
+def embeddings_of(model: Any) -> Tensor | None:
+    """Return the table of an `EmbeddedModel`, None of any other."""
+    return getattr(model, "task_embedding", None)
+
+
+def sees_features(model: Any) -> bool:
+    """Tell whether a model is a `FeatureModel`."""
+    return hasattr(model, "features")
+
+
+def looked_up(model: Any, task: Any) -> Any:
+    """Return what a model looks up of task ids `[..]`, or the ids of one that looks up nothing."""
+    return model.context(task) if hasattr(model, "context") else task
+
+
 def step_is_parts(model: Any) -> bool:
     """Tell whether `next` and `reward` (and `terminated`) may be imagined in place of `step`.
 
     Only where the class whose `step` is used promises it: `step` is the contract, and one that a
     subclass, a mixin, a wrapper or an instance replaces is imagined itself.
     """
-    names = ("next", "reward", *["terminated"] * bool(getattr(model, "episodic", False)))
+    names = ("next", "reward", *["terminated"] * is_episodic(model))
     source, maker = origin(model, "step", *names)
-    return (
-        maker is not None
-        and vars(maker).get("factored") is True
-        and isinstance(getattr(model, "episodic", None), bool)
-        and model.episodic is getattr(source, "episodic", None)
-    )
+    promised = maker is not None and vars(maker).get("factored") is True
+    ends = getattr(model, "episodic", None)
+    return promised and isinstance(ends, bool) and ends is getattr(source, "episodic", None)
 
 
 def can_end(model: Any) -> bool:
@@ -233,23 +324,7 @@ def features(model: Any, latent: Tensor) -> Tensor:
     Returns:
         `[.., F]`; the latent itself where the model has no features.
     """
-    return model.features(latent) if hasattr(model, "features") else latent
-
-
-def known_tasks(model: Any) -> int:
-    """Return the number of tasks that a model knows; 0 where it has none, or is none."""
-    return getattr(model, "num_tasks", 0) or 0
-
-
-def looked_up(model: Any, task: Any) -> Any:
-    """Return what a model looks up of task ids `[..]`; the ids where it looks up nothing."""
-    return model.context(task) if hasattr(model, "context") else task
-
-
-def seen_size(model: Any, default: int) -> int:
-    """Return the size of the observations that a model takes, `default` where it does not say."""
-    size = getattr(model, "observation_dim", None)
-    return default if size is None else size
+    return model.features(latent) if sees_features(model) else latent
 
 
 def padded(name: str, value: Tensor, size: int, model: Any) -> Tensor:
@@ -268,6 +343,6 @@ def padded(name: str, value: Tensor, size: int, model: Any) -> Tensor:
         ValueError: for a value that is wider, or narrower without tasks.
     """
     missing = size - value.shape[-1]
-    if missing < 0 or (missing and not getattr(model, "num_tasks", 0)):
+    if missing < 0 or (missing and not num_tasks(model)):
         raise ValueError(f"{name} must have the model's size {size}, got {list(value.shape)}")
     return F.pad(value, (0, missing)) if missing else value

@@ -119,6 +119,11 @@ class EnsembleValue(Protocol):
         """Return the heads, `[E, .., 1]`."""
         ...
 
+
+@runtime_checkable
+class UnitValue(Protocol):
+    """A value function that says in which unit its error counts."""
+
     def unit(self, value: Tensor) -> Tensor:
         """Return the unit of the loss, to broadcast against values `[.., 1]`; 1 without it."""
         ...
@@ -143,6 +148,71 @@ class RecurrentPolicy(Protocol):
 
 
 @runtime_checkable
+class ActionValue(Protocol):
+    """Anything that maps latents `[.., D]` and actions `[.., A]` to expected returns `[.., 1]`."""
+
+    def __call__(self, latent: Tensor, action: Tensor) -> Tensor:
+        """Return the value."""
+        ...
+
+
+@runtime_checkable
+class TaskActionValue(Protocol):
+    """An action value that depends on the task, and may draw, as a `QEnsemble` its heads."""
+
+    def given(self, context: Any, generator: Any = None) -> ActionValue:
+        """Return the value for what `context` of the model looked up.
+
+        Args:
+            context: see above.
+            generator: source of what is drawn; None: torch's global one.
+        """
+        ...
+
+
+@runtime_checkable
+class QFunction(Protocol):
+    """Several action values of tasks, as a `QEnsemble`."""
+
+    def value(
+        self, latent: Tensor, action: Tensor, context: Any, *, heads: Tensor, reduce: str
+    ) -> Tensor:
+        """Return the "mean" or "min" `[.., 1]` of the chosen `heads` `[N]`."""
+        ...
+
+
+@runtime_checkable
+class LearnedQ(Protocol):
+    """Action values that `joint_loss` trains."""
+
+    def logits(self, latent: Tensor, action: Tensor, context: Any) -> Tensor:
+        """Return raw outputs of all heads, `[E, .., N]`."""
+        ...
+
+    def error(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return their loss `[E, .., 1]` against targets `[.., 1]`."""
+        ...
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A policy of tasks that draws by the noise that it is given, as a `PolicyPrior`."""
+
+    def __call__(self, latent: Tensor, context: Any, noise: Tensor) -> Tensor:
+        """Return actions `[.., A]` of latents `[.., D]` and standard-normal noise `[.., A]`."""
+        ...
+
+
+@runtime_checkable
+class LearnedPrior(Protocol):
+    """A policy of tasks that `prior_loss` trains."""
+
+    def distribution(self, latent: Tensor, context: Any) -> tuple[Tensor, Tensor]:
+        """Return mean and log-std before the tanh, each `[.., A]`."""
+        ...
+
+
+@runtime_checkable
 class Planner(Protocol):
     """What plans at every step, in place of a policy, as `MPPI`.
 
@@ -150,13 +220,13 @@ class Planner(Protocol):
     another.
 
     Attributes:
-        model: the `LatentModel` that it plans in, whose tasks and sizes count.
+        model: what it plans in; says how wide observations are, and of which tasks.
     """
 
     model: Any
 
-    def plan(self, observation: Tensor, task: Any = None) -> Tensor:
-        """Return actions `[N, A]` for observations `[N, O]`."""
+    def plan(self, observation: Tensor, task: Any = None, *, choice: str = "mean") -> Tensor:
+        """Return actions `[N, A]` for observations `[N, O]`; see `MPPI.plan` for `choice`."""
         ...
 
     def reset(self, index: int | None = None) -> None:
@@ -165,8 +235,8 @@ class Planner(Protocol):
 
 
 def population_of(part: Any) -> int | None:
-    """Return how many policies or values a part is at once, P; None for one."""
-    return getattr(part, "population", None)
+    """Return P of a `PopulationPart` of P, or of the one whose method this is; None for one."""
+    return getattr(getattr(part, "__self__", part), "population", None)
 
 
 def is_stochastic(policy: Any) -> bool:
@@ -180,6 +250,11 @@ def is_stochastic(policy: Any) -> bool:
 def is_sampled(policy: Any) -> bool:
     """Tell whether a policy is a `SampledPolicy`, a compiled one too."""
     return hasattr(policy, "sample")
+
+
+def is_scored(policy: Any) -> bool:
+    """Tell whether a policy is a `StochasticPolicy` with a density."""
+    return is_stochastic(policy) and hasattr(policy, "log_prob")
 
 
 def is_recurrent(policy: Any) -> bool:
@@ -197,14 +272,40 @@ def depends_on_task(part: Any) -> bool:
     return hasattr(part, "given")
 
 
-def model_of(planner: Any) -> Any:
-    """Return the model that a planner plans in; None where it does not say."""
-    return getattr(planner, "model", None)
+def takes_noise(policy: Any) -> bool:
+    """Tell whether `drawn` may be given noise for a policy, or for what `given` makes of it."""
+    later = depends_on_task(policy) and not is_planner(policy)
+    return later or is_stochastic(policy) or is_sampled(policy)
 
 
-def latent_size(part: Any, default: int) -> int:
-    """Return the size of what a policy or value takes, `default` where it does not say."""
-    return getattr(part, "latent_dim", default)
+def drawn(policy: Any, latent: Tensor, noise: Tensor | None) -> Tensor:
+    """Return actions `[.., A]` of a policy for noise `[.., A]`; None: its own deterministic ones.
+
+    Args:
+        policy: a `StochasticPolicy` or `SampledPolicy`; without noise any `Policy`.
+        latent: what it sees, `[.., D]`.
+        noise: standard-normal.
+    """
+    if noise is None:
+        return policy(latent)
+    if is_sampled(policy):
+        return policy.sample(latent, noise)
+    return policy.squash(policy.loc(latent), noise)
+
+
+def latent_size(part: Any) -> int | None:
+    """Return the size of the latents that a part takes; None where it does not say."""
+    return getattr(part, "latent_dim", None)
+
+
+def action_size(policy: Any) -> int | None:
+    """Return the size of a policy's actions; None where it does not say."""
+    return getattr(policy, "action_dim", None)
+
+
+def action_mask_of(part: Any) -> Tensor | None:
+    """Return the mask of a `MaskedPolicy`, or of what a model looked up; None: all are real."""
+    return getattr(part, "action_mask", None)
 
 
 def member_of(part: Any, index: int) -> Any:
@@ -228,4 +329,19 @@ def given(part: Any, context: Any) -> Any:
     Returns:
         A callable on latents.
     """
-    return part.given(context) if hasattr(part, "given") else part
+    return part.given(context) if depends_on_task(part) else part
+
+
+def given_draws(q: Any, context: Any, generator: Any) -> Any:
+    """Return the action value of these tasks, with a source of what it draws."""
+    return q.given(context, generator) if depends_on_task(q) else q
+
+
+def unit_of(critic: Any, value: Tensor) -> Tensor | float:
+    """Return the unit in which the error of a value function counts."""
+    return critic.unit(value) if hasattr(critic, "unit") else 1.0
+
+
+def task_of(context: Any) -> Any:
+    """Return the task ids of what a model looked up, if it says which; ids themselves."""
+    return context if isinstance(context, Tensor) else getattr(context, "task", None)

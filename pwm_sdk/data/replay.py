@@ -31,7 +31,7 @@ from pwm_sdk.data.starts import Starts
 from pwm_sdk.data.state import GENERATOR, LENGTH, REAL_LENGTH, rows_of_state
 from pwm_sdk.data.storage import DiskStorage, rows_of
 from pwm_sdk.data.transitions import EpisodeCutter
-from pwm_sdk.keys import ACTION, OBSERVATION, REAL, REWARD, TASK, TERMINATED
+from pwm_sdk.keys import ACTION, FIRST, OBSERVATION, REAL, REWARD, TASK, TERMINATED
 
 __all__ = ["ReplayBuffer", "make_episode"]
 
@@ -40,8 +40,9 @@ _BLOCK = 1024  # episodes that are written or copied at once
 
 
 @checked(
-    capacity=least(1), batch_size=least(1), count=least(1), observations=array, actions=array,
-    rewards=array, terminals=array, timeouts=array, next_observations=array,
+    capacity=least(1), batch_size=least(1), count=least(1), history=least(0),
+    observations=array, actions=array, rewards=array, terminals=array, timeouts=array,
+    next_observations=array,
 )  # fmt: skip
 class ReplayBuffer:
     """Keeps whole episodes and samples windows of `slice_len` rows from them.
@@ -297,7 +298,7 @@ class ReplayBuffer:
         batch = {OBSERVATION: rows.get(OBSERVATION), **steps, TASK: rows.get(TASK)[:, 0]}
         return TensorDict(batch, batch_size=[count], device=self.device)
 
-    def sample_starts(self, tasks: Sequence[int], count: int) -> TensorDict:
+    def sample_starts(self, tasks: Sequence[int], count: int, history: int = 0) -> TensorDict:
         """Draw observations to start imagination from, uniform over all live rows of each task.
 
         Live rows are those of data, absorbing rows left out, and the ones where an episode
@@ -306,19 +307,29 @@ class ReplayBuffer:
         Args:
             tasks: P task indices, one per policy; a task may come several times.
             count: observations per policy.
+            history: C, rows before each that come along, for a model with memory.
 
         Returns:
             TensorDict `[P, count]`: observation `[P, count, O]`, task `[P, count]` int64, action
             `[P, count, A]` that was taken there, and real `[P, count, 1]`: False, with an action of
-            0, where an episode was cut and none was taken.
+            0, where an episode was cut and none was taken. With a history: observation
+            `[P, count, C+1, O]`, the last of which is the start, action `[P, count, C+1, A]` that
+            was taken at each, and first `[P, count, C+1, 1]`: True where nothing came before, as in
+            the rows that repeat an episode's first one in place of missing ones.
 
         Raises:
             ValueError: if the replay is empty, a task has no episode in it, or `count` is below 1.
         """
         count = whole(1, count=count)
         self._check_filled()
-        drawn = self._sampler.draw_rows(task_indices(tasks), count)
-        return self._ring.starts(*drawn).to(self.device)
+        rows, goes_on, offset = self._sampler.draw_rows(task_indices(tasks), count)
+        found = self._ring.starts(rows, goes_on)
+        if whole(0, history=history):
+            before = self._ring.history(rows, offset, history)
+            taken = torch.cat([before[ACTION][..., 1:, :], found[ACTION].unsqueeze(-2)], -2)
+            seen = {OBSERVATION: before[OBSERVATION], FIRST: before[FIRST]}
+            found.update({**seen, ACTION: taken})
+        return found.to(self.device)
 
     def starts(self, tasks: int | Sequence[int], count: int, seeds: int | Sequence[int]) -> Starts:
         """Return an endless source of first observations of windows, all that a policy needs.

@@ -14,7 +14,7 @@ from pwm_sdk.data.entries import ROW_KEYS
 from pwm_sdk.data.episode import check_lengths
 from pwm_sdk.data.sampler import EpisodeSampler
 from pwm_sdk.data.storage import DiskStorage, RowStorage, episode_blocks
-from pwm_sdk.keys import ACTION, OBSERVATION, REAL, TASK
+from pwm_sdk.keys import ACTION, FIRST, OBSERVATION, REAL, TASK
 
 __all__ = ["Ring"]
 
@@ -164,6 +164,27 @@ class Ring:
             TASK: here[TASK],
         }
         return TensorDict(found, batch_size=index.shape, device=here.device)
+
+    def history(self, index: Tensor, offset: Tensor, count: int) -> TensorDict:
+        """Return what came before some rows, the rows included.
+
+        Args:
+            index: rows `[..]` int64.
+            offset: their numbers in their episodes, `[..]` int64.
+            count: C, rows before each.
+
+        Returns:
+            TensorDict `[.., C+1]`: observation, the action that led to it, and first `[.., 1]`:
+            True where nothing of the episode comes before, as in the rows that stand in for missing
+            ones, which repeat its first.
+        """
+        back = torch.arange(-count, 1, device="cpu")
+        place = offset.unsqueeze(-1) + back
+        rows = index.unsqueeze(-1) + back.maximum(-offset.unsqueeze(-1))
+        found = self.gather(rows % self._sampler.capacity, (OBSERVATION, ACTION))
+        first = (place <= 0).unsqueeze(-1).to(found[OBSERVATION].device)
+        found[ACTION] = found[ACTION].where(~first, 0.0)  # row 0 may hold NaN
+        return found.set(FIRST, first)
 
     def episodes(self, table: Tensor) -> Iterator[TensorDict]:
         """Yield the episodes `[T+1]` of `table`, see `EpisodeSampler.episodes`, with real."""

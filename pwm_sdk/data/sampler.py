@@ -177,11 +177,12 @@ class EpisodeSampler(Sampler):
         rows = (tables.start[episode, None] + offset).flatten().remainder_(self.capacity)
         return rows, {REAL: (offset < tables.real[episode, None]).flatten()}
 
-    def draw_rows(self, tasks: Sequence[int], count: int) -> tuple[Tensor, Tensor]:
+    def draw_rows(self, tasks: Sequence[int], count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Draw rows `[P, count]` of the ring, uniform over the live rows of each of the P tasks.
 
         Returns:
-            The rows, and whether a real step follows on them, `[P, count]` bool.
+            The rows, whether a real step follows on them, `[P, count]` bool, and their numbers in
+            their episodes, `[P, count]` int64.
 
         Raises:
             ValueError: if a task has no episode.
@@ -191,7 +192,7 @@ class EpisodeSampler(Sampler):
 
     def draw_starts(
         self, tasks: Sequence[int], count: int, generators: Generators
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw first rows of windows of real rows, as `draw_rows`.
 
         All such windows of a task are equally likely; an episode of fewer real rows than a window
@@ -209,7 +210,7 @@ class EpisodeSampler(Sampler):
 
     def _draw(
         self, pool: _Pool, bounds: Tensor, tasks: Sequence[int], uniform: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw rows for each of P tasks by numbers `[P, count]` in [0, 1)."""
         slots = self._current().slot
         if missing := set(tasks) - slots.keys():
@@ -218,7 +219,7 @@ class EpisodeSampler(Sampler):
         episode, offset = pool.draw(low, high, uniform)
         tables = self._current()
         rows = (tables.start[episode] + offset).remainder_(self.capacity)
-        return rows, offset + 1 < tables.real[episode]
+        return rows, offset + 1 < tables.real[episode], offset
 
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(shape, dtype=torch.float64, generator=self.generator, device="cpu")

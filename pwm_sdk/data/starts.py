@@ -77,7 +77,7 @@ class Starts:
         Raises:
             ValueError: if a task has no episode in the replay.
         """
-        rows, goes_on = self._sampler.draw_starts(self.tasks, self.count, self.generator)
+        rows, goes_on, _ = self._sampler.draw_starts(self.tasks, self.count, self.generator)
         if self._alone:
             rows, goes_on = rows[0], goes_on[0]
         return self._ring.starts(rows, goes_on).to(self.device)

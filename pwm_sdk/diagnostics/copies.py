@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,12 +21,12 @@ def copies_of(policy: nn.Module, rows: int) -> Any:
 class _Method(nn.Module):
     """One method of a policy as a module, for `functional_call`."""
 
-    def __init__(self, policy: nn.Module, name: str) -> None:
+    def __init__(self, policy: nn.Module, method: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.policy, self.name = policy, name
+        self.policy, self.method = policy, method
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return getattr(self.policy, self.name)(*inputs)
+        return self.method(self.policy, *inputs)
 
 
 class Copies:
@@ -53,7 +54,7 @@ class Copies:
 
     def __call__(self, latent: Tensor) -> Tensor:
         """Return actions."""
-        return self._each("forward", latent)
+        return self._each(lambda own, z: own(z), latent)
 
     def gradient(self, values: Tensor) -> Tensor:
         """Return the gradient `[B, N]` of each row's value `[B]` by the row's parameters."""
@@ -66,9 +67,9 @@ class Copies:
         )
         return torch.cat([part.reshape(self._rows, -1) for part in parts], 1)
 
-    def _each(self, name: str, *inputs: Tensor) -> Tensor:
+    def _each(self, call: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """Call a method on inputs `[B, X]` or `[B, H, X]`, each row with its own parameters."""
-        method = _Method(self._policy, name)
+        method = _Method(self._policy, call)
         rows = [x.reshape(self._rows, -1, x.shape[-1]) for x in inputs]
         result = vmap(lambda mine, *x: functional_call(method, mine, x))(self._parameters, *rows)
         return result.reshape(*inputs[0].shape[:-1], -1)
@@ -85,12 +86,14 @@ class StochasticCopies(Copies):
 
     def loc(self, latent: Tensor) -> Tensor:
         """Return means before squashing."""
-        return self._each("loc", latent)
+        return self._each(lambda own, z: own.loc(z), latent)
 
     def squash(self, loc: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return actions."""
-        return self._each("squash", *((loc,) if noise is None else (loc, noise)))
+        return self._each(
+            lambda own, *x: own.squash(*x), *((loc,) if noise is None else (loc, noise))
+        )
 
     def log_prob(self, loc: Tensor, noise: Tensor) -> Tensor:
         """Return the log-density of the actions that noise led to, `[.., 1]`."""
-        return self._each("log_prob", loc, noise)
+        return self._each(lambda own, *x: own.log_prob(*x), loc, noise)

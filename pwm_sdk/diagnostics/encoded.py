@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from pwm_sdk.calls import checked
+from pwm_sdk.contract.memory import has_memory
 from pwm_sdk.contract.models import LatentModel, SimulatorModel, features
 
 
@@ -17,10 +18,15 @@ class EncodedSimulator:
     Args:
         simulator: the dynamics; its latent stays the latent.
         encoder: a `LatentModel` of one task, whose `encode` maps the simulator's observations.
+
+    Raises:
+        ValueError: for an encoder with memory.
     """
 
     @checked()
     def __init__(self, simulator: SimulatorModel, encoder: LatentModel) -> None:
+        if has_memory(encoder):  # a state of the simulator does not tell what was seen before it
+            raise ValueError("encoder must have no memory, got a model with observe")
         self.simulator, self.encoder = simulator, encoder
         self.latent_dim, self.action_dim = simulator.latent_dim, simulator.action_dim
 

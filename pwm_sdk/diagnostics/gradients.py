@@ -13,7 +13,7 @@ from pwm_sdk import keys
 from pwm_sdk.calls import checked, least, shaped
 from pwm_sdk.checks import in_unit
 from pwm_sdk.contract.models import LatentModel, features
-from pwm_sdk.contract.policies import is_stochastic
+from pwm_sdk.contract.policies import is_scored, is_stochastic
 from pwm_sdk.diagnostics.copies import copies_of
 from pwm_sdk.diagnostics.sums import check_horizons, partial_sums
 from pwm_sdk.functional.returns import alive_steps
@@ -132,7 +132,7 @@ def _draw(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def _check_score(policy: nn.Module, latent: Tensor) -> None:
-    fits = is_stochastic(policy) and hasattr(policy, "log_prob")
+    fits = is_scored(policy)
     if not fits or len(latent) < 2:
         raise ValueError(
             "score needs a stochastic policy with log_prob and at least two rows, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,26 +20,30 @@ from pwm_sdk.models.members import cut_member, keep_members, stack_members
 
 @checked(std=positive, min_std=positive, output_gain=least(0.0))
 class FirstOrderActor(Checkpointed):
-    """Policy `a = tanh(m(z) + std * eps)`, reparametrised, for gradients through the model.
+    """Policy `a = clip(tanh(m(z)) + std * eps)`, reparametrised, for gradients through the model.
 
-    With `noise="after"` the noise is added to the squashed mean, `a = clip(tanh(m) + std * eps)`,
-    with a straight-through clip: its size in action space then does not depend on `m`.
+    The clip is straight-through: the noise's size in action space does not depend on `m`. With
+    `noise="pre_tanh"` the noise is squashed too, `a = tanh(m(z) + std * eps)`.
+
+    The defaults are the settings that were measured to learn (docs/experiments.md);
+    `FirstOrderActor.published(latent_dim, action_dim)` has those of PWM's program.
 
     Args:
         latent_dim: D.
         action_dim: A, padded size where tasks differ.
-        hidden: widths; each hidden layer is Linear, activation, LayerNorm.
+        hidden: widths; each hidden layer is Linear, LayerNorm and activation, see `norm`.
         population: P policies with stacked parameters; latents are then `[P, .., D]`. None: one
             policy.
         action_dims: real action sizes of the P policies (or of the one); further entries are zero.
             None: all.
         std: initial standard deviation of the noise.
         min_std: lower bound of a learned std.
-        learn_std: learn one state-independent std per action dimension; otherwise it is set by
-            `set_std`.
-        noise: "before" (published) or "after" the tanh.
+        learn_std: learn one state-independent std per action dimension, as published; otherwise it
+            is set by `set_std`.
+        noise: added "post_tanh", or "pre_tanh" (published).
         activation: name of the activation.
-        norm: LayerNorm "after" (published) or "before" the activation.
+        norm: LayerNorm "pre_activation" or "post_activation" (published), or "none", which is less
+            sensitive to the other settings on raw states (docs/experiments.md).
         output_gain: scale of the last layer's initial weights; small values start near zero
             actions.
 
@@ -50,33 +54,46 @@ class FirstOrderActor(Checkpointed):
     """
 
     foreign: ClassVar = {"PWM": pwm_actor}
+    published_settings: ClassVar = {
+        "std": 0.3679,
+        "min_std": 0.24,
+        "learn_std": True,
+        "noise": "pre_tanh",
+        "activation": "mish",
+        "norm": "post_activation",
+        "output_gain": 1.0,
+    }
+    renamed: ClassVar = {
+        "noise": {"before": "pre_tanh", "after": "post_tanh"},
+        "norm": {"before": "pre_activation", "after": "post_activation"},
+    }
 
     def __init__(
         self,
         latent_dim: int,
         action_dim: int,
-        hidden: Sequence[int] = (400, 200, 100),
+        hidden: Sequence[int] = (128, 128),
         *,
         population: int | None = None,
         action_dims: Sequence[int] | None = None,
-        std: float = 0.3679,
-        min_std: float = 0.24,
-        learn_std: bool = True,
-        noise: str = "before",
-        activation: str = "mish",
-        norm: str = "after",
-        output_gain: float = 1.0,
+        std: float = 0.1,
+        min_std: float = 0.05,
+        learn_std: bool = False,
+        noise: str = "post_tanh",
+        activation: str = "silu",
+        norm: str = "pre_activation",
+        output_gain: float = 0.1,
     ) -> None:
         settings = constructor_arguments(locals())
         super().__init__()
         self.settings = settings
-        if noise not in ("before", "after"):
-            raise ValueError(f"noise must be 'before' or 'after' the tanh, got {noise!r}")
+        if noise not in ("pre_tanh", "post_tanh"):
+            raise ValueError(f"noise must be 'pre_tanh' or 'post_tanh', got {noise!r}")
         whole(1, latent_dim=latent_dim, action_dim=action_dim, population=population)
         positive(std=std, min_std=min_std)
         stack = () if population is None else (population,)
         self.latent_dim, self.action_dim, self.population = latent_dim, action_dim, population
-        self.noise_after, self.min_std, self.learn_std = noise == "after", min_std, learn_std
+        self.noise_after, self.min_std, self.learn_std = noise == "post_tanh", min_std, learn_std
         self.net = StackedMLP(latent_dim, hidden, action_dim, stack, activation, norm, output_gain)
         log_std = torch.as_tensor(std).log().expand(*stack, 1, action_dim).clone()
         if learn_std:
@@ -87,6 +104,29 @@ class FirstOrderActor(Checkpointed):
         self.register_buffer(
             "action_mask", _mask(action_dims, population, action_dim), persistent=False
         )
+
+    @classmethod
+    def published(
+        cls,
+        latent_dim: int,
+        action_dim: int,
+        hidden: Sequence[int] = (400, 200, 100),
+        **settings: Any,
+    ) -> Self:
+        """Build an actor with the settings of PWM's program.
+
+        Noise before the tanh, a learned std of at least 0.24, Mish, LayerNorm after it.
+
+        Args:
+            latent_dim: D.
+            action_dim: A.
+            hidden: widths.
+            settings: further arguments of the constructor, or others in place of these.
+
+        Source: PWM (arXiv 2407.02466), its program; see docs/differences.md. Its first weights are
+        those of `init_uniform`.
+        """
+        return cls(latent_dim, action_dim, hidden, **{**cls.published_settings, **settings})
 
     @property
     def std(self) -> Tensor:
@@ -144,8 +184,8 @@ class FirstOrderActor(Checkpointed):
 
         .. math:: \ln N(x; \mu, \sigma^2) + const, \quad x = sg(\mu + \sigma \epsilon)
 
-        with mu the mean before the tanh, or behind it with `noise="after"`. The volume of the tanh
-        is left out: it depends on the action alone.
+        with mu the mean after the tanh, or before it with `noise="pre_tanh"`. The volume of the
+        tanh is left out: it depends on the action alone.
 
         Args:
             loc: means before the tanh, `[.., A]`.

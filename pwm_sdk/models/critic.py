@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -18,18 +18,22 @@ from pwm_sdk.models.members import cut_member, keep_members, stack_members
 
 @checked(scale=positive, output_gain=least(0.0), value=shaped(..., 1))
 class Critic(Checkpointed):
-    """E independent values V(z), read as their minimum or mean.
+    """E independent values V(z), read as their mean or minimum.
+
+    The defaults are the settings that were measured to learn (docs/experiments.md);
+    `Critic.published(latent_dim)` has those of PWM's program.
 
     Args:
         latent_dim: D.
-        hidden: widths; each hidden layer is Linear, activation, LayerNorm.
+        hidden: widths; each hidden layer is Linear, LayerNorm and activation, see `norm`.
         ensemble: E.
         population: P critics of P policies with stacked parameters; latents are then `[P, .., D]`.
-        reduce: "min" (published) or "mean" over the ensemble.
+        reduce: "mean" or "min" (published) over the ensemble.
         scale: unit of the output, one number or one per policy; `0.1 / (1 - gamma)` keeps raw
-            outputs near 1.
+            outputs near 1 where rewards are, and is 10 for the discount 0.99. Published: 1.
         activation: name of the activation.
-        norm: LayerNorm "after" (published) or "before" the activation.
+        norm: LayerNorm "pre_activation" or "post_activation" (published), or "none", which is less
+            sensitive to the other settings on raw states (docs/experiments.md).
         output_gain: scale of the last layer's initial weights.
 
     Raises:
@@ -40,20 +44,28 @@ class Critic(Checkpointed):
     """
 
     foreign: ClassVar = {"PWM": pwm_critic}
+    published_settings: ClassVar = {
+        "reduce": "min",
+        "scale": 1.0,
+        "activation": "mish",
+        "norm": "post_activation",
+        "output_gain": 1.0,
+    }
+    renamed: ClassVar = {"norm": {"before": "pre_activation", "after": "post_activation"}}
     value_scale: Tensor
 
     def __init__(
         self,
         latent_dim: int,
-        hidden: Sequence[int] = (400, 200),
-        ensemble: int = 3,
+        hidden: Sequence[int] = (128, 128),
+        ensemble: int = 2,
         *,
         population: int | None = None,
-        reduce: str = "min",
-        scale: float | Sequence[float] = 1.0,
-        activation: str = "mish",
-        norm: str = "after",
-        output_gain: float = 1.0,
+        reduce: str = "mean",
+        scale: float | Sequence[float] = 10.0,
+        activation: str = "silu",
+        norm: str = "pre_activation",
+        output_gain: float = 0.01,
     ) -> None:
         settings = constructor_arguments(locals())
         super().__init__()
@@ -78,6 +90,29 @@ class Critic(Checkpointed):
         self.register_buffer(
             "value_scale", unit if population is None else unit.expand(population).clone()
         )
+
+    @classmethod
+    def published(
+        cls,
+        latent_dim: int,
+        hidden: Sequence[int] = (400, 200),
+        ensemble: int = 3,
+        **settings: Any,
+    ) -> Self:
+        """Build a critic with the settings of PWM's program.
+
+        The minimum of three values in raw units, Mish, LayerNorm after it.
+
+        Args:
+            latent_dim: D.
+            hidden: widths.
+            ensemble: E.
+            settings: further arguments of the constructor, or others in place of these.
+
+        Source: PWM (arXiv 2407.02466), its program; see docs/differences.md. Its first weights are
+        those of `init_orthogonal`.
+        """
+        return cls(latent_dim, hidden, ensemble, **{**cls.published_settings, **settings})
 
     def unit(self, value: Tensor) -> Tensor:
         """View the unit of the output to broadcast against values `[.., 1]` (or `[P, .., 1]`)."""

@@ -19,7 +19,7 @@ from pwm_sdk.checkpoints.reading import existing_file, read_tensors
 from pwm_sdk.checkpoints.writing import write_tensors
 from pwm_sdk.states import state_of
 
-VERSION = 1
+VERSION = 2  # 1: before the arguments' defaults were the measured ones
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _DEEPEST = 1000  # layers of a network in a file, or tasks, unless a weight has more
 
@@ -37,10 +37,15 @@ class Checkpointed(nn.Module):
     Attributes:
         settings: the constructor's arguments, JSON values.
         foreign: what reads such a module from other programs' files, by the program.
+        published_settings: the published programs' values of arguments; what other programs' files
+            and those of version 1 do not say, they mean so.
+        renamed: new names of values in files of version 1, by the argument.
     """
 
     settings: dict[str, Any]
     foreign: ClassVar[Mapping[str, PartReader]] = {}
+    published_settings: ClassVar[Mapping[str, Any]] = {}
+    renamed: ClassVar[Mapping[str, Mapping[str, str]]] = {}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and settings to one file, atomically; nothing in it runs code.
@@ -96,7 +101,8 @@ class Checkpointed(nn.Module):
         """Read settings and weights from a file of any known kind."""
         path = existing_file(path)
         if is_pickled(path):
-            return read_part(path, cls.foreign, cls.__name__)
+            part = read_part(path, cls.foreign, cls.__name__)
+            return Part({**cls.published_settings, **part.settings}, part.weights)
         weights, about = read_tensors(path)
         expected = f"pwm_sdk.{cls.__name__}"
         if about.get("format") != expected:
@@ -112,7 +118,7 @@ class Checkpointed(nn.Module):
             raise ValueError(f"settings must be undamaged JSON, got others in {path}") from error
         if not isinstance(settings, dict):
             raise ValueError(f"settings must be a dictionary, got others in {path}")
-        return Part(settings, weights)
+        return Part(settings if int(version) > 1 else upgraded(cls, settings), weights)
 
     @classmethod
     def _build(
@@ -168,6 +174,15 @@ class Checkpointed(nn.Module):
                 )
         if wrong := _not_finite(weights):
             raise ValueError(f"weights must be finite, got others in {wrong[:8]} of {path}")
+
+
+def upgraded(kind: type[Checkpointed], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of today that those of a file of version 1 stand for."""
+    found = {**kind.published_settings, **settings}
+    for name, values in kind.renamed.items():
+        if isinstance(old := found.get(name), str):
+            found[name] = values.get(old, old)
+    return found
 
 
 def _float_types(weights: Mapping[str, Tensor]) -> list[Any]:

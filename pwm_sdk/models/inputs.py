@@ -1,4 +1,4 @@
-"""Checks of what a world model is built from and given."""
+"""Checks of what a world model is built from and given, and its observations standardised."""
 
 from __future__ import annotations
 
@@ -46,6 +46,16 @@ def check_observation(observation: Tensor, task: object, size: int) -> None:
     ends = zip(reversed(given), reversed(lead), strict=False)
     if len(given) > len(lead) or any(own not in (1, other) for own, other in ends):
         raise ValueError(f"task must broadcast to the observation's {lead}, got {given}")
+
+
+def standardized(observation: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return `(x - mean) / std` of observations `[.., O]`, clipped to [-10, 10].
+
+    Rows whose statistics are still 0 and 1, those before any were set, are left as they are.
+    """
+    known = ((mean != 0.0) | (std != 1.0)).any(-1, keepdim=True)
+    scaled = (observation - mean) / std
+    return torch.where(known, scaled.clamp(-10.0, 10.0), scaled)
 
 
 def check_type(inputs: Tensor, dtype: torch.dtype) -> None:

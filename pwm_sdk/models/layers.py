@@ -199,7 +199,7 @@ class StackedLinear(nn.Module):
 
 
 class StackedMLP(nn.Module):
-    """A stack of parallel MLPs with LayerNorm before or after each activation.
+    """A stack of parallel MLPs with LayerNorm before or after each activation, or without.
 
     Args:
         in_dim: input size.
@@ -207,7 +207,8 @@ class StackedMLP(nn.Module):
         out_dim: output size.
         stack: leading sizes of all parameters.
         activation: name in `ACTIVATIONS`.
-        norm: "after" the activation (PWM's actor and critic) or "before" it.
+        norm: LayerNorm "pre_activation", or "post_activation" as in PWM's actor and critic, or
+            "none".
         output_gain: scale of the last layer's initial weights.
 
     Source: PWM's actor and critic are Linear, Mish, LayerNorm blocks.
@@ -220,24 +221,29 @@ class StackedMLP(nn.Module):
         out_dim: int,
         stack: tuple[int, ...] = (),
         activation: str = "mish",
-        norm: str = "after",
+        norm: str = "post_activation",
         output_gain: float = 1.0,
     ) -> None:
         super().__init__()
-        if norm not in ("before", "after"):
-            raise ValueError(f"norm must be 'before' or 'after' the activation, got {norm!r}")
+        if norm not in (known := ("pre_activation", "post_activation", "none")):
+            raise ValueError(f"norm must be one of {known}, got {norm!r}")
         check_widths(hidden=hidden, ends=(in_dim, out_dim))
-        self.norm_first = norm == "before"
+        self.norm_first = norm == "pre_activation"
         widths = [in_dim, *hidden]
         self.layers = nn.ModuleList(StackedLinear(a, b, stack) for a, b in pairwise(widths))
-        self.scales = nn.ParameterList(torch.ones(*stack, 1, b) for b in hidden)
-        self.shifts = nn.ParameterList(torch.zeros(*stack, 1, b) for b in hidden)
+        normed = () if norm == "none" else hidden
+        self.scales = nn.ParameterList(torch.ones(*stack, 1, b) for b in normed)
+        self.shifts = nn.ParameterList(torch.zeros(*stack, 1, b) for b in normed)
         self.head = StackedLinear(widths[-1], out_dim, stack, output_gain)
         self._outputs = (*hidden, out_dim)[1:]  # of the layer behind each LayerNorm
         self.activation = make_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[*stack, N, in]` to `[*stack, N, out]`; no stack: `[.., in]` to `[.., out]`."""
+        if not self.scales:  # no LayerNorm
+            for layer in self.layers:
+                x = self.activation(full(layer(x)))
+            return exact(self.head, x)
         left: tuple[Tensor, ...] = ()  # scale and shift that the next layer takes in
         for i, (scale, shift) in enumerate(zip(self.scales, self.shifts, strict=True)):
             x = full(self.layers[i](x, *left))

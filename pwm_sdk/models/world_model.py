@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self, TypedDict, Unpack
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,18 +25,10 @@ from pwm_sdk.models.inputs import (
     check_sizes,
     check_statistics,
     check_type,
+    standardized,
 )
-from pwm_sdk.models.layers import latent_mlp, world_model_mlp
+from pwm_sdk.models.layers import init_fan_in, latent_mlp, world_model_mlp
 from pwm_sdk.models.sizes import sized_settings
-
-
-class WorldModelOptions(TypedDict, total=False):
-    """Rarely used arguments of `WorldModel`, described there."""
-
-    standardize: bool
-    task_init: float | None
-    episodic: bool
-    spectral_norm: bool
 
 
 @checked(
@@ -45,16 +37,17 @@ class WorldModelOptions(TypedDict, total=False):
     tasks=has("observation_dim"),
     encoder_hidden=least(1),
     hidden=least(1),
-    lr=least(0.0),
-    encoder_lr=least(0.0),
     reward=shaped(..., 1),
 )
 class WorldModel(Checkpointed):
     """Encoder, latent dynamics and reward: a `LatentModel` with learned parameters.
 
     z = enc(o, e), z' = dyn(z, e, a), r = rew(z, e, a), with e the learned embedding of the task.
-    Latents are SimNorm simplices, rewards are two-hot distributions over symlog bins (or a plain
-    scalar with `num_bins=0`).
+    Latents are SimNorm simplices, rewards plain scalars, or two-hot distributions over symlog bins
+    with `num_bins > 0`.
+
+    The defaults are the settings that were measured to learn (docs/experiments.md);
+    `WorldModel.published(observation_dim, action_dim)` has those of TD-MPC2's program.
 
     Args:
         observation_dim: O, padded size where tasks differ.
@@ -64,19 +57,22 @@ class WorldModel(Checkpointed):
         latent_dim: D, divisible by `simnorm_size`.
         hidden: widths of dynamics and reward.
         encoder_hidden: widths of the encoder.
-        num_bins: bins of the reward head, or 0 for a scalar reward in raw units.
+        num_bins: bins of the reward head (published: 101), or 0 for a scalar reward in raw units.
         simnorm_size: group size of SimNorm; 0 leaves LayerNorm latents.
         action_dims: real action sizes of the K tasks; inputs beyond them are masked to zero. None:
             no mask.
         activation: "mish" as published, or "silu", about three times cheaper on a CPU.
-        standardize: keep per-task observation statistics (see `set_observation_statistics`),
-            applied in `encode`. Default: False.
-        task_init: standard deviation of the task embeddings' first values; None (the default):
-            uniform in (-0.02, 0.02), as published. Embeddings are kept inside the unit ball.
+        standardize: keep observation statistics, per task where there are tasks, by which `encode`
+            standardises and beyond 10 standard deviations clips. Observations pass as they are
+            until `set_observation_statistics` is called, as `GrowingBatch` does. Published: False.
+        init: first weights: "fan_in", see `init_fan_in`, or "published", of std 0.02 whatever the
+            layer's size.
+        task_init: standard deviation of the task embeddings' first values; None: that of `init`,
+            for "published" uniform in (-0.02, 0.02). Embeddings are kept inside the unit ball.
         episodic: predict whether a latent ends its episode, with one more network; `step` then
-            returns it. Default: False.
+            returns it.
         spectral_norm: end encoder and dynamics in a Linear of spectral norm 1 instead of LayerNorm
-            and SimNorm; `simnorm_size` must be 0. Default: False.
+            and SimNorm; `simnorm_size` must be 0.
 
     Raises:
         ValueError: for sizes that do not fit together.
@@ -85,6 +81,20 @@ class WorldModel(Checkpointed):
     """
 
     foreign: ClassVar = {"TD-MPC2": tdmpc2_world_model, "PWM": pwm_world_model}
+    published_settings: ClassVar = {
+        "task_dim": 96,
+        "latent_dim": 512,
+        "hidden": (512, 512),
+        "encoder_hidden": (256,),
+        "num_bins": 101,
+        "simnorm_size": 8,
+        "activation": "mish",
+        "standardize": False,
+        "init": "published",
+        "task_init": None,
+        "episodic": False,
+        "spectral_norm": False,
+    }
     factored: ClassVar = True  # `step` is `next`, `reward` and, if episodic, `terminated`
 
     def __init__(
@@ -93,20 +103,25 @@ class WorldModel(Checkpointed):
         action_dim: int,
         *,
         num_tasks: int = 0,
-        task_dim: int = 96,
-        latent_dim: int = 512,
-        hidden: Sequence[int] = (512, 512),
+        task_dim: int = 16,
+        latent_dim: int = 128,
+        hidden: Sequence[int] = (256, 256),
         encoder_hidden: Sequence[int] = (256,),
-        num_bins: int = 101,
+        num_bins: int = 0,
         simnorm_size: int = 8,
         action_dims: Sequence[int] | None = None,
-        activation: str = "mish",
-        **options: Unpack[WorldModelOptions],
+        activation: str = "silu",
+        standardize: bool = True,
+        init: str = "fan_in",
+        task_init: float | None = None,
+        episodic: bool = False,
+        spectral_norm: bool = False,
     ) -> None:
         settings = constructor_arguments(locals())
         super().__init__()
-        self.settings = settings.pop("options") | settings
-        standardize, task_init, self.episodic, spectral_norm = _defaults(**options)
+        self.settings, self.episodic = settings, episodic
+        if init not in ("fan_in", "published"):
+            raise ValueError(f"init must be 'fan_in' or 'published', got {init!r}")
         check_sizes(observation_dim, action_dim, latent_dim, num_tasks, task_dim)
         check_heads(latent_dim, simnorm_size, num_bins, spectral_norm)
         self.observation_dim, self.action_dim = observation_dim, action_dim
@@ -133,22 +148,29 @@ class WorldModel(Checkpointed):
         shape = (num_tasks, observation_dim) if num_tasks else (observation_dim,)
         self.register_buffer("observation_mean", torch.zeros(shape) if standardize else None)
         self.register_buffer("observation_std", torch.ones(shape) if standardize else None)
+        if init == "fan_in":
+            init_fan_in(self)
+            if self.task_embedding is not None and task_init is not None:
+                nn.init.normal_(self.task_embedding, std=task_init)
 
-    def parameter_groups(self, lr: float, encoder_lr: float) -> list[dict[str, Any]]:
-        """Return the parameters for an optimizer, those of the encoder at a rate of their own.
+    @classmethod
+    def published(cls, observation_dim: int, action_dim: int, **settings: Any) -> Self:
+        """Build a world model with the settings of TD-MPC2's program, of 5 million parameters.
+
+        Latents of 512, rewards of 101 bins, Mish, observations as they are.
 
         Args:
-            lr: learning rate of all others.
-            encoder_lr: the encoder's.
+            observation_dim: O.
+            action_dim: A.
+            settings: further arguments of the constructor, or others in place of these.
+
+        Source: TD-MPC2 (arXiv 2310.16828), its program; see docs/differences.md.
         """
-        encoder = list(self.encoder.parameters())
-        known = {id(parameter) for parameter in encoder}
-        others = [parameter for parameter in self.parameters() if id(parameter) not in known]
-        return [{"params": encoder, "lr": encoder_lr}, {"params": others, "lr": lr}]
+        return cls(observation_dim, action_dim, **{**cls.published_settings, **settings})
 
     @classmethod
     def from_size(cls, size: int, tasks: Any = None, **overrides: Any) -> Self:
-        """Build a model of a published size, with masks for the actions that tasks do not have.
+        """Build a published model of a published size, with masks for actions that tasks lack.
 
         Args:
             size: 1, 5, 19, 48 or 317 million parameters, those of Q functions and policy included.
@@ -162,7 +184,7 @@ class WorldModel(Checkpointed):
         Raises:
             ValueError: for another size, or sizes of observation and action that are missing.
         """
-        return cls(**sized_settings(size, tasks, overrides))
+        return cls(**{**cls.published_settings, **sized_settings(size, tasks, overrides)})
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str], tasks: Any = None) -> Self:
@@ -241,7 +263,7 @@ class WorldModel(Checkpointed):
         if self.observation_mean is not None and self.observation_std is not None:
             index = () if self.num_tasks == 0 else (task,)
             mean, std = self.observation_mean[index], self.observation_std[index]
-            observation = ((observation - mean) / std).clamp(-10.0, 10.0)
+            observation = standardized(observation, mean, std)
         inputs = join(observation, embedding)
         check_type(inputs, next(self.parameters()).dtype)
         return self.encoder(inputs)
@@ -314,12 +336,3 @@ class WorldModel(Checkpointed):
         if self.termination_head is None:
             return following, reward
         return following, reward, self.terminated(following, context)
-
-
-def _defaults(
-    standardize: bool = False,
-    task_init: float | None = None,
-    episodic: bool = False,
-    spectral_norm: bool = False,
-) -> tuple[bool, float | None, bool, bool]:
-    return standardize, task_init, episodic, spectral_norm

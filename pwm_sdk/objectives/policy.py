@@ -20,16 +20,21 @@ from torch import Tensor
 from pwm_sdk import keys
 from pwm_sdk.calls import (
     TRAJECTORY,
-    acts,
     checked,
     finite_alone,
-    has,
     least,
     numbers_only,
     shaped,
 )
 from pwm_sdk.checks import in_unit, positive
-from pwm_sdk.contract.policies import ValueFunction
+from pwm_sdk.contract.policies import (
+    EnsembleValue,
+    Policy,
+    ValueFunction,
+    latent_size,
+    population_of,
+    unit_of,
+)
 from pwm_sdk.functional.losses import saturation_penalty
 from pwm_sdk.functional.returns import (
     alive_steps,
@@ -172,13 +177,12 @@ def lambda_targets(
 
 
 @checked(
-    critic=has("values"),
     latents=shaped(..., None),
     targets=(shaped(..., None), finite_alone),
     weight=(shaped(..., None), finite_alone),
 )
 def critic_loss(
-    critic: Any,
+    critic: EnsembleValue,
     latents: Tensor,
     targets: Tensor,
     weight: Tensor | None = None,
@@ -210,21 +214,19 @@ def critic_loss(
             f"targets must have shape {list(values.shape[1:])}, got {list(targets.shape)}"
         )
     error = values - targets
-    if hasattr(critic, "unit"):
-        error = error / critic.unit(targets)
+    error = error / unit_of(critic, targets)
     population = _population_of(critic, "targets", targets)
     loss = _weighted(error.square().mean(0), weight, population)
     return loss if per_policy else loss.sum()
 
 
 @checked(
-    policy=acts,
     latents=shaped(..., None),
     actions=(shaped(..., None), finite_alone),
     weight=(shaped(..., None), finite_alone),
 )
 def behaviour_loss(
-    policy: Any,
+    policy: Policy,
     latents: Tensor,
     actions: Tensor,
     weight: Tensor | None = None,
@@ -262,7 +264,7 @@ def behaviour_loss(
 
 def _population_of(network: Any, name: str, value: Tensor) -> int | None:
     """Ask a network for its population, and check that `value` `[.., X]` is of it."""
-    population = getattr(getattr(network, "__self__", network), "population", None)
+    population = population_of(network)
     if population is None and isinstance(network, FUNCTIONS) and value.dim() > 2:
         return len(value)
     if population is not None and (value.dim() < 2 or len(value) != population):
@@ -298,6 +300,6 @@ def _weighted(values: Tensor, weight: Tensor | None, population: int | None) -> 
 
 def _fits(name: str, latents: Tensor, module: Any) -> None:
     """Raise ValueError for latents of another size than the module's."""
-    size = getattr(module, "latent_dim", None)
+    size = latent_size(module)
     if size is not None and latents.shape[-1] != size:
         raise ValueError(f"{name} must have size {size}, got {list(latents.shape)}")

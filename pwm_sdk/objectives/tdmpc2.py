@@ -10,8 +10,17 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.calls import checked, has, holds, least, one_of, shaped
+from pwm_sdk.calls import checked, holds, least, one_of, shaped
 from pwm_sdk.checks import in_unit
+from pwm_sdk.contract.policies import (
+    LearnedPrior,
+    LearnedQ,
+    Prior,
+    QFunction,
+    action_mask_of,
+    action_size,
+    latent_size,
+)
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.gaussian import gaussian_log_prob, tanh_log_slope
 from pwm_sdk.functional.losses import step_powers
@@ -58,8 +67,6 @@ class PriorLoss(NamedTuple):
 
 
 @checked(
-    q=has("value"),
-    prior=has("distribution"),
     batch=holds(keys.REWARD),
     gamma=in_unit,
     following=shaped("B", "H", "D"),
@@ -68,8 +75,8 @@ class PriorLoss(NamedTuple):
 )
 @torch.no_grad()
 def td_targets(
-    q: Any,
-    prior: Any,
+    q: QFunction,
+    prior: Prior,
     batch: TensorDictBase,
     following: Tensor,
     context: Any,
@@ -98,9 +105,9 @@ def td_targets(
 
     Source: TD-MPC2 eq. 4.
     """
-    sizes = {"following": (following, q, "latent_dim"), "noise": (noise, prior, "action_dim")}
-    for name, (value, part, own) in sizes.items():
-        if value.shape[-1] != (size := getattr(part, own, value.shape[-1])):
+    sizes = {"following": (following, latent_size(q)), "noise": (noise, action_size(prior))}
+    for name, (value, size) in sizes.items():
+        if size is not None and value.shape[-1] != size:
             raise ValueError(f"{name} must have size {size}, got {list(value.shape)}")
     wide = with_time(context)
     action = prior(following, wide, noise)
@@ -114,7 +121,6 @@ def td_targets(
 
 
 @checked(
-    q=has("logits", "error"),
     batch=holds(keys.ACTION),
     rho=in_unit,
     consistency=least(0.0),
@@ -124,7 +130,7 @@ def td_targets(
     target=shaped(None, None, 1),
 )
 def joint_loss(
-    q: Any,
+    q: LearnedQ,
     batch: TensorDictBase,
     errors: StepErrors,
     target: Tensor,
@@ -205,8 +211,6 @@ def scaled_entropy(
 
 
 @checked(
-    prior=has("distribution"),
-    q=has("value"),
     rho=in_unit,
     entropy=least(0.0),
     kind=one_of(*ENTROPIES),
@@ -216,8 +220,8 @@ def scaled_entropy(
     scale=shaped(),
 )
 def prior_loss(
-    prior: Any,
-    q: Any,
+    prior: LearnedPrior,
+    q: QFunction,
     latent: Tensor,
     context: Any,
     scale: Tensor,
@@ -251,7 +255,7 @@ def prior_loss(
     Source: TD-MPC2 eq. 5.
     """
     wide = with_time(context)
-    mask = getattr(wide, "action_mask", None)
+    mask = action_mask_of(wide)
     if mask is not None:
         noise = noise * mask
     count = noise.shape[-1] if mask is None else mask.sum(-1, keepdim=True)

@@ -12,7 +12,8 @@ from torch import Tensor
 from pwm_sdk import keys
 from pwm_sdk.calls import WINDOWS, anywhere, checked, has, least, shaped
 from pwm_sdk.checks import in_unit
-from pwm_sdk.contract.models import TrainableModel
+from pwm_sdk.contract.memory import has_memory
+from pwm_sdk.contract.models import TrainableModel, is_episodic, looked_up, num_tasks
 from pwm_sdk.functional.context import with_time
 from pwm_sdk.functional.losses import step_powers, step_weights
 
@@ -38,7 +39,7 @@ class StepErrors(NamedTuple):
 
 
 @checked(model=has(TrainableModel), batch=WINDOWS)
-def step_errors(model: Any, batch: TensorDictBase) -> StepErrors:
+def step_errors(model: TrainableModel, batch: TensorDictBase) -> StepErrors:
     r"""Unroll a world model from the first observation of windows and compare with the rest.
 
     .. math:: z_0 = enc(o_0), \quad z_{t+1} = dyn(z_t, a_t), \quad
@@ -54,13 +55,16 @@ def step_errors(model: Any, batch: TensorDictBase) -> StepErrors:
         Predictions and errors.
 
     Raises:
-        ValueError: for windows whose shapes do not fit, or that lack terminated.
+        ValueError: for windows whose shapes do not fit, or that lack terminated, and for a model
+            with memory, whose latents these predictions do not use.
     """
+    if has_memory(model):
+        raise ValueError("model must be trained by a loss of its own, got one with memory")
     observation, action, reward = batch[keys.OBSERVATION], batch[keys.ACTION], batch[keys.REWARD]
     task = task_ids(model, batch)
     _check_windows(observation, action, reward, task)
     horizon = action.shape[1]
-    context = model.context(task) if hasattr(model, "context") else task
+    context = looked_up(model, task)
     with torch.no_grad():
         later = None if task is None else task.unsqueeze(-1).expand(-1, horizon)
         target = model.encode(observation[:, 1:], later)
@@ -71,7 +75,7 @@ def step_errors(model: Any, batch: TensorDictBase) -> StepErrors:
     consistency = (latent[:, 1:] - target).square().mean(-1, keepdim=True)
     logits = model.reward_logits(latent[:, :-1], action, wide)
     ends = None
-    if getattr(model, "episodic", False):
+    if is_episodic(model):
         truth = batch.get(keys.TERMINATED, None)
         if truth is None:
             raise ValueError("batch must hold terminated for an episodic model, got none")
@@ -79,7 +83,8 @@ def step_errors(model: Any, batch: TensorDictBase) -> StepErrors:
             raise ValueError(
                 f"terminated must have shape {list(reward.shape)}, got {list(truth.shape)}"
             )
-        odds = model.termination_logits(latent[:, 1:], wide)
+        own: Any = model
+        odds = own.termination_logits(latent[:, 1:], wide)
         ends = F.binary_cross_entropy_with_logits(odds, truth.to(odds), reduction="none")
     reward_error = model.reward_error(logits, reward)
     return StepErrors(context, latent, target, consistency, reward_error, ends)
@@ -107,14 +112,14 @@ def _check_windows(
         raise ValueError(f"task must have shape [{count}], got {list(task.shape)}")
 
 
-def task_ids(model: Any, batch: TensorDictBase) -> Tensor | None:
+def task_ids(model: TrainableModel, batch: TensorDictBase) -> Tensor | None:
     """Return the task ids `[B]` of a batch, or None for a model without tasks."""
-    return batch.get(keys.TASK, None) if getattr(model, "num_tasks", 0) else None
+    return batch.get(keys.TASK, None) if num_tasks(model) else None
 
 
 @checked(model=has(TrainableModel), batch=WINDOWS, rho=in_unit)
 def world_model_errors(
-    model: Any, batch: TensorDictBase, rho: float = 0.5
+    model: TrainableModel, batch: TensorDictBase, rho: float = 0.5
 ) -> tuple[Tensor, Tensor]:
     r"""Open-loop errors of a world model on windows of data, per window.
 
@@ -148,7 +153,7 @@ def world_model_errors(
     reward_weight=(shaped(None), anywhere),
 )
 def world_model_loss(
-    model: Any,
+    model: TrainableModel,
     batch: TensorDictBase,
     *,
     rho: float = 0.5,
@@ -189,7 +194,7 @@ def world_model_loss(
 
 @checked(model=has(TrainableModel), batch=WINDOWS, gamma=in_unit)
 def pwm_model_loss(
-    model: Any, batch: TensorDictBase, *, gamma: float = 0.99
+    model: TrainableModel, batch: TensorDictBase, *, gamma: float = 0.99
 ) -> tuple[Tensor, Tensor]:
     r"""PWM's own two terms, for the world model of a single task or for fine-tuning.
 

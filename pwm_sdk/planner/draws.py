@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pwm_sdk.contract.policies import is_stochastic
+from pwm_sdk.contract.policies import Policy, SampledPolicy, is_sampled, is_stochastic
 
 
 class Draws:
@@ -34,7 +34,7 @@ class Draws:
         )
 
 
-def sample_action(policy: Any, seen: Tensor, draws: Draws) -> Tensor:
+def sample_action(policy: Policy | SampledPolicy, seen: Tensor, draws: Draws) -> Tensor:
     """Draw actions of a policy.
 
     Args:
@@ -46,9 +46,10 @@ def sample_action(policy: Any, seen: Tensor, draws: Draws) -> Tensor:
     Returns:
         Actions `[.., A]`.
     """
-    if hasattr(policy, "sample"):
-        return policy.sample(seen, draws.normal((*seen.shape[:-1], policy.action_dim), seen))
+    own: Any = policy
+    if is_sampled(policy):
+        return own.sample(seen, draws.normal((*seen.shape[:-1], own.action_dim), seen))
     if is_stochastic(policy):
-        noise = draws.normal((*seen.shape[:-1], policy.action_dim), seen)
-        return policy.squash(policy.loc(seen), noise)
-    return policy(seen)
+        noise = draws.normal((*seen.shape[:-1], own.action_dim), seen)
+        return own.squash(own.loc(seen), noise)
+    return own(seen)

@@ -14,8 +14,17 @@ from torch import Tensor, nn
 
 from pwm_sdk.calls import acts, anywhere, checked, least
 from pwm_sdk.checks import whole
-from pwm_sdk.contract.models import LatentModel, features, padded
-from pwm_sdk.contract.policies import given
+from pwm_sdk.contract.memory import LatentTracker
+from pwm_sdk.contract.models import LatentModel, features, looked_up, padded
+from pwm_sdk.contract.policies import (
+    Policy,
+    SampledPolicy,
+    TaskPart,
+    ValueFunction,
+    action_mask_of,
+    given,
+    task_of,
+)
 from pwm_sdk.execution.runner import Runner
 from pwm_sdk.execution.settings import Execution
 from pwm_sdk.functional.context import with_time
@@ -70,8 +79,8 @@ class MPPI:
     def __init__(
         self,
         model: LatentModel,
-        policy: Any,
-        value: Any,
+        policy: Policy | SampledPolicy | TaskPart,
+        value: ValueFunction | TaskPart,
         *,
         horizon: int = 3,
         samples: int = 512,
@@ -94,14 +103,17 @@ class MPPI:
         self.policy_samples, self.iterations = policy_samples, iterations
         self.temperature, self.std, self.gamma = temperature, std, rates
         self.mean: Tensor | None = None
-        self._draws, self._execution = Draws(generator), execution
+        self._draws, self._memory = Draws(generator), LatentTracker(model)
+        self._execution = execution
         self._running: Runner | None = None
 
     def reset(self, index: int | None = None) -> None:
         """Forget the plan of environment `index`, or of all; call it when an episode starts."""
-        if index is None:
-            self.mean = None
-        elif self.mean is not None:
+        if index is None:  # nothing is shared with a shallow copy from then on
+            self.mean, self._memory = None, LatentTracker(self.model)
+            return
+        self._memory.start(index)
+        if self.mean is not None:
             self.mean = self.mean.clone()  # it may be of `inference_mode`
             self.mean[index] = 0.0
 
@@ -136,15 +148,16 @@ class MPPI:
             )
         start = None if self.mean is None else F.pad(self.mean[:, 1:], (0, 0, 0, 1))
         with self._run(rows.device):
-            latent = full(self.model.encode(rows, task))
-            context, gamma = _context(self.model, task), self._gamma(task, latent)
+            latent = full(self._memory.see(rows, task))
+            context, gamma = looked_up(self.model, task), self._gamma(task, latent)
             self.mean, action = self._search(latent, context, start, gamma, choice)
+        self._memory.acted(action)
         return action if observation.dim() == 2 else action[0]
 
     @torch.no_grad()
     def __call__(self, latent: Tensor) -> Tensor:
         """Plan afresh from latents `[.., D]`, as a `Policy` without memory: actions `[.., A]`."""
-        return self.given(_context(self.model, None))(latent)
+        return self.given(looked_up(self.model, None))(latent)
 
     def given(self, context: Any) -> Callable[[Tensor], Tensor]:
         """Return this planner as a `Policy` without memory for looked-up tasks.
@@ -162,7 +175,7 @@ class MPPI:
     def _act(self, latent: Tensor, context: Any) -> Tensor:
         """Plan afresh from latents `[.., D]`, every row by itself."""
         flat, context = latent.reshape(-1, latent.shape[-1]), _flat(context)
-        task = context if isinstance(context, Tensor) else getattr(context, "task", None)
+        task = task_of(context)
         task = task.squeeze(-1) if task is not None and task.dim() > 1 else task
         with self._run(flat.device):
             action = self._search(flat, context, None, self._gamma(task, flat), "mean")[1]
@@ -192,7 +205,7 @@ class MPPI:
         std = torch.full_like(mean, high)
         proposed = self._proposals(latent, context)
         wide = _over(context, self.samples)
-        mask = getattr(wide, "action_mask", None)  # [N, 1, A], or [A] where there are no tasks
+        mask = action_mask_of(wide)  # [N, 1, A], or [A] where there are no tasks
         mask = latent.new_ones(shape[-1]) if mask is None else mask
         many = latent.unsqueeze(1).expand(-1, self.samples, -1)
         value = self._value(wide)
@@ -279,10 +292,6 @@ def _ids(task: Any, rows: Tensor) -> Tensor:
     if ids.dim() > 1 or ids.numel() not in (1, len(rows)):
         raise ValueError(f"task must be one id or have shape [{len(rows)}], got {list(ids.shape)}")
     return ids.expand(len(rows))
-
-
-def _context(model: Any, task: Tensor | None) -> Any:
-    return model.context(task) if hasattr(model, "context") else task
 
 
 def _flat(context: Any) -> Any:

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from pwm_sdk.calls import acts, checked, has
-from pwm_sdk.contract.policies import given
+from pwm_sdk.contract.policies import (
+    ActionValue,
+    Policy,
+    SampledPolicy,
+    TaskActionValue,
+    TaskPart,
+    given,
+    given_draws,
+)
 from pwm_sdk.planner.draws import Draws, sample_action
 
 
@@ -26,8 +34,14 @@ class PolicyValue:
     Source: TD-MPC2 (arXiv 2310.16828), section 3.2: the end of a candidate.
     """
 
-    def __init__(self, q: Any, policy: Any, generator: torch.Generator | None = None) -> None:
-        self.q, self.policy = q, policy
+    def __init__(
+        self,
+        q: ActionValue | TaskActionValue,
+        policy: Policy | SampledPolicy | TaskPart,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.q: Any = q
+        self.policy: Any = policy
         self._draws = None if generator is None else Draws(generator)
 
     def given(self, context: Any, draws: Any = None) -> PolicyValue:
@@ -38,7 +52,7 @@ class PolicyValue:
             draws: `Draws` of the planner, where this value has no generator of its own.
         """
         draws = draws if self._draws is None and draws is not None else self._drawn()
-        q = self.q.given(context, draws.generator) if hasattr(self.q, "given") else self.q
+        q = given_draws(self.q, context, draws.generator)
         bound = PolicyValue(q, given(self.policy, context))
         bound._draws = draws
         return bound

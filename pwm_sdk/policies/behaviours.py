@@ -10,19 +10,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pwm_sdk.calls import acts, array, checked, each, has, least, or_nothing
+from pwm_sdk.calls import acts, array, checked, each, least
 from pwm_sdk.checks import in_unit
-from pwm_sdk.contract.models import features, looked_up
+from pwm_sdk.contract.memory import LatentTracker
+from pwm_sdk.contract.models import Encoder, features, looked_up
+from pwm_sdk.contract.places import device_of, dtype_of
 from pwm_sdk.contract.policies import (
     Planner,
+    Policy,
     RecurrentPolicy,
+    TaskPart,
+    action_size,
     depends_on_task,
+    drawn,
     given,
-    is_sampled,
-    model_of,
     population_of,
+    takes_noise,
 )
-from pwm_sdk.policies.observations import dtype_of, place_of, task_ids, wide_enough
+from pwm_sdk.policies.observations import task_ids, wide_enough
 
 __all__ = ["LatentBehaviour", "RandomBehaviour"]
 
@@ -60,7 +65,6 @@ class RandomBehaviour:
 
 
 @checked(
-    model=(has("encode"), or_nothing),
     correlation=in_unit,
     index=least(0),
     observation=array,
@@ -70,32 +74,39 @@ class LatentBehaviour:
     """Policies on the latents of one model, each in its own environment.
 
     Args:
-        model: encodes observations; None: the policies see them as they are.
+        model: encodes observations, with what came before them if it has memory; None: the policies
+            see them as they are.
         actors: a single policy for all N environments, or several policies and populations that
             share the N environments out in order.
         tasks: task id of each environment.
-        rng: source of exploration noise; None: mean actions.
+        rng: source of exploration noise, for policies that take it (`StochasticPolicy`,
+            `SampledPolicy`); None: mean actions.
         correlation: in every other episode (drawn) the noise is autoregressive with this
             coefficient and the same marginal std, which carries further than white noise.
 
     Raises:
-        ValueError: for numbers of policies and environments that differ, and for a task that is
-            not known to a model of several.
+        ValueError: for numbers of policies and environments that differ, for a task that is not
+            known to a model of several, and for noise where a policy takes none.
     """
 
     def __init__(
         self,
-        model: Any,
-        actors: Sequence[Any],
+        model: Encoder | None,
+        actors: Sequence[Policy | TaskPart],
         tasks: Sequence[int | None],
         rng: np.random.Generator | None = None,
         correlation: float = 0.0,
     ) -> None:
-        self.model, self.actors, self.rng = model, list(actors), rng
+        self.model, self.rng = model, rng
+        self.actors: list[Any] = list(actors)
+        self.memory = None if model is None else LatentTracker(model)
         alone = len(tasks) if len(self.actors) == 1 else 1
         sizes = [population_of(a) or alone for a in self.actors]
         if sum(sizes) != len(tasks):
             raise ValueError(f"actors must cover {len(tasks)} environments, got {sizes}")
+        if rng is not None and not all(map(takes_noise, self.actors)):
+            kinds = sorted({type(a).__name__ for a in self.actors})
+            raise ValueError(f"actors must be StochasticPolicies where there is rng, got {kinds}")
         self.bounds = np.cumsum([0, *sizes]).tolist()
         self.set_tasks(tasks)
         self.first = np.ones((len(tasks), 1), bool)
@@ -108,8 +119,10 @@ class LatentBehaviour:
         self.tasks = task_ids(tasks, self.model)
 
     def start(self, index: int) -> None:
-        """Choose white or correlated noise for the next episode."""
+        """Forget what was seen; choose white or correlated noise for the next episode."""
         self.first[index] = True
+        if self.memory is not None:
+            self.memory.start(index)
         if self.rng is not None:
             self.share[index] = self.correlation * (self.rng.random() < 0.5)
 
@@ -120,28 +133,32 @@ class LatentBehaviour:
     @torch.no_grad()
     def actions(self, observation: Tensor) -> Tensor:
         """Return actions `[N, A]` for observations `[N, O]`, where the policies are."""
-        device = place_of(*self.actors)
+        device = device_of(*self.actors)
         seen = wide_enough(observation, self.model, device, *self.actors)
         context = None
-        if self.model is not None:
+        if self.memory is not None:
             ids = self.tasks.to(device)
             context = looked_up(self.model, ids) if any(map(depends_on_task, self.actors)) else None
-            seen = features(self.model, self.model.encode(seen, ids))
+            seen = features(self.model, self.memory.see(seen, ids))
         noise = self._drawn(seen)
         parts = []
         for actor, low, high in zip(self.actors, self.bounds, self.bounds[1:], strict=False):
             part, eps = seen[low:high], None if noise is None else noise[low:high]
             if population_of(actor) is None:
-                parts.append(_act(actor, part, eps, context))
+                parts.append(drawn(given(actor, context), part, eps))
             else:
                 eps = None if eps is None else eps.unsqueeze(1)
-                parts.append(_act(actor, part.unsqueeze(1), eps, context).squeeze(1))
-        return torch.cat(parts)
+                policies = given(actor, context)
+                parts.append(drawn(policies, part.unsqueeze(1), eps).squeeze(1))
+        action = torch.cat(parts)
+        if self.memory is not None:
+            self.memory.acted(action)
+        return action
 
     def _drawn(self, like: Tensor) -> Tensor | None:
         if self.rng is None:
             return None
-        fresh = self.rng.standard_normal((len(self.tasks), self.actors[0].action_dim))
+        fresh = self.rng.standard_normal((len(self.tasks), action_size(self.actors[0]) or 0))
         later = self.share * self.noise + np.sqrt(1.0 - self.share**2) * fresh
         self.noise = np.where(self.first, fresh, later)  # stationary from the first step on
         self.first[:] = False
@@ -150,14 +167,6 @@ class LatentBehaviour:
 
 def _tensor(observation: np.ndarray) -> Tensor:
     return torch.as_tensor(observation, device="cpu")
-
-
-def _act(actor: Any, seen: Tensor, noise: Tensor | None, context: Any) -> Tensor:
-    """Return actions `[.., A]` of a policy for what it sees `[.., D]`, and for noise `[.., A]`."""
-    policy = given(actor, context)
-    if noise is None:
-        return policy(seen)
-    return policy.sample(seen, noise) if is_sampled(policy) else policy(seen, noise)
 
 
 class RecurrentBehaviour:
@@ -190,7 +199,7 @@ class RecurrentBehaviour:
     @torch.no_grad()
     def actions(self, observation: Tensor) -> Tensor:
         """Return actions `[N, A]` for observations `[N, O]`, where the policy is."""
-        device = place_of(self.policy)
+        device = device_of(self.policy)
         seen = observation.to(device, dtype_of(self.policy))
         ids, first = self.tasks.to(device), self.first.to(device)
         action, self.memory = self.policy.carry(seen, self.memory, first, ids)
@@ -221,7 +230,7 @@ class PlannerBehaviour:
         action_dim: int | None = None,
     ) -> None:
         self.planner, self.choice, self.action_dim = copy.copy(planner), choice, action_dim
-        self.model = model_of(planner)
+        self.model = planner.model
         self.set_tasks(tasks)
         self.planner.reset()
 
@@ -240,7 +249,7 @@ class PlannerBehaviour:
     @torch.no_grad()
     def actions(self, observation: Tensor) -> Tensor:
         """Return actions `[N, A]` for observations `[N, O]`, where the model is."""
-        device = place_of(self.model)
+        device = device_of(self.model)
         seen = wide_enough(observation, self.model, device)
         chosen: Any = {} if self.choice is None else {"choice": self.choice}
         return self.planner.plan(seen, self.tasks.to(device), **chosen)[:, : self.action_dim]

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from pwm_sdk.checkpoints.atomic import write_atomic
-from pwm_sdk.contract.models import features, known_tasks, looked_up, seen_size
+from pwm_sdk.contract.models import features, looked_up, num_tasks, observation_size
+from pwm_sdk.contract.places import dtype_of
 from pwm_sdk.contract.policies import depends_on_task, given, latent_size
 from pwm_sdk.keys import ACTION, OBSERVATION, TASK
 from pwm_sdk.policies.bounds import Bounds
 from pwm_sdk.policies.networks import MeanActor, Normalized
-from pwm_sdk.policies.observations import dtype_of
 
 
 class Program(nn.Module):
@@ -34,19 +34,19 @@ class Program(nn.Module):
     def __init__(self, actor: Any, model: Any, bounds: Bounds, task: int | None) -> None:
         super().__init__()
         self.actor, self.model, self.bounds, self.task = actor, model, bounds, task
-        self.asks = known_tasks(model) > 0 and task is None
+        self.asks = num_tasks(model) > 0 and task is None
 
     def forward(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return actions in the environment's own units."""
         seen, context = observation, None
         if self.model is not None:
-            if known_tasks(self.model) and self.task is not None:
+            if num_tasks(self.model) and self.task is not None:
                 task = torch.full_like(observation[:, 0], self.task, dtype=torch.int64)
             if depends_on_task(self.actor):
                 context = looked_up(self.model, task)
             seen = features(self.model, self.model.encode(observation, task))
         action = given(self.actor, context)(seen)
-        return self.bounds.scaled(action, cut=known_tasks(self.model) > 0)
+        return self.bounds.scaled(action, cut=num_tasks(self.model) > 0)
 
 
 def export_program(
@@ -108,11 +108,11 @@ def _width(program: Program) -> int:
     model, actor = program.model, program.actor
     if isinstance(model, Normalized):
         return model.moments.mean.shape[-1]
-    if size := seen_size(model, 0):
+    if size := observation_size(model):
         return size
     layers = [m for m in actor.modules() if isinstance(m, nn.Linear)] if model is None else []
     net = actor.net if isinstance(actor, MeanActor) else actor
-    size = latent_size(net, layers[0].in_features if layers else 0)
+    size = latent_size(net) or (layers[0].in_features if layers else 0)
     if model is not None or not size:
         raise ValueError("observation_dim must be given for networks that do not say it, got None")
     return size

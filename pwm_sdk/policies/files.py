@@ -14,7 +14,7 @@ from torchrl.modules import MLP
 from pwm_sdk.checkpoints.reading import existing_file, read_tensors
 from pwm_sdk.checkpoints.writing import write_tensors
 from pwm_sdk.models.actor import FirstOrderActor
-from pwm_sdk.models.files import Checkpointed
+from pwm_sdk.models.files import Checkpointed, upgraded
 from pwm_sdk.models.layers import Mish
 from pwm_sdk.models.normalizers import RunningMeanStd
 from pwm_sdk.models.policy_prior import PolicyPrior
@@ -22,7 +22,8 @@ from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.policies.networks import LastLayer, MeanActor, Normalized
 from pwm_sdk.states import state_of, uncompiled
 
-FORMAT, VERSION = "pwm_sdk.ObservationPolicy", 1
+FORMAT = "pwm_sdk.ObservationPolicy"
+VERSION = 2  # 1: before the arguments' defaults were the measured ones
 PARTS = ("actor", "model")
 OWN = "own"  # kind of a module that no file can describe
 _MOST = 1000  # layers
@@ -130,12 +131,14 @@ def read_policy(
             if a part must be given.
     """
     tensors, metadata = read_tensors(existing_file(path))
-    about = _about(metadata, path)
+    about, version = _about(metadata, path)
     parts: dict[str, nn.Module | None] = {}
     for name in PARTS:
         described, prefix = about.pop(name, None), f"{name}."
         weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         own = given.get(name)
+        if version == 1 and isinstance(described, dict):
+            described = _upgraded(described)
         if described is None and own is not None:
             raise ValueError(f"{name} must be None, as {path} holds none, got one")
         parts[name] = None if described is None else _part(name, described, weights, own, path)
@@ -144,8 +147,8 @@ def read_policy(
     return parts, about
 
 
-def _about(metadata: Mapping[str, str], path: Any) -> dict[str, Any]:
-    """Read what a file says of its policy."""
+def _about(metadata: Mapping[str, str], path: Any) -> tuple[dict[str, Any], int]:
+    """Read what a file says of its policy, and its version."""
     if metadata.get("format") != FORMAT:
         raise ValueError(f"path must hold a {FORMAT}, got {metadata.get('format')} in {path}")
     version = metadata.get("version", "")
@@ -159,6 +162,18 @@ def _about(metadata: Mapping[str, str], path: Any) -> dict[str, Any]:
         raise ValueError(f"policy must be undamaged JSON, got others in {path}") from error
     if not isinstance(about, dict) or not {"tasks", "low", "high"} <= set(about):
         raise ValueError(f"policy must be a dictionary of tasks and bounds, got others in {path}")
+    return about, int(version)
+
+
+def _upgraded(about: dict[str, Any]) -> dict[str, Any]:
+    """Return the description that one of version 1 stands for; damage stays as it is."""
+    kind = KINDS.get(str(about.get("kind")), (nn.Module, None))[0]
+    settings, parts = about.get("settings"), about.get("parts")
+    if issubclass(kind, Checkpointed) and isinstance(settings, dict):
+        about = {**about, "settings": upgraded(kind, settings)}
+    if isinstance(parts, dict):
+        inner = {k: _upgraded(v) if isinstance(v, dict) else v for k, v in parts.items()}
+        about = {**about, "parts": inner}
     return about
 
 

@@ -13,14 +13,18 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.envs import EnvBase
 
-from pwm_sdk.calls import acts, anywhere, checked, has, least, one_of
+from pwm_sdk.calls import anywhere, checked, least, one_of
 from pwm_sdk.checks import in_unit
-from pwm_sdk.contract.models import known_tasks
+from pwm_sdk.contract.memory import has_memory
+from pwm_sdk.contract.models import Encoder, num_tasks
 from pwm_sdk.contract.policies import (
+    Planner,
+    Policy,
+    RecurrentPolicy,
+    TaskPart,
     is_planner,
     is_recurrent,
     member_of,
-    model_of,
     population_of,
 )
 from pwm_sdk.policies.behaviours import LatentBehaviour, PlannerBehaviour, RecurrentBehaviour
@@ -33,8 +37,6 @@ Acting = LatentBehaviour | PlannerBehaviour | RecurrentBehaviour
 
 
 @checked(
-    actor=acts,
-    model=has("encode"),
     choice=one_of("mean", "elite", "explore"),
     correlation=in_unit,
     index=least(0),
@@ -69,9 +71,9 @@ class ObservationPolicy:
 
     def __init__(
         self,
-        actor: Any,
+        actor: Policy | TaskPart | Planner | RecurrentPolicy,
         *,
-        model: Any = None,
+        model: Encoder | None = None,
         tasks: Sequence[int] | int | None = None,
         choice: str = "mean",
         rng: np.random.Generator | None = None,
@@ -79,7 +81,8 @@ class ObservationPolicy:
         low: Edge = -1.0,
         high: Edge = 1.0,
     ) -> None:
-        self.actor, self.model = actor, model_of(actor) if is_planner(actor) else model
+        self.actor: Any = actor
+        self.model: Any = self.actor.model if is_planner(actor) else model
         self.population, self.tasks = population_of(actor), tasks
         if isinstance(tasks, Sequence) and len(tasks) != (self.population or 1):
             raise ValueError(
@@ -115,14 +118,15 @@ class ObservationPolicy:
         rows = seen if seen.dim() == 2 else seen.unsqueeze(0)
         action = self._acted(rows, _ids(task, len(rows)))
         with torch.no_grad():
-            action = self.bounds.scaled(action, cut=known_tasks(self.model) > 0)
+            action = self.bounds.scaled(action, cut=num_tasks(self.model) > 0)
         action = action if seen.dim() == 2 else action[0]
         return action.to(seen.device) if tensor else action.float().cpu().numpy()
 
     @property
     def remembers(self) -> bool:
-        """Whether actions depend on what was seen before: of a planner, or a policy with memory."""
-        return is_planner(self.actor) or is_recurrent(self.actor)
+        """Whether actions depend on what was seen before: it plans, it or its model remembers."""
+        seen = has_memory(self.model)
+        return seen or is_planner(self.actor) or is_recurrent(self.actor)
 
     def reset(self, index: int | None = None) -> None:
         """Forget what `act` keeps of environment `index`, or of all."""
@@ -246,14 +250,23 @@ class ObservationPolicy:
         """
         return TensorDictPolicy(self._with())
 
-    def _plain(self, done: str) -> None:
-        """Raise ValueError for a policy that is more than its networks."""
+    @property
+    def is_plain(self) -> bool:
+        """Whether the policy is its networks alone: one that can be saved."""
+        return not self._more()
+
+    def _more(self) -> list[str]:
+        """What the policy does that its networks alone do not."""
         more = {
             "plans": is_planner(self.actor),
             "remembers": self.remembers,
             "explores": self.rng is not None,
         }
-        if found := [what for what, so in more.items() if so]:
+        return [what for what, so in more.items() if so]
+
+    def _plain(self, done: str) -> None:
+        """Raise ValueError for a policy that is more than its networks."""
+        if found := self._more():
             raise ValueError(
                 f"policy must be its networks alone to be {done}, got one that {found[0]}"
             )

@@ -9,7 +9,7 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import nn
 
-from pwm_sdk.contract.models import known_tasks
+from pwm_sdk.contract.models import num_tasks
 from pwm_sdk.keys import ACTION, OBSERVATION, TASK
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class TensorDictPolicy(TensorDictModuleBase):
         self.policy = policy
         parts = [part for part in (policy.actor, policy.model) if isinstance(part, nn.Module)]
         self.networks = nn.ModuleList(parts)  # so that it has their parameters
-        self.asks = known_tasks(policy.model) > 0 and policy.tasks is None
+        self.asks = num_tasks(policy.model) > 0 and policy.tasks is None
         self.remembers = policy.remembers
         self.in_keys: list[Any] = [OBSERVATION, *[TASK] * self.asks, *[IS_INIT] * self.remembers]
         self.out_keys: list[Any] = [ACTION]

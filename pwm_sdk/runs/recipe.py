@@ -12,13 +12,13 @@ from pwm_sdk.algorithms.pwm import PWM
 from pwm_sdk.calls import checked, least, one_of
 from pwm_sdk.contract.pools import Pool
 from pwm_sdk.data.replay import ReplayBuffer
+from pwm_sdk.envs.any_pool import make_pool
 from pwm_sdk.envs.factory import make_gym
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.layers import init_fan_in
-from pwm_sdk.models.normalizers import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
+from pwm_sdk.optim import model_optimizer
 from pwm_sdk.runs.online_config import SCALES, OnlineConfig, TaskPlan, plan_for, seed_for
 from pwm_sdk.runs.script import Script
 from pwm_sdk.tasks import BUILT_IN, MT80, Task, TaskSet
@@ -51,6 +51,11 @@ class _Job(NamedTuple):
     def ids(self) -> list[int]:
         """What the model calls the tasks."""
         return [0] if self.family is None else [task.index for task in self.tasks]
+
+    @property
+    def batched(self) -> bool:
+        """Whether a simulator steps all episodes of a round at once."""
+        return self.family is None and self.tasks[0].suite == "simulator"
 
     @property
     def metaworld(self) -> bool:
@@ -117,8 +122,8 @@ def online_pwm(
     if job.family not in (None, MT80):
         _name_family(script, job.family)
     model = _model(script, job)
-    groups = script.part(model.parameter_groups, config.model_lr, config.encoder_lr)
-    optimizer = script.make("optimizer", torch.optim.Adam, groups, fused=True)
+    rates = {"lr": config.model_lr, "encoder_lr": config.encoder_lr}
+    optimizer = script.make("optimizer", model_optimizer, model, **rates)
     stream = seed if part is None else 1000 * seed + part
     if part is not None:  # the model starts equal everywhere; now every process draws its own
         script.do(torch.manual_seed, stream)
@@ -192,14 +197,10 @@ def _model(script: Script, job: _Job) -> WorldModel:
         "latent_dim": config.latent_dim,
         "hidden": (config.hidden, config.hidden),
         "encoder_hidden": (config.hidden,),
-        "num_bins": 0,
         "simnorm_size": small if config.simnorm_size is None else config.simnorm_size,
-        "activation": "silu",
-        "standardize": True,
         "episodic": any(task.terminates or task.suite not in SUITES for task in job.tasks),
     }
     model = script.make("model", WorldModel, *job.sizes, **(settings | config.world_model))
-    script.do(init_fan_in, model)
     if job.device != "cpu":
         script.do(model.to, job.device)
     return model
@@ -209,7 +210,7 @@ def _learner(script: Script, job: _Job, model: WorldModel) -> Learner:
     """Make the policies and values of tasks that imagine alike, a population where several may."""
     config, end, several = job.config, job.end, job.family is not None
     style: dict[str, Any] = {"activation": config.activation, "norm": config.norm}
-    scales = [0.1 / (1.0 - plan.gamma) for plan in job.plans]
+    scales = [round(0.1 / (1.0 - plan.gamma), 9) for plan in job.plans]  # the same float32
     masked: dict[str, Any] = {}
     if several:
         style["population"] = len(job.tasks)
@@ -219,11 +220,7 @@ def _learner(script: Script, job: _Job, model: WorldModel) -> Learner:
         FirstOrderActor,
         config.latent_dim,
         job.sizes[1],
-        config.actor,
-        std=config.rounds_config.std[0],
-        learn_std=False,
-        noise="after",
-        output_gain=0.1,
+        hidden=config.actor,
         **style,
         **masked,
     )
@@ -231,22 +228,19 @@ def _learner(script: Script, job: _Job, model: WorldModel) -> Learner:
         f"critic{end}",
         Critic,
         config.latent_dim,
-        config.critic,
-        config.ensemble,
-        reduce="mean",
+        hidden=config.critic,
+        ensemble=config.ensemble,
         scale=scales if several else scales[0],
-        output_gain=0.01,
         **style,
     )
-    scale = script.make(f"scale{end}", ReturnScale, *([len(job.tasks)] if several else []))
     if job.device != "cpu":
-        for module in (actor, critic, scale):
+        for module in (actor, critic):
             script.do(module.to, job.device)
     plan = job.plans[0]
     horizon = config.pwm.horizon if plan.horizon is None else plan.horizon
     gamma = tuple(plan.gamma for plan in job.plans)
     settings = replace(config.pwm, horizon=horizon, gamma=gamma if several else gamma[0])
-    pwm = script.make(f"pwm{end}", PWM, model, actor, critic, settings, return_scale=scale)
+    pwm = script.make(f"pwm{end}", PWM, model, actor, critic, settings)
     return script.part(Learner, pwm, job.ids, plan.starts or config.starts)
 
 
@@ -273,7 +267,8 @@ def _loop(
         device=job.device,
     )
     if pool is None:
-        pool = _pool(script, "pool", job, 1000 * stream)
+        at_once = job.plans[0].episodes if job.batched else 1
+        pool = _pool(script, "pool", job, 1000 * stream, at_once)
         tests = _pool(script, "test_pool", job, TESTS + 1000 * stream)
     else:
         script.say("pool: the environments that were given")
@@ -297,8 +292,10 @@ def _loop(
     )
 
 
-def _pool(script: Script, name: str, job: _Job, seed: int) -> Any:
-    """Make one environment per task; seeds differ between tasks and between pools."""
+def _pool(script: Script, name: str, job: _Job, seed: int, rows: int = 1) -> Pool:
+    """Make one environment per task, or a simulator's; seeds differ between all of them."""
+    if job.batched:
+        return script.make(name, make_pool, job.tasks[0].name, batch=rows, seed=seed)
     padded: dict[str, Any] = {} if job.family is None else {"padded": True}
     if job.family not in (None, MT80):
         padded["tasks"] = job.family

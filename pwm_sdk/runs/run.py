@@ -18,13 +18,16 @@ import torch
 import torch.distributed as dist
 
 from pwm_sdk.calls import checked, least, outside
+from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checkpoints.locks import FolderLock, lock_folder
 from pwm_sdk.checkpoints.reading import OtherRunError, load_state
 from pwm_sdk.checkpoints.runs import run_identity, write_result
 from pwm_sdk.checkpoints.writing import save_state
 from pwm_sdk.checks import file_path, positive, whole
 from pwm_sdk.contract.agents import ActingPolicy, Loop, Report
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.runs.logger import Logger
+from pwm_sdk.runs.report.plots import subplots
 from pwm_sdk.runs.tables import write_csv
 from pwm_sdk.training.evaluate import evaluate_members
 
@@ -38,11 +41,13 @@ Point = dict[str, Any]
 class Run:
     """Trains a loop in a folder, to a budget, and goes on where it stopped.
 
-    The folder holds `curve.json` (readings), `rounds.csv` (a row per round) and the two newest
-    checkpoints. They are written between rounds, each file whole or not at all. Whoever makes the
-    same run again continues it: with all counters, networks, data and random states, so that only
-    what the environments draw differs from a run in one piece, and two that continue from one
-    checkpoint are equal to the bit (on a GPU: not seen).
+    The folder holds `curve.json` (readings), `rounds.csv` (a row per round), the two newest
+    checkpoints and, once the budget is spent, `policy.safetensors`, or one file for each of several
+    tasks (`policy-TASK.safetensors`), which `ObservationPolicy.load` opens anywhere. All of it is
+    written between rounds, each file whole or not at all. Whoever makes the same run again
+    continues it: with all counters, networks, data and random states, so that only what the
+    environments draw differs from a run in one piece, and two that continue from one checkpoint
+    are equal to the bit (on a GPU: not seen).
 
     In a process group of `torch.distributed` each process has a folder of its own, and all of them
     train the same number of rounds.
@@ -204,19 +209,20 @@ class Run:
     def plot(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Draw the readings over environment steps: mean return, shaded down to the worst episode.
 
-        It needs matplotlib.
+        It needs the extra `[report]`.
 
         Args:
             path: the image; None: `curve.png` in the folder.
 
         Returns:
             The image's path.
-        """
-        from matplotlib.figure import Figure
 
+        Raises:
+            ImportError: if matplotlib is not installed.
+        """
         file = self.folder / "curve.png" if path is None else file_path(path=path)
-        figure = Figure(figsize=(6.0, 3.5), layout="constrained")
-        axes = figure.add_subplot(xlabel="environment steps", ylabel="return")
+        figure, ((axes,),) = subplots(size=(6.0, 3.5))
+        axes.set(xlabel="environment steps", ylabel="return")
         steps = [point["steps"] for point in self.curve]
         for name in self.loop.names:
             mine = [point["tasks"][name] for point in self.curve]
@@ -225,7 +231,9 @@ class Run:
             (line,) = axes.plot(steps, mean, label=name)
             axes.fill_between(steps, worst, mean, color=line.get_color(), alpha=0.2, linewidth=0)
         axes.legend(frameon=False)
-        figure.savefig(file)
+        figure.tight_layout()
+        kind = file.suffix[1:] or "png"
+        write_atomic(file, lambda part: figure.savefig(part, format=kind, dpi=120))
         return file
 
     def _begin(self) -> None:
@@ -312,6 +320,7 @@ class Run:
         if not self.curve or self.curve[-1]["round"] != self.loop.round:
             self._reading()
         self.save()
+        self._save_policy()
 
     def _round(self, share: float) -> None:
         report: Report = outside(self.loop.run_round)(share)
@@ -335,6 +344,17 @@ class Run:
             found = evaluate_members(pool, self.policy, self.episodes, **options)  # pyright: ignore
         self.add_reading(found)
         self.seconds["evaluate"] += time.perf_counter() - begin
+
+    def _save_policy(self) -> None:
+        """Write the policy, of each task by itself, where it is its networks alone."""
+        policy = self.policy
+        if not isinstance(policy, ObservationPolicy) or not policy.is_plain:
+            return
+        if policy.population is None:
+            policy.save(self.folder / "policy.safetensors")
+            return
+        for i, name in enumerate(self.loop.names):
+            policy.member(i).save(self.folder / f"policy-{name}.safetensors")
 
     def _words(self) -> str:
         """Say in few words how far the run is."""

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
+from torchrl.data import ReplayBuffer as TransitionReplay
 
 from pwm_sdk import keys
-from pwm_sdk.calls import checked, least
+from pwm_sdk.calls import checked, has, least
 from pwm_sdk.checks import in_unit
 from pwm_sdk.contract.agents import (
     ActingPolicy,
@@ -75,7 +76,8 @@ class AgentLoop:
         left_out: episodes so far that were shorter than a window of the replay.
 
     Raises:
-        ValueError: for steps that `every` does not divide, or names that do not fit.
+        ValueError: for steps that `every` does not divide, names that do not fit, or a replay that
+            cannot keep what is collected.
     """
 
     def __init__(
@@ -116,8 +118,10 @@ class AgentLoop:
         self._totals = np.zeros(len(known))
         self._generator = torch.Generator("cpu").manual_seed(int(self.rng.integers(2**31)))
         self._cutters: list[EpisodeCutter] = []
-        if replay is not None and not isinstance(replay, ReplayBuffer):
-            replay.set_rng(self._generator)  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(replay, TransitionReplay):
+            replay.set_rng(self._generator)
+        elif pool is not None and replay is not None:
+            has("extend", "save", "load", "slice_len")(replay=replay)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the stream of steps: a copy starts new episodes."""

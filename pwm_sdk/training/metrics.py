@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from pwm_sdk import keys
-from pwm_sdk.calls import acts, anywhere, checked, has, least, some
+from pwm_sdk.calls import anywhere, checked, least, some
 from pwm_sdk.checks import in_unit, positive
-from pwm_sdk.contract.models import features
-from pwm_sdk.contract.policies import StochasticPolicy
+from pwm_sdk.contract.memory import has_memory, observed_latents
+from pwm_sdk.contract.models import LatentModel, features
+from pwm_sdk.contract.places import device_of
+from pwm_sdk.contract.policies import StochasticPolicy, ValueFunction
 from pwm_sdk.rollout import LatentRollout
 from pwm_sdk.training.collect import Episode
 
@@ -26,12 +28,14 @@ class Segments(NamedTuple):
         reward: of the steps, `[P, count, horizon]`; 0 behind the end of an episode.
         end: last observations, `[P, count, O]`.
         ended: whether the episode ended in the segment, `[P, count]` bool.
+        places: of each, its episode and the step at which it starts, `count` for each of P.
     """
 
     start: np.ndarray
     reward: np.ndarray
     end: np.ndarray
     ended: np.ndarray
+    places: list[list[tuple[Episode, int]]]
 
 
 def sample_segments(
@@ -44,7 +48,7 @@ def sample_segments(
     Raises:
         ValueError: if a policy has no episode of at least `horizon` steps, or that terminated.
     """
-    found = []
+    found, places = [], []
     for i, mine in enumerate(episodes):
         usable = [(e, n) for e in mine if (n := _starts(e, horizon)) > 0]
         if not usable:
@@ -52,9 +56,11 @@ def sample_segments(
                 f"episodes must hold one of at least {horizon} steps for policy {i}, got none"
             )
         picks = [usable[rng.integers(len(usable))] for _ in range(count)]
-        parts = [_cut(e, int(rng.integers(n)), horizon) for e, n in picks]
+        places.append([(e, int(rng.integers(n))) for e, n in picks])
+        parts = [_cut(e, time, horizon) for e, time in places[-1]]
         found.append([np.asarray(column) for column in zip(*parts, strict=True)])
-    return Segments(*(np.asarray(column) for column in zip(*found, strict=True)))
+    start, reward, end, ended = (np.asarray(column) for column in zip(*found, strict=True))
+    return Segments(start, reward, end, ended, places)
 
 
 def _starts(episode: Episode, horizon: int) -> int:
@@ -72,9 +78,6 @@ def _cut(episode: Episode, time: int, horizon: int) -> tuple[np.ndarray, np.ndar
 
 
 @checked(
-    model=has("encode", "step"),
-    actor=has(StochasticPolicy, "parameters"),
-    critic=acts,
     gamma=(in_unit, anywhere),
     reward_scale=positive,
     horizon=least(1),
@@ -83,9 +86,9 @@ def _cut(episode: Episode, time: int, horizon: int) -> tuple[np.ndarray, np.ndar
 )
 @torch.no_grad()
 def exploitation_gap(
-    model: Any,
-    actor: Any,
-    critic: Any,
+    model: LatentModel,
+    actor: StochasticPolicy,
+    critic: ValueFunction,
     episodes: Sequence[Sequence[Episode]],
     tasks: Sequence[int],
     gamma: float | Tensor,
@@ -99,7 +102,7 @@ def exploitation_gap(
     """Compare what model and critic predict with what episodes of the same policies brought.
 
     Args:
-        model: the latent model.
+        model: the latent model; one with memory sees up to `horizon` rows before each segment.
         actor: a population of P policies that produced the episodes.
         critic: its critic.
         episodes: real episodes of each policy.
@@ -120,14 +123,13 @@ def exploitation_gap(
     _check_numbers(len(episodes), tasks=tasks, reward_scale=reward_scale)
     segments = sample_segments(episodes, horizon, count, rng)
     rewards = segments.reward / np.asarray(reward_scale, np.float32).reshape(-1, 1, 1)
-    device = next(actor.parameters()).device
+    device = device_of(actor)
     task = torch.as_tensor(list(tasks), device=device).unsqueeze(1).expand(-1, count)
-    latent = model.encode(torch.as_tensor(segments.start, device=device), task)
+    latent, end = _start_and_end(model, segments, task)
     shape = (horizon, *latent.shape[:-1], actor.action_dim)
     noise = torch.zeros(shape, device=device) if deterministic else None
     trajectory = LatentRollout(model, actor, horizon)(latent, task, noise)
     predicted = _alive_rewards(trajectory).sum(-2).mean((1, 2))
-    end = model.encode(torch.as_tensor(segments.end, device=device), task)
     alive = torch.as_tensor(~segments.ended, device=device)
     end_value = critic(features(model, end)).squeeze(-1) * alive
     discount = torch.as_tensor(gamma, device=device).expand(len(tasks)).view(-1, 1)
@@ -142,6 +144,35 @@ def exploitation_gap(
     }
     table["gap"] = predicted - real.sum(-1).mean(1)
     return {name: column.double().cpu().numpy() for name, column in table.items()}
+
+
+def _start_and_end(model: LatentModel, segments: Segments, task: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents `[P, count, D]` where segments start and where they end."""
+
+    def tensor(values: Any) -> Tensor:
+        return torch.as_tensor(np.asarray(values), device=task.device)
+
+    if not has_memory(model):
+        first, last = (tensor(seen) for seen in (segments.start, segments.end))
+        return model.encode(first, task), model.encode(last, task)
+    horizon = segments.reward.shape[-1]
+    rows = [[_around(e, time, horizon) for e, time in mine] for mine in segments.places]
+    seen, action, first, last = (
+        tensor([[row[part] for row in mine] for mine in rows]) for part in range(4)
+    )
+    latents = observed_latents(model, seen, action, task, first)
+    place = last[..., None, None].expand(*last.shape, 1, latents.shape[-1])
+    return latents[..., horizon, :], latents.gather(-2, place).squeeze(-2)
+
+
+def _around(episode: Episode, time: int, horizon: int) -> tuple[Any, Any, Any, int]:
+    """What comes before and in a segment: 2 horizon + 1 rows, of which one at the edge repeats."""
+    steps = len(episode.reward)
+    number = np.arange(time - horizon, time + horizon + 1)
+    row = number.clip(0, steps)
+    action = episode.action[row[:-1].clip(max=steps - 1)]
+    last = horizon + min(horizon, steps - time)
+    return episode.observation[row], action, (number <= 0)[:, None], last
 
 
 def _check_numbers(policies: int, **given: Sequence[Any]) -> None:

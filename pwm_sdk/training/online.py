@@ -5,18 +5,28 @@ from __future__ import annotations
 import copy
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from tensordict import TensorDictBase
 from torch import Tensor
 
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import checked, least
 from pwm_sdk.checks import in_unit, positive, whole
-from pwm_sdk.contract.models import TrainableModel
+from pwm_sdk.contract.agents import Behaviour, check_finite
+from pwm_sdk.contract.memory import has_memory
+from pwm_sdk.contract.models import (
+    LatentModel,
+    embeddings_of,
+    has_loss,
+    is_standardized,
+    num_tasks,
+)
 from pwm_sdk.contract.policies import member_of, population_of
 from pwm_sdk.contract.pools import Pool
 from pwm_sdk.data.replay import ReplayBuffer
@@ -37,14 +47,19 @@ from pwm_sdk.states import load_state, state_of
 from pwm_sdk.training.collect import Episode, run_episodes
 from pwm_sdk.training.keeping import keep_episodes
 from pwm_sdk.training.metrics import exploitation_gap
-from pwm_sdk.training.settings import Learner, RoundConfig, RoundReport, check_abilities, check_ids
+from pwm_sdk.training.settings import (
+    Learner,
+    RoundConfig,
+    RoundReport,
+    check_abilities,
+    check_ids,
+)
 
+STATISTICS_ROUNDS = 10
 MODEL = "the world model's loss and gradient"
 
 
 @checked(
-    pool=has("reset_many", "step_many"),
-    model=has(TrainableModel),
     lengths=least(1),
     weight=least(0.0),
     updates=least(0),
@@ -58,10 +73,11 @@ class GrowingBatch:
     replicas stay equal.
 
     Args:
-        pool: an `EnvPool`, one environment per task, in the order of the learners' tasks.
-        model: a `WorldModel` with observation statistics (or one that is a `TrainableModel` and a
-            `StandardizedModel`, see `pwm_sdk.contract`), of tasks whose ids the learners name, or
-            for one task without ids.
+        pool: a `Pool`, one environment per task, in the order of the learners' tasks; for one task
+            with a policy that is no population any number of them, which share the episodes out.
+        model: a `LatentModel`, of tasks whose ids the learners name, or for one
+            task without ids, with or without memory. What it is trained by: see `model_loss`. If it
+            is a `StandardizedModel`, its statistics are set.
         model_optimizer: steps the model.
         learners: their tasks, joined, are the pool's.
         replay: where episodes go; its windows train the model.
@@ -81,6 +97,9 @@ class GrowingBatch:
             times their number.
         execution: how the model is trained, in which precision; the learners have their own. None:
             eager, in fp32.
+        model_loss: maps the model and a batch of windows to the loss, alone or with a dictionary of
+            metrics; None: the model's own (`LossModel`) if it has one, else `world_model_loss` with
+            the coefficients of `config`, which takes a `TrainableModel`.
 
     Attributes:
         execution: what of it is possible on the model's device.
@@ -95,8 +114,8 @@ class GrowingBatch:
 
     def __init__(
         self,
-        pool: Any,
-        model: Any,
+        pool: Pool,
+        model: LatentModel,
         model_optimizer: torch.optim.Optimizer,
         learners: Sequence[Learner],
         replay: ReplayBuffer,
@@ -111,10 +130,12 @@ class GrowingBatch:
         seed: int = 0,
         weight: float = 1.0,
         execution: Execution | None = None,
+        model_loss: Callable[[Any, TensorDictBase], Any] | None = None,
     ) -> None:
         self.weight = weight
         remember_learning_rates(model_optimizer)
-        self.pool, self.model, self.model_optimizer = pool, model, model_optimizer
+        self.pool, self.model_optimizer = pool, model_optimizer
+        self.model: Any = model  # its abilities are asked for below
         self.learners, self.replay, self.config = list(learners), replay, config
         self.tasks = [task for learner in learners for task in learner.tasks]
         self.reward_scale, self.lengths, self.episodes = (
@@ -125,27 +146,33 @@ class GrowingBatch:
         self.seed_episodes = (
             [5 * n for n in episodes] if seed_episodes is None else [*seed_episodes]
         )
-        self.names, self.test_pool = list(pool.names if names is None else names), test_pool
-        columns = (self.tasks, self.reward_scale, self.lengths, self.episodes)
-        sizes = {len(part) for part in (pool, *columns, self.seed_episodes, self.names)}
-        if test_pool is not None:
-            sizes.add(len(test_pool))
-        if len(sizes) != 1:
-            raise ValueError(
-                "pool, tasks, reward_scale, lengths, episodes, seed_episodes, names and test_pool "
-                f"must agree in size, got {sizes}"
-            )
+        alone = len(self.learners) == 1 and population_of(self.learners[0].pwm.actor) is None
+        self._rows = max(1, len(pool) // len(self.tasks)) if alone else 1
+        known = pool.names[:: self._rows] if names is None else names
+        self.names, self.test_pool = list(known), test_pool
+        self._check_sizes()
         positive(reward_scale=[scale for scale in self.reward_scale if scale is not None])
         whole(1, lengths=self.lengths, episodes=self.episodes)
         whole(0, seed_episodes=self.seed_episodes)
-        check_ids(self.tasks, getattr(model, "num_tasks", 0))
-        several, settles = dist.is_initialized(), config.statistics_rounds > 0
-        check_abilities(model, self.learners, statistics=settles, shared=several)
+        check_ids(self.tasks, num_tasks(model))
+        check_abilities(
+            model,
+            self.learners,
+            own_loss=model_loss is not None or has_loss(model),
+            rounds=config.statistics_rounds,
+            shared=dist.is_initialized(),
+        )
+        self.model_loss = model_loss
+        default = STATISTICS_ROUNDS if is_standardized(model) else 0
+        given = config.statistics_rounds
+        self._statistics_rounds = default if given is None else given
+        # a model with memory sees as much before imagination as windows show it
+        self._history = {"history": replay.slice_len - 1} if has_memory(model) else {}
         self.rng = np.random.default_rng(seed)
-        self.device = next(model.parameters()).device
+        self.device = model_optimizer.param_groups[0]["params"][0].device
         wanted = execution or Execution()
         self.execution = wanted.on(self.device, compiles=False, captures=False)
-        count = max(getattr(model, "num_tasks", 0), max(self.tasks) + 1)
+        count = max(num_tasks(model), max(self.tasks) + 1)
         self.reward_weight = torch.ones(count, device=self.device)
         self.finite = FiniteWatch([MODEL], sys.maxsize, self.device)  # read by `check_finite`
         self.round = self.updates = self.steps = self.left_out = 0
@@ -165,19 +192,27 @@ class GrowingBatch:
         behaviour = RandomBehaviour(
             len(self.pool), self.model.action_dim, int(self.rng.integers(2**31)), self.config.hold
         )
-        gathered = run_episodes(self.pool, behaviour, episodes, lengths=self.lengths)
+        gathered = self._play(behaviour, episodes)
         self._store(gathered)
         return gathered
 
     def collect(self) -> list[list[Episode]]:
         """Add a round of episodes of the current policies with noise."""
         actors = [learner.pwm.actor for learner in self.learners]
-        behaviour = LatentBehaviour(
-            self.model, actors, self.tasks, self.rng, self.config.correlation
-        )
-        gathered = run_episodes(self.pool, behaviour, self.episodes, lengths=self.lengths)
+        tasks = [task for task in self.tasks for _ in range(self._rows)]
+        behaviour = LatentBehaviour(self.model, actors, tasks, self.rng, self.config.correlation)
+        gathered = self._play(behaviour, self.episodes)
         self._store(gathered)
         return gathered
+
+    def _play(self, behaviour: Behaviour, episodes: Sequence[int]) -> list[list[Episode]]:
+        """Run `episodes[i]` episodes of task i, shared out among its rows of the pool."""
+        rows = self._rows
+        quota = [len(range(row, count, rows)) for count in episodes for row in range(rows)]
+        lengths = [length for length in self.lengths for _ in range(rows)]
+        found = run_episodes(self.pool, behaviour, quota, lengths=lengths)
+        starts = range(0, len(found), rows)
+        return [list(chain.from_iterable(found[i : i + rows])) for i in starts]
 
     def improve(self, updates: int) -> dict[str, Any]:
         """Train model and policies `updates` times; return the last metrics of each.
@@ -193,7 +228,9 @@ class GrowingBatch:
             metrics |= self._improve_model()
             for i, learner in enumerate(self.learners):
                 if self.updates % learner.every == 0:
-                    starts = self.replay.sample_starts(learner.tasks, learner.starts)
+                    starts = self.replay.sample_starts(
+                        learner.tasks, learner.starts, **self._history
+                    )
                     starts = starts.to(self.device)
                     alone = learner.pwm.population is None
                     metrics[f"policies_{i}"] = learner.pwm.update(starts[0] if alone else starts)
@@ -201,19 +238,12 @@ class GrowingBatch:
         self.check_finite()
         return metrics
 
-    def _improve_model(self) -> dict[str, Tensor]:
+    def _improve_model(self) -> dict[str, Any]:
         """Train the model once; returns its metrics."""
         batch = self.replay.sample().to(self.device)
         with self.execution.tf32(self.device):
             with self.execution.products(self.device):
-                loss = world_model_loss(
-                    self.model,
-                    batch,
-                    rho=self.config.rho,
-                    consistency=self.config.consistency,
-                    reward=self.config.reward,
-                    reward_weight=self.reward_weight,
-                )
+                loss, details = self._loss(batch)
             norm = optimize(
                 self.weight * loss,
                 self.model_optimizer,
@@ -222,7 +252,26 @@ class GrowingBatch:
                 watch=self._watch(),
                 name=MODEL,
             )
-        return {"model_grad_norm": norm, "model_loss": loss.detach()}
+        metrics = {"model_grad_norm": norm, "model_loss": loss.detach()}
+        return metrics | ({"model": details} if details else {})
+
+    def _loss(self, batch: TensorDictBase) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the model's loss on windows, and metrics of it."""
+        if self.model_loss is not None:
+            found = self.model_loss(self.model, batch)
+            return found if isinstance(found, tuple) else (found, {})
+        if has_loss(self.model):
+            return self.model.loss(batch)
+        config = self.config
+        found = world_model_loss(
+            self.model,
+            batch,
+            rho=config.rho,
+            consistency=config.consistency,
+            reward=config.reward,
+            reward_weight=self.reward_weight,
+        )
+        return found, {}
 
     def _watch(self) -> FiniteWatch | None:
         """Return what notes the model's loss where reading it would wait for the device."""
@@ -234,7 +283,7 @@ class GrowingBatch:
         """Wait for the device; raise ValueError if something was not finite since the last time."""
         self.finite.read()
         for learner in self.learners:
-            getattr(learner.pwm, "check_finite", lambda: None)()
+            check_finite(learner.pwm)
 
     def run_round(self, progress: float) -> RoundReport:
         """Improve, then collect; `progress` in [0, 1] drives noise and learning rates."""
@@ -349,6 +398,19 @@ class GrowingBatch:
         """Read what `save_data` wrote."""
         self.replay.load(path)
 
+    def _check_sizes(self) -> None:
+        """Raise ValueError for lists and pools that are not of as many environments."""
+        columns = (self.tasks, self.reward_scale, self.lengths, self.episodes)
+        sizes = {len(part) for part in (*columns, self.seed_episodes, self.names)}
+        sizes.add(len(self.pool) // self._rows)
+        if self.test_pool is not None:
+            sizes.add(len(self.test_pool))
+        if len(sizes) != 1:
+            raise ValueError(
+                "pool, tasks, reward_scale, lengths, episodes, seed_episodes, names and test_pool "
+                f"must agree in size, got {sizes}"
+            )
+
     def _scales(self) -> list[float]:
         """Return what rewards are divided by; 1 where no data has said."""
         return [1.0 if scale is None else scale for scale in self.reward_scale]
@@ -377,7 +439,7 @@ class GrowingBatch:
             if scale is None:
                 scale = self.reward_scale[i] = _largest_reward(mine)
             self.left_out += keep_episodes(self.replay, task, scale, mine)
-        settling = self.round < self.config.statistics_rounds
+        settling = self.round < self._statistics_rounds
         if settling or self.round % 5 == 0:  # the moments of a large replay change slowly
             self.refresh_statistics(settling)
 
@@ -389,7 +451,7 @@ class GrowingBatch:
             if observations:
                 std = moments["observation_std"]
                 std = torch.where(std < 1e-4, torch.ones_like(std), std + 2e-3)
-                known = task if getattr(self.model, "num_tasks", 0) else None
+                known = task if num_tasks(self.model) else None
                 self.model.set_observation_statistics(moments["observation_mean"], std, known)
             if config.reward_weight_gain:
                 spread = float(moments["reward_var"]) + config.reward_weight_eps
@@ -407,7 +469,7 @@ class GrowingBatch:
 
     def _share_embeddings(self) -> None:
         """Let every process know the task embeddings of the others: a lookup shortens its rows."""
-        table = getattr(self.model, "task_embedding", None)
+        table = embeddings_of(self.model)
         if table is not None:
             self._share_rows(table.data, table.data)
 

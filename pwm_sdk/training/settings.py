@@ -8,11 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from pwm_sdk.calls import checked, may_be_infinite
+from pwm_sdk.calls import checked, has, may_be_infinite
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
 from pwm_sdk.contract.abilities import lacks
-from pwm_sdk.contract.models import EpisodicModel, SharedStatistics, StandardizedModel
-from pwm_sdk.contract.policies import ExploringPolicy
+from pwm_sdk.contract.memory import has_memory
+from pwm_sdk.contract.models import (
+    EpisodicModel,
+    LossModel,
+    SharedStatistics,
+    StandardizedModel,
+    TrainableModel,
+    is_episodic,
+    is_standardized,
+)
+from pwm_sdk.contract.policies import ExploringPolicy, population_of
 
 
 @checked()
@@ -37,13 +46,12 @@ class Learner:
 
     def __post_init__(self) -> None:
         whole(1, starts=self.starts, every=self.every)
-        policies = getattr(self.pwm, "population", None) or 1
+        policies = population_of(self.pwm) or 1
         if len(self.tasks) != policies:
             raise ValueError(
                 f"tasks must have one entry per policy ({policies}), got {list(self.tasks)}"
             )
-        if not hasattr(self.pwm, "update"):
-            raise ValueError(f"pwm must have update, got {self.pwm!r}")
+        has("update")(pwm=self.pwm)
 
 
 @checked(model_max_norm=may_be_infinite)
@@ -69,7 +77,7 @@ class RoundConfig:
             is left of it (see `linear_decay`).
         decay_floor: but not below this share of their start.
         statistics_rounds: observation statistics are refreshed in so many first rounds, then
-            frozen.
+            frozen; None: in 10, where the model has them.
         hold: longest time that a seed action is held.
 
     Raises:
@@ -88,14 +96,15 @@ class RoundConfig:
     std: tuple[float, float] = (0.6, 0.2)
     std_share: float = 0.5
     correlation: float = 0.8
-    decay_share: float = 0.25
-    decay_floor: float = 0.1
-    statistics_rounds: int = 10
+    decay_share: float = 0.3
+    decay_floor: float = 0.02
+    statistics_rounds: int | None = None
     hold: int = 19
 
     def __post_init__(self) -> None:
         whole(0, updates=self.updates, first_updates=self.first_updates)
-        whole(0, statistics_rounds=self.statistics_rounds)
+        if self.statistics_rounds is not None:
+            whole(0, statistics_rounds=self.statistics_rounds)
         whole(1, hold=self.hold)
         at_least(0.0, consistency=self.consistency, reward=self.reward)
         at_least(0.0, reward_weight_gain=self.reward_weight_gain)
@@ -147,27 +156,34 @@ def check_ids(tasks: Sequence[int], known: int) -> None:
 
 
 def check_abilities(
-    model: Any, learners: Sequence[Learner], *, statistics: bool, shared: bool
+    model: Any, learners: Sequence[Learner], *, own_loss: bool, rounds: int | None, shared: bool
 ) -> None:
     """Raise ValueError, which names what is missing, for parts that a growing batch cannot use.
 
     Args:
-        model: a `TrainableModel`; see `EpisodicModel` where it is episodic.
+        model: a `LatentModel`.
         learners: their actors are `ExploringPolicy`s.
-        statistics: the loop sets observation statistics, see `StandardizedModel`.
+        own_loss: the model is trained by a loss of its own; otherwise it is a `TrainableModel`,
+            without memory, and see `EpisodicModel` where it is episodic.
+        rounds: number of rounds that set observation statistics, see `StandardizedModel`; None:
+            where the model has them.
         shared: several processes share them, see `SharedStatistics`.
     """
-    needed: list[type] = [EpisodicModel] * bool(getattr(model, "episodic", False))
-    needed += [SharedStatistics if shared else StandardizedModel] * statistics
+    needed: list[type] = []
+    if not own_loss:
+        needed += [LossModel] if has_memory(model) else [TrainableModel]
+        needed += [EpisodicModel] * is_episodic(model)
+    if rounds is not None or is_standardized(model):
+        needed += [SharedStatistics if shared else StandardizedModel] * (rounds != 0)
     if missing := lacks(model, *needed):
         raise ValueError(
             f"model must have {', '.join(missing)} to be trained by a growing batch, "
             f"got a {type(model).__name__} without"
         )
-    if statistics and getattr(model, "observation_mean", True) is None:
+    if rounds and not is_standardized(model):
         raise ValueError(
             "model must have observation statistics (standardize=True of a WorldModel), or "
-            "statistics_rounds must be 0, got a model without them"
+            "statistics_rounds must be 0 or None, got a model without them"
         )
     for actor in (learner.pwm.actor for learner in learners):
         if missing := lacks(actor, ExploringPolicy):

@@ -37,19 +37,21 @@ def make(name: str, **options: Any) -> Any:
     """A new one, on the CPU."""
     if name in ("PWM", "Population"):
         several = name == "Population"
-        parts = model("cpu"), *networks("cpu", 2 if several else None), PWMConfig(**SMALL)
+        parts = model("cpu"), *networks("cpu", 2 if several else None), PWMConfig.paper(**SMALL)
         return Population(*parts, seeds=[3, 4], **options) if several else PWM(*parts, **options)
     if name == "SHAC":
         world = MassSpring(2, 2, substeps=2, episode_length=5)
-        actor = FirstOrderActor(world.observation_dim, world.action_dim, (8,))
+        actor = FirstOrderActor.published(world.observation_dim, world.action_dim, (8,))
         config = SHACConfig(environments=4, horizon=3, critic_epochs=1)
-        return SHAC(world, actor, Critic(world.observation_dim, (8,), 1), config, **options)
+        return SHAC(
+            world, actor, Critic.published(world.observation_dim, (8,), 1), config, **options
+        )
     if name == "TDMPC2":
         made = model("cpu")
         q = QEnsemble.for_model(made, ensemble=3, dropout=0.2)
         return TDMPC2(made, q, PolicyPrior.for_model(made), TDMPC2Config(), **options)
     if name == "BehaviourCloning":
-        return BehaviourCloning(FirstOrderActor(3, 2, (8,)), **options)
+        return BehaviourCloning(FirstOrderActor.published(3, 2, (8,)), **options)
     if name == "DreamerV3":
         return DreamerV3(3, 2, DREAM, **options)
     if name == "SAC":

@@ -53,9 +53,9 @@ from pwm_sdk.simulators.mass_spring import MassSpring
 
 Found = dict[str, Tensor]
 PWM_CONFIG = {"horizon": 3, "critic_epochs": 1, "critic_splits": 2}
-OURS = PWMConfig(**PWM_CONFIG, target_tau=0.1, average_tau=0.1)
+OURS = PWMConfig.paper(**PWM_CONFIG, target_tau=0.1, average_tau=0.1)
 FREE = SACConfig(hidden=(8,), batch_size=4, random_steps=0)
-EXPLORED = {"learn_std": False, "noise": "after"}
+EXPLORED = {"learn_std": False, "noise": "post_tanh"}
 
 
 DREAM = DreamerV3Config(
@@ -137,7 +137,7 @@ def pwm(
         made: Any = model(device, **settings)
         made = Disagreement(made).to(device) if guard else made
         actor, critic = networks(device, population)
-        scale = None if config.normalize_returns else ReturnScale(population).to(device)
+        scale = None if config.return_scale == "deviation" else ReturnScale(population).to(device)
         options: dict[str, Any] = {"return_scale": scale, "execution": execution}
         kind = Population if members else PWM
         options |= {"seeds": [3, 4], "rates": [1.0, 0.5]} if members else {}
@@ -368,15 +368,15 @@ def offline(device: Any) -> Found:
 ANYWHERE: dict[str, Callable[[Any], Found]] = {
     "PWM": pwm(),
     "PWM, population with masks": pwm(2),
-    "PWM, gammas of their own": pwm(2, PWMConfig(**PWM_CONFIG, gamma=[0.9, 0.5])),
+    "PWM, gammas of their own": pwm(2, PWMConfig.paper(**PWM_CONFIG, gamma=[0.9, 0.5])),
     "PWM, published": pwm(None, PWMConfig.published(horizon=3)),
     "PWM, published population": pwm(2, PWMConfig.published(horizon=3)),
     "PWM, episodic": pwm(episodic=True, action_dims=[1, 2]),
-    "PWM, behaviour guard": pwm(None, PWMConfig(**PWM_CONFIG, behaviour=0.1)),
+    "PWM, behaviour guard": pwm(None, PWMConfig.paper(**PWM_CONFIG, behaviour=0.1)),
     "PWM, disagreement": pwm(guard=True),
     "PWM, bf16": pwm(execution=Execution(precision="bf16")),
     "TDMPC2, bf16": tdmpc2(execution=Execution(precision="bf16")),
-    "PWM, detached, lambda-returns": pwm(None, PWMConfig(**PWM_CONFIG, detach=True, actor_lam=0.9)),
+    "PWM, detached, lambda-returns": pwm(None, PWMConfig(**PWM_CONFIG, detach=True)),
     "Population": pwm(2, members=True),
     "SHAC": shac,
     "TDMPC2": tdmpc2(),

@@ -11,13 +11,15 @@ from torch.nn.utils import parameters_to_vector
 
 from pwm_sdk.algorithms.population import Population
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
+from pwm_sdk.algorithms.return_scales import ReturnScale
 from pwm_sdk.execution.settings import Execution
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.normalizers import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
 
-CONFIG = PWMConfig(horizon=3, critic_epochs=2, critic_splits=2, saturation=0.1, target_tau=0.1)
+CONFIG = PWMConfig.paper(
+    horizon=3, critic_epochs=2, critic_splits=2, saturation=0.1, target_tau=0.1
+)
 PUBLISHED = PWMConfig.published(horizon=3)
 MEMBERS = "Population"  # two policies with streams and learning rates of their own
 
@@ -27,7 +29,7 @@ Kind = int | str | None  # one policy, P policies of a PWM, or MEMBERS
 def assemble(kind: Kind, execution: Execution | None = None, config: PWMConfig = CONFIG) -> PWM:
     """The same start every time: two tasks of one and two actions, hidden behind masks."""
     torch.manual_seed(0)
-    model = WorldModel(
+    model = WorldModel.published(
         3, 2, num_tasks=2, task_dim=4, latent_dim=16, hidden=(8,), encoder_hidden=(8,),
         action_dims=[1, 2], num_bins=11,
     )  # fmt: skip
@@ -36,9 +38,9 @@ def assemble(kind: Kind, execution: Execution | None = None, config: PWMConfig =
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
     population = 2 if kind == MEMBERS else kind
     dims = None if population is None else [1, 2]
-    actor: Any = FirstOrderActor(16, 2, (8,), population=population, action_dims=dims)
-    critic: Any = Critic(16, (8,), 3, population=population)
-    scale = None if config.normalize_returns else ReturnScale(population)
+    actor: Any = FirstOrderActor.published(16, 2, (8,), population=population, action_dims=dims)
+    critic: Any = Critic.published(16, (8,), 3, population=population)
+    scale = None if config.return_scale == "deviation" else ReturnScale(population)
     options: dict[str, Any] = {"return_scale": scale, "execution": execution}
     options["generator"] = torch.Generator().manual_seed(1)
     if kind == MEMBERS:

@@ -23,7 +23,7 @@ VALUES = {"NaN": math.nan, "inf": math.inf, "1e30": 1e30, "3e38": 3e38}
 
 def make_model() -> WorldModel:
     torch.manual_seed(0)
-    model = WorldModel(
+    model = WorldModel.published(
         3, 2, num_tasks=2, task_dim=4, latent_dim=8, hidden=(8,), encoder_hidden=(8,),
         simnorm_size=4, action_dims=[1, 2], num_bins=11,
     )  # fmt: skip

@@ -46,8 +46,10 @@ def test_loss_of_a_window_is_the_mean_over_its_pairs() -> None:
 
 
 def test_clones_on_the_latents_of_a_frozen_model() -> None:
-    model = WorldModel(3, 2, num_tasks=2, task_dim=4, latent_dim=8, hidden=(16,), simnorm_size=4)
-    actor = FirstOrderActor(8, 2, (8,))
+    model = WorldModel.published(
+        3, 2, num_tasks=2, task_dim=4, latent_dim=8, hidden=(16,), simnorm_size=4
+    )
+    actor = FirstOrderActor.published(8, 2, (8,))
     before = [p.detach().clone() for p in model.parameters()]
     data = {"observation": torch.randn(4, 3, 3), "action": torch.rand(4, 2, 2)}
     batch = TensorDict({**data, "task": torch.tensor([0, 0, 1, 1])}, [4])
@@ -62,7 +64,7 @@ def test_clones_on_the_latents_of_a_frozen_model() -> None:
 
 def test_a_saved_state_continues_to_the_bit() -> None:
     batch = TensorDict({"observation": torch.randn(4, 3), "action": torch.rand(4, 2)}, [4])
-    cloning, other = (BehaviourCloning(FirstOrderActor(3, 2, (8,))) for _ in range(2))
+    cloning, other = (BehaviourCloning(FirstOrderActor.published(3, 2, (8,))) for _ in range(2))
     cloning.update(batch)
     other.load_state_dict(copy.deepcopy(cloning.state_dict()))
     for agent in (cloning, other):

@@ -61,7 +61,7 @@ def test_one_value_and_one_batch_of_rewards_are_in_the_graph(kind: Kind, config:
 
 def test_values_of_every_step_are_in_the_graph_where_they_are_asked_for() -> None:
     """The count above can fail: lambda-returns need a value at each step."""
-    pwm = assemble(None, config=PWMConfig(horizon=H, actor_lam=0.95))
+    pwm = assemble(None, config=PWMConfig.paper(horizon=H, actor_lam=0.95))
     seen = watched(pwm)
     pwm.update(starts(None))
     ((after, value),) = seen["critic"]
@@ -70,7 +70,7 @@ def test_values_of_every_step_are_in_the_graph_where_they_are_asked_for() -> Non
 
 
 def test_targets_keep_no_graph() -> None:
-    pwm = assemble(None, config=PWMConfig(horizon=H, critic_epochs=1, critic_splits=1))
+    pwm = assemble(None, config=PWMConfig.paper(horizon=H, critic_epochs=1, critic_splits=1))
     grads = []
     pwm.critic.register_forward_hook(lambda module, given, out: grads.append(out.requires_grad))
     pwm.update(starts(None))

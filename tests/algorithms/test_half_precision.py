@@ -49,7 +49,7 @@ def test_a_layer_norm_in_bf16_would_not_pass(monkeypatch: pytest.MonkeyPatch) ->
 def sums(half: bool) -> list[Tensor]:
     """Gradients of scales and shifts that LayerNorm itself sums, over 8192 rows."""
     torch.manual_seed(0)
-    net = StackedMLP(32, (64, 32), 2, norm="before")
+    net = StackedMLP(32, (64, 32), 2, norm="pre_activation")
     x, wanted = torch.randn(8192, 32), torch.randn(8192, 2)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
         loss = (net(x) - wanted).square().mean()

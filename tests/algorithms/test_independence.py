@@ -15,19 +15,19 @@ from tensordict import TensorDict
 
 from pwm_sdk.algorithms.population import Population
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
+from pwm_sdk.algorithms.return_scales import ReturnScale
 from pwm_sdk.execution.settings import Execution
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.normalizers import ReturnScale
 from pwm_sdk.training.loop import fit
 
 SMALL: dict[str, Any] = {"horizon": 3, "critic_epochs": 2, "critic_splits": 2}
 SLOW = {"target_tau": 0.1, "average_tau": 0.1}
 CONFIGS: dict[str, PWMConfig] = {
-    "ours": PWMConfig(**SMALL, **SLOW, saturation=0.1, behaviour=0.5),
-    "lambda": PWMConfig(**SMALL, actor_lam=0.9, gamma=[0.9, 0.99, 0.95]),
+    "ours": PWMConfig.paper(**SMALL, **SLOW, saturation=0.1, behaviour=0.5),
+    "lambda": PWMConfig.paper(**SMALL, actor_lam=0.9, gamma=[0.9, 0.99, 0.95]),
     "published": PWMConfig.published(**SMALL),
-    "clipped": PWMConfig(**SMALL, actor_max_norm=0.01, critic_max_norm=0.1),
+    "clipped": PWMConfig.paper(**SMALL, actor_max_norm=0.01, critic_max_norm=0.1),
 }
 
 Change = dict[str, Any]
@@ -36,18 +36,18 @@ Change = dict[str, Any]
 def make(kind: str, name: str, check_every: int | None = None, **changes: Any) -> PWM:
     """The same start every time, but for what is changed."""
     torch.manual_seed(1)
-    actor = FirstOrderActor(
+    actor = FirstOrderActor.published(
         8, 2, (8,), population=MEMBERS, action_dims=changes.pop("action_dims", [2, 2, 1])
     )
-    critic = Critic(8, (8,), 2, population=MEMBERS, scale=[1.0, 2.0, 3.0])
+    critic = Critic.published(8, (8,), 2, population=MEMBERS, scale=[1.0, 2.0, 3.0])
     config, options = copy.deepcopy(CONFIGS[name]), {}
     if "gamma" in changes:
-        config = PWMConfig(**{**config.__dict__, "gamma": changes.pop("gamma")})
+        config = PWMConfig.paper(**{**config.__dict__, "gamma": changes.pop("gamma")})
     for part, value in changes.pop("weights", {}).items():
         with torch.no_grad():
             for parameter in {"actor": actor, "critic": critic}[part].parameters():
                 parameter[BAD] = value
-    scale = None if config.normalize_returns else ReturnScale(MEMBERS)
+    scale = None if config.return_scale == "deviation" else ReturnScale(MEMBERS)
     options = {"return_scale": scale, "execution": Execution(check_every=check_every)}
     options["generator"] = torch.Generator().manual_seed(2)
     if kind == "Population":
@@ -197,8 +197,8 @@ def test_what_may_be_given_back_is_kept_in_the_same_memory_and_of_one_policy_not
     pwm.update(batch(2))
     assert [kept.data_ptr() for kept in pwm.finite._before] == places
     assert len(places) > len(list(pwm.actor.parameters()))
-    actor, critic = FirstOrderActor(8, 2, (8,)), Critic(8, (8,), 2)
-    alone = PWM(MODEL, actor, critic, PWMConfig(**SMALL))
+    actor, critic = FirstOrderActor.published(8, 2, (8,)), Critic.published(8, (8,), 2)
+    alone = PWM(MODEL, actor, critic, PWMConfig.paper(**SMALL))
     alone.update(batch(0)[0])
     assert alone.finite._before == []
 
@@ -221,8 +221,8 @@ def test_without_reading_the_end_of_fit_tells() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
 def test_compiled_members_are_independent() -> None:
     torch.manual_seed(1)
-    actor = FirstOrderActor(8, 2, (8,), population=MEMBERS)
-    critic = Critic(8, (8,), 2, population=MEMBERS)
+    actor = FirstOrderActor.published(8, 2, (8,), population=MEMBERS)
+    critic = Critic.published(8, (8,), 2, population=MEMBERS)
     options = {"seeds": [3, 4, 5], "execution": Execution(compile=True, check_every=1000)}
     pwm, made = Population(MODEL, actor, critic, CONFIGS["ours"], **options), []
     pwm.update(batch(0))

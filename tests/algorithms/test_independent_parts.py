@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from pwm_sdk.algorithms.behaviour_cloning import BehaviourCloning
 from pwm_sdk.algorithms.critic_fit import CriticFit
-from pwm_sdk.algorithms.published import ReturnDeviation
+from pwm_sdk.algorithms.return_scales import ReturnDeviation, ReturnScale
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.normalizers import ReturnScale
 from pwm_sdk.optim import FiniteWatch, optimize
 from pwm_sdk.planner.mppi import MPPI
 from pwm_sdk.policies.behaviours import LatentBehaviour
@@ -29,7 +28,9 @@ from pwm_sdk.policies.behaviours import LatentBehaviour
 def test_cloned_policies_are_independent(value: float, windows: bool) -> None:
     def make_one() -> BehaviourCloning:
         torch.manual_seed(1)
-        return BehaviourCloning(FirstOrderActor(8, 2, (8,), population=MEMBERS), model=MODEL)
+        return BehaviourCloning(
+            FirstOrderActor.published(8, 2, (8,), population=MEMBERS), model=MODEL
+        )
 
     def spoil(given: TensorDict) -> None:
         given["observation"][BAD, 0] = value
@@ -70,7 +71,7 @@ def test_cloned_policies_are_independent(value: float, windows: bool) -> None:
 def test_critics_fitted_at_once_are_independent(value: float) -> None:
     def fitted(bad: float | None) -> tuple[Critic, Any, list[Tensor]]:
         torch.manual_seed(1)
-        critic = Critic(4, (8,), 2, population=MEMBERS)
+        critic = Critic.published(4, (8,), 2, population=MEMBERS)
         optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3, fused=True)
         parts = {"splits": 2, "generator": torch.Generator().manual_seed(0)}
         fit = CriticFit(critic, optimizer, 1.0, parts=parts, population=MEMBERS)
@@ -85,7 +86,7 @@ def test_critics_fitted_at_once_are_independent(value: float) -> None:
     critic, optimizer, expected = fitted(None)
     other, others, actual = fitted(value)
     torch.manual_seed(1)
-    start = Critic(4, (8,), 2, population=MEMBERS)
+    start = Critic.published(4, (8,), 2, population=MEMBERS)
     for a, b, first in zip(
         critic.parameters(), other.parameters(), start.parameters(), strict=True
     ):
@@ -168,8 +169,8 @@ def test_a_sum_of_losses_blames_whom_it_can() -> None:
 def test_actions_and_plans_of_members_are_independent(value: float, part: str) -> None:
     def found(bad: float | None) -> list[Tensor]:
         torch.manual_seed(1)
-        actor = FirstOrderActor(8, 2, (8,), population=MEMBERS)
-        critic = Critic(8, (8,), 2, population=MEMBERS)
+        actor = FirstOrderActor.published(8, 2, (8,), population=MEMBERS)
+        critic = Critic.published(8, (8,), 2, population=MEMBERS)
         seen = torch.randn(MEMBERS, 3)
         if bad is not None and part == "observation":
             seen[BAD] = bad

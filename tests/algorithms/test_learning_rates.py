@@ -51,8 +51,8 @@ def test_whoever_makes_an_optimizer_remembers_its_rates() -> None:
 
 def learner(kind: str) -> PWM | BehaviourCloning | PPO:
     torch.manual_seed(0)
-    actor = FirstOrderActor(8, 2, (8,), population=MEMBERS)
-    critic, config = Critic(8, (8,), 2, population=MEMBERS), PWMConfig(horizon=2)
+    actor = FirstOrderActor.published(8, 2, (8,), population=MEMBERS)
+    critic, config = Critic.published(8, (8,), 2, population=MEMBERS), PWMConfig.paper(horizon=2)
     if kind == "PPO":
         return PPO(3, 2, PPOConfig(hidden=(8,)))
     if kind == "BehaviourCloning":

@@ -12,13 +12,12 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pwm_sdk.algorithms.population import Population, join_members
-from pwm_sdk.algorithms.published import ReturnDeviation
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
+from pwm_sdk.algorithms.return_scales import ReturnDeviation, ReturnScale
 from pwm_sdk.execution.settings import Execution
 from pwm_sdk.generators import Generators
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.normalizers import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
 
 TASKS, SEEDS, RATES, GAMMA = (0, 1, 1), (5, 5, 6), (1.0, 0.5, 2.0), (0.9, 0.99, 0.95)
@@ -29,7 +28,7 @@ CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
 
 def make_model() -> WorldModel:
-    model = WorldModel(
+    model = WorldModel.published(
         3, 2, num_tasks=2, task_dim=4, latent_dim=8, hidden=(16,), encoder_hidden=(16,),
         simnorm_size=4, action_dims=[1, 2],
     )  # fmt: skip
@@ -42,16 +41,18 @@ def networks(members: Sequence[int]) -> tuple[list[FirstOrderActor], list[Critic
     actors, critics = [], []
     for i in members:
         torch.manual_seed(i)
-        actors.append(FirstOrderActor(8, 2, (8,), action_dims=[1 if i == 2 else 2], std=0.3 + i))
-        critics.append(Critic(8, (8,), 2, scale=1.0 + i))
+        actors.append(
+            FirstOrderActor.published(8, 2, (8,), action_dims=[1 if i == 2 else 2], std=0.3 + i)
+        )
+        critics.append(Critic.published(8, (8,), 2, scale=1.0 + i))
     return actors, critics
 
 
 def make_population(model: WorldModel, members: Sequence[int], **settings) -> Population:
     """Some of the three policies at once."""
     actors, critics = networks(members)
-    config = PWMConfig(**{**SMALL, "gamma": [GAMMA[i] for i in members], **settings})
-    scale = None if config.normalize_returns else ReturnScale(len(members))
+    config = PWMConfig.paper(**{**SMALL, "gamma": [GAMMA[i] for i in members], **settings})
+    scale = None if config.return_scale == "deviation" else ReturnScale(len(members))
     return Population(
         model,
         FirstOrderActor.stack(actors),
@@ -67,9 +68,9 @@ def make_alone(model: WorldModel, member: int, **settings) -> PWM:
     """One of the three policies as a plain `PWM`."""
     (actor,), (critic,) = networks([member])
     rates = {name: SMALL[name] * RATES[member] for name in ("actor_lr", "critic_lr")}
-    config = PWMConfig(**{**SMALL, **rates, "gamma": GAMMA[member], **settings})
+    config = PWMConfig.paper(**{**SMALL, **rates, "gamma": GAMMA[member], **settings})
     generator = torch.Generator().manual_seed(SEEDS[member])
-    scale = None if config.normalize_returns else ReturnScale()
+    scale = None if config.return_scale == "deviation" else ReturnScale()
     return PWM(model, actor, critic, config, return_scale=scale, generator=generator)
 
 
@@ -207,7 +208,7 @@ def test_graphs_that_cannot_be_are_told_of_once() -> None:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         pwm = Population(
-            make_model(), *stacks, PWMConfig(**SMALL), seeds=SEEDS, execution=execution
+            make_model(), *stacks, PWMConfig.paper(**SMALL), seeds=SEEDS, execution=execution
         )
         pwm.keep([0, 2])
         pwm.keep([1])
@@ -222,7 +223,7 @@ def test_a_rate_of_zero_stands_still() -> None:
     model = make_model()
     actors, critics = networks((0, 1))
     stacks = FirstOrderActor.stack(actors), Critic.stack(critics)
-    pwm = Population(model, *stacks, PWMConfig(**SMALL), seeds=[0, 1], rates=[0.0, 1.0])
+    pwm = Population(model, *stacks, PWMConfig.paper(**SMALL), seeds=[0, 1], rates=[0.0, 1.0])
     before = copy.deepcopy(pwm.actor.state_dict())
     pwm.update(batches(1)[0][:2])
     for name, value in pwm.actor.state_dict().items():
@@ -264,4 +265,4 @@ def test_errors_name_the_argument() -> None:
     with pytest.raises(ValueError, match="networks must not be empty"):
         Critic.stack([])
     with pytest.raises(ValueError, match=r"hidden must be \[8\] in all, got \[4\]"):
-        Critic.stack([critics[0], Critic(8, (4,), 2)])
+        Critic.stack([critics[0], Critic.published(8, (4,), 2)])

@@ -58,7 +58,10 @@ class Point:
 
 def open_door(model, environments: int = 6) -> SHAC:
     size = model.observation_dim
-    actor, critic = FirstOrderActor(size, model.action_dim, (4,)), Critic(size, (4,), 1)
+    actor, critic = (
+        FirstOrderActor.published(size, model.action_dim, (4,)),
+        Critic.published(size, (4,), 1),
+    )
     generator = torch.Generator().manual_seed(0)
     config = SHACConfig(environments=environments, horizon=2)
     return SHAC(model, actor, critic, config, generator=generator)

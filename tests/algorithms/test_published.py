@@ -1,45 +1,15 @@
-"""The running deviation of returns, by hand and per policy, and where a view is taken."""
+"""Where a view of the model is taken, and which scale returns get."""
 
 from __future__ import annotations
 
-import copy
-
-import pytest
-import torch
 from torch import Tensor
 
-from pwm_sdk.algorithms.published import ReturnDeviation, published_view
+from pwm_sdk.algorithms.published import published_view
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
+from pwm_sdk.algorithms.return_scales import ReturnDeviation, ReturnScale
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.world_model import WorldModel
-
-
-def test_the_deviation_of_all_returns_so_far_by_hand() -> None:
-    scale = ReturnDeviation()
-    scale.count.zero_()  # so that the start does not count
-    # Of -1, 3: mean 1, variance 4. Of -1, 3, 1, 5: mean 2, variance (9 + 1 + 1 + 9) / 4.
-    first = scale.update(torch.tensor([[-1.0], [3.0]]))
-    torch.testing.assert_close(first, torch.tensor([4.0 + 1e-5]).sqrt())
-    second = scale.update(torch.tensor([[1.0], [5.0]]))
-    torch.testing.assert_close(second, torch.tensor([5.0 + 1e-5]).sqrt())
-    assert float(scale.mean) == pytest.approx(2.0)
-    assert float(scale.count) == 4.0
-
-
-def test_each_policy_has_its_own_deviation() -> None:
-    returns = torch.stack((torch.randn(50, 1), 10 * torch.randn(50, 1)))
-    together = ReturnDeviation(population=2).update(returns)
-    alone = torch.cat([ReturnDeviation().update(r) for r in returns])
-    torch.testing.assert_close(together, alone)
-
-
-def test_state_dict_round_trip() -> None:
-    scale, other = ReturnDeviation(), ReturnDeviation()
-    scale.update(torch.randn(9, 1))
-    other.load_state_dict(copy.deepcopy(scale.state_dict()))
-    values = torch.randn(9, 1)
-    assert torch.equal(scale.update(values), other.update(values))
 
 
 class Plain:
@@ -69,4 +39,5 @@ def test_published_settings_and_a_scale_of_ones_own() -> None:
     assert isinstance(PWM(*parts, config).return_scale, ReturnDeviation)
     own = ReturnDeviation()
     assert PWM(*parts, config, return_scale=own).return_scale is own
-    assert PWM(*parts).return_scale is None
+    assert isinstance(PWM(*parts).return_scale, ReturnScale)
+    assert PWM(*parts, PWMConfig.paper()).return_scale is None

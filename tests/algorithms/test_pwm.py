@@ -11,9 +11,9 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
+from pwm_sdk.algorithms.return_scales import ReturnScale
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
-from pwm_sdk.models.normalizers import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.training.loop import fit
 
@@ -21,7 +21,7 @@ FAST = {"horizon": 3, "critic_epochs": 2, "critic_splits": 2}
 
 
 def small_model() -> WorldModel:
-    model = WorldModel(
+    model = WorldModel.published(
         3, 2, num_tasks=2, task_dim=4, latent_dim=8, hidden=(16,), encoder_hidden=(16,),
         simnorm_size=4, action_dims=[1, 2],
     )  # fmt: skip
@@ -30,8 +30,10 @@ def small_model() -> WorldModel:
 
 
 def assemble(model, population: int | None, config: PWMConfig, **settings) -> PWM:
-    actor = FirstOrderActor(model.latent_dim, model.action_dim, (8,), population=population)
-    critic = Critic(model.latent_dim, (8,), 2, population=population)
+    actor = FirstOrderActor.published(
+        model.latent_dim, model.action_dim, (8,), population=population
+    )
+    critic = Critic.published(model.latent_dim, (8,), 2, population=population)
     return PWM(model, actor, critic, config, **settings)
 
 
@@ -61,14 +63,14 @@ def test_a_member_of_a_population_learns_as_it_would_alone(actor_lam: float | No
     def generator() -> torch.Generator:
         return torch.Generator().manual_seed(3)  # of the minibatches; noise is given
 
-    config = PWMConfig(gamma=(0.9, 0.99), **shared)
+    config = PWMConfig.paper(gamma=(0.9, 0.99), **shared)
     scale = ReturnScale(population=2)
     together = assemble(model, 2, config, return_scale=scale, generator=generator())
     batches = [starts(2, 5) for _ in range(4)]
     noises = [torch.randn(3, 2, 5, 2) for _ in batches]
     members = []
     for i, gamma in enumerate(config.gamma):
-        config_i = PWMConfig(gamma=gamma, **shared)
+        config_i = PWMConfig.paper(gamma=gamma, **shared)
         alone = assemble(model, None, config_i, return_scale=ReturnScale(), generator=generator())
         for name in ("actor", "critic", "target", "average"):
             state = getattr(together, name).state_dict()
@@ -94,7 +96,7 @@ def test_a_member_of_a_population_learns_as_it_would_alone(actor_lam: float | No
 @pytest.mark.parametrize("population", [None, 2])
 def test_an_update_improves_policies_and_leaves_the_model_alone(population: int | None) -> None:
     model = small_model()
-    pwm = assemble(model, population, PWMConfig(**FAST), return_scale=ReturnScale(population))
+    pwm = assemble(model, population, PWMConfig.paper(**FAST), return_scale=ReturnScale(population))
     before, trained = copy.deepcopy(model.state_dict()), weights_of(pwm)
     metrics = pwm.update(starts(2, 5) if population else starts(6))
     assert set(metrics) == {
@@ -118,7 +120,7 @@ def test_windows_start_from_their_first_observation() -> None:
     results = []
     for observation in (window, window[:, 0]):
         torch.manual_seed(0)
-        pwm = assemble(model, None, PWMConfig(**FAST))
+        pwm = assemble(model, None, PWMConfig.paper(**FAST))
         batch = TensorDict({"observation": observation, "task": task}, [6])
         results.append(pwm.update(batch)["return"])
     assert torch.equal(*results)
@@ -141,8 +143,8 @@ def test_the_saturation_penalty_keeps_the_policy_inside_the_tanh() -> None:
     share, returns = {}, {}
     for saturation in (0.0, 1.0):
         torch.manual_seed(0)
-        config = PWMConfig(horizon=2, gamma=0.5, actor_lr=0.03, critic_splits=1, critic_epochs=1,
-                           saturation=saturation)  # fmt: skip
+        settings = {"horizon": 2, "gamma": 0.5, "critic_splits": 1, "critic_epochs": 1}
+        config = PWMConfig.paper(actor_lr=0.03, saturation=saturation, **settings)
         pwm = assemble(Uphill(), None, config)
         history = [pwm.update(batch) for _ in range(100)]
         share[saturation] = float(history[-1]["saturated"])
@@ -159,12 +161,17 @@ def test_actions_that_do_not_exist_are_not_saturated() -> None:
     single = TensorDict({"observation": torch.randn(4, 3), "task": torch.zeros(4).long()}, [4])
 
     def share(batch: TensorDict, population: int | None = None, **settings) -> float:
-        actor = FirstOrderActor(8, 2, (8,), population=population, **settings)
+        actor = FirstOrderActor.published(8, 2, (8,), population=population, **settings)
         for parameter in actor.net.parameters():
             nn.init.zeros_(parameter)
         with torch.no_grad():
             actor.net.head.bias[..., 1] = 3.0
-        pwm = PWM(model, actor, Critic(8, (8,), 2, population=population), PWMConfig(**FAST))
+        pwm = PWM(
+            model,
+            actor,
+            Critic.published(8, (8,), 2, population=population),
+            PWMConfig.paper(**FAST),
+        )
         return float(pwm.update(batch)["saturated"])
 
     assert share(everything) == 0.5
@@ -185,7 +192,7 @@ def test_the_critic_does_not_learn_from_states_behind_an_end(population: int | N
             reward = 0 * action.sum(-1, keepdim=True) + 1 + 1e6 * later
             return latent + 100.0, reward, torch.ones_like(reward, dtype=torch.bool)
 
-    config = PWMConfig(horizon=3, gamma=0.5, critic_epochs=1, critic_splits=1)
+    config = PWMConfig.paper(horizon=3, gamma=0.5, critic_epochs=1, critic_splits=1)
     pwm = assemble(Ends(), population, config)
     for parameter in pwm.critic.parameters():
         nn.init.zeros_(parameter)
@@ -201,8 +208,8 @@ def test_the_behaviour_guard_stays_with_the_data() -> None:
     means = {}
     for behaviour in (0.0, 100.0):
         torch.manual_seed(0)
-        config = PWMConfig(horizon=2, gamma=0.5, actor_lr=0.03, critic_splits=1, critic_epochs=1,
-                           behaviour=behaviour)  # fmt: skip
+        settings = {"horizon": 2, "gamma": 0.5, "critic_splits": 1, "critic_epochs": 1}
+        config = PWMConfig.paper(actor_lr=0.03, behaviour=behaviour, **settings)
         pwm = assemble(Uphill(), None, config)
         for _ in range(100):
             pwm.update(batch)
@@ -213,7 +220,7 @@ def test_the_behaviour_guard_stays_with_the_data() -> None:
 
 
 def test_target_and_average_follow_slowly_by_hand() -> None:
-    config = PWMConfig(**FAST, target_tau=0.25, average_tau=0.4)
+    config = PWMConfig.paper(**FAST, target_tau=0.25, average_tau=0.4)
     pwm = assemble(small_model(), None, config)
     target, average = (next(m.parameters()).clone() for m in (pwm.target, pwm.average))
     for update in (1, 2, 3):
@@ -234,7 +241,7 @@ def test_the_target_bootstraps_by_hand() -> None:
         def step(self, latent: Tensor, action: Tensor, task: Tensor | None = None):
             return latent, 0 * action.sum(-1, keepdim=True)
 
-    config = PWMConfig(horizon=1, gamma=0.5, critic_epochs=1, critic_splits=1, target_tau=0.1)
+    config = PWMConfig.paper(horizon=1, gamma=0.5, critic_epochs=1, critic_splits=1, target_tau=0.1)
     pwm = assemble(Barren(), None, config)
     for module, value in ((pwm.critic, 0.0), (pwm.target, 10.0)):
         for parameter in module.parameters():
@@ -246,14 +253,14 @@ def test_the_target_bootstraps_by_hand() -> None:
 
 
 def test_without_rates_target_and_average_are_the_networks_themselves() -> None:
-    pwm = assemble(small_model(), None, PWMConfig())
+    pwm = assemble(small_model(), None, PWMConfig.paper())
     assert pwm.target is pwm.critic
     assert pwm.average is pwm.actor
 
 
 def test_state_dict_continues_to_the_bit() -> None:
     model, batches = small_model(), [starts(2, 5) for _ in range(4)]
-    config = PWMConfig(**FAST, target_tau=0.1, average_tau=0.1)
+    config = PWMConfig.paper(**FAST, target_tau=0.1, average_tau=0.1)
 
     def build(seed: int) -> PWM:
         scale, generator = ReturnScale(population=2), torch.Generator().manual_seed(seed)
@@ -293,36 +300,36 @@ class Replay:
 
 
 def test_fit_updates_with_falling_rates() -> None:
-    replay, pwm = Replay(), assemble(small_model(), None, PWMConfig(**FAST, actor_lr=1e-3))
+    replay, pwm = Replay(), assemble(small_model(), None, PWMConfig.paper(**FAST, actor_lr=1e-3))
     metrics = fit(pwm, replay, 4)
     assert replay.asked == ["windows"] * 4
     assert pwm.updates == 4
     assert "return" in metrics
     # The last of four updates ran three quarters of the way from 1 to 0.02 of the rate.
     assert pwm.actor_optimizer.param_groups[0]["lr"] == pytest.approx(0.265e-3)
-    many = assemble(small_model(), 2, PWMConfig(**FAST))
+    many = assemble(small_model(), 2, PWMConfig.paper(**FAST))
     fit(many, SimpleNamespace(sample=lambda: replay.sample_starts([0, 1], 5)), 1)
     assert replay.asked[-1] == ([0, 1], 5)
 
 
 def test_errors_name_the_argument() -> None:
     model = small_model()
-    actor, critic = FirstOrderActor(8, 2, (8,), population=2), Critic(8, (8,))
+    actor, critic = FirstOrderActor.published(8, 2, (8,), population=2), Critic.published(8, (8,))
     with pytest.raises(ValueError, match="critic must have the actor's population 2, got None"):
         PWM(model, actor, critic)
     with pytest.raises(ValueError, match=r"gamma must lie in \[0, 1\], got 1.5"):
-        assemble(model, None, PWMConfig(gamma=1.5))
+        assemble(model, None, PWMConfig.paper(gamma=1.5))
     with pytest.raises(ValueError, match=r"gamma must be one number or one per policy \(2\)"):
-        assemble(model, 2, PWMConfig(gamma=(0.9, 0.9, 0.9)))
+        assemble(model, 2, PWMConfig.paper(gamma=(0.9, 0.9, 0.9)))
     with pytest.raises(ValueError, match="horizon must be at least 1, got 0"):
-        assemble(model, None, PWMConfig(horizon=0))
-    two = assemble(model, 2, PWMConfig(**FAST))
+        assemble(model, None, PWMConfig.paper(horizon=0))
+    two = assemble(model, 2, PWMConfig.paper(**FAST))
     with pytest.raises(ValueError, match=r"observation must have shape \[2, B, O\], got \[3,"):
         two.update(starts(3, 5))
 
 
 def test_observations_that_are_not_finite_step_nothing() -> None:
-    pwm, batch = assemble(small_model(), None, PWMConfig(**FAST)), starts(6)
+    pwm, batch = assemble(small_model(), None, PWMConfig.paper(**FAST)), starts(6)
     batch["observation"][0, 0] = torch.nan
     before = weights_of(pwm)
     with pytest.raises(ValueError, match="imagined returns must be finite"):

@@ -113,8 +113,8 @@ class Quadratic(nn.Module):
 
 
 def assemble(model, config: SHACConfig, **settings) -> SHAC:
-    actor = FirstOrderActor(model.observation_dim, model.action_dim, (8,))
-    return SHAC(model, actor, Critic(model.observation_dim, (8,), 2), config, **settings)
+    actor = FirstOrderActor.published(model.observation_dim, model.action_dim, (8,))
+    return SHAC(model, actor, Critic.published(model.observation_dim, (8,), 2), config, **settings)
 
 
 def silence(shac: SHAC) -> None:
@@ -282,7 +282,7 @@ def test_a_resumed_run_continues_to_the_bit() -> None:
 
 def test_bad_input_is_named() -> None:
     config = SHACConfig(environments=2, horizon=2)
-    actor, critic = FirstOrderActor(1, 1, (4,)), Critic(1, (4,), 1)
+    actor, critic = FirstOrderActor.published(1, 1, (4,)), Critic.published(1, (4,), 1)
 
     class NoStart(Counter):
         reset = property()
@@ -290,7 +290,7 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="model must be a SimulatorModel with reset"):
         SHAC(NoStart(), actor, critic, config)
     with pytest.raises(ValueError, match="actor must be one policy, got a population of 2"):
-        SHAC(Counter(), FirstOrderActor(1, 1, (4,), population=2), critic, config)
+        SHAC(Counter(), FirstOrderActor.published(1, 1, (4,), population=2), critic, config)
     with pytest.raises(ValueError, match="environments must be at least 1, got 0"):
         SHAC(Counter(), actor, critic, SHACConfig(environments=0))
 
@@ -314,8 +314,8 @@ def test_beats_a_random_policy_on_the_cartpole() -> None:
     torch.manual_seed(0)
     model, generator = make_simulator("cartpole-swingup", threads=1), torch.Generator()
     model.bridge.centred = False
-    actor = FirstOrderActor(5, 1, (64, 64), std=0.5, output_gain=0.1)
-    critic = Critic(5, (64, 64), 1, scale=10.0)
+    actor = FirstOrderActor.published(5, 1, (64, 64), std=0.5, output_gain=0.1)
+    critic = Critic.published(5, (64, 64), 1, scale=10.0)
     config = SHACConfig(environments=32, horizon=32, critic_epochs=4)
     shac = SHAC(model, actor, critic, config, normalizer=RunningMeanStd((5,)),
                 generator=generator.manual_seed(0))  # fmt: skip

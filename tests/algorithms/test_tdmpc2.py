@@ -35,7 +35,7 @@ def windows(count: int = 64, horizon: int = 3, ends: bool = False) -> TensorDict
 def learner(config: TDMPC2Config | None = None, seed: int = 0, **settings) -> TDMPC2:
     torch.manual_seed(seed)
     sizes = {"task_dim": 4, "latent_dim": 16, "hidden": (32, 32), "encoder_hidden": (32,)}
-    model = WorldModel(2, 2, **{**sizes, **TASKS, **settings})
+    model = WorldModel.published(2, 2, **{**sizes, **TASKS, **settings})
     q, prior = QEnsemble.for_model(model, ensemble=3), PolicyPrior.for_model(model)
     return TDMPC2(model, q, prior, config, generator=torch.Generator().manual_seed(seed))
 

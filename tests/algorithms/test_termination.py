@@ -29,7 +29,7 @@ from pwm_sdk.tasks import SINGLE_TASKS
 from pwm_sdk.training.collect import Episode, run_episodes
 
 each_task = pytest.mark.parametrize("name", ["hopper-forward", "humanoid-forward"])
-CONFIG = PWMConfig(horizon=5, gamma=0.9, critic_epochs=1, critic_splits=1)
+CONFIG = PWMConfig.paper(horizon=5, gamma=0.9, critic_epochs=1, critic_splits=1)
 
 
 @cache
@@ -50,7 +50,7 @@ def trained(name: str, absorbing: int = 3) -> tuple[WorldModel, ReplayBuffer]:
         replay.add(
             make_episode(e.observation, e.action, e.reward, 0, e.terminated, absorbing=absorbing)
         )
-    model = WorldModel(
+    model = WorldModel.published(
         task.observation_dim, task.action_dim, latent_dim=32, hidden=(64,), encoder_hidden=(64,),
         num_bins=0, activation="silu", standardize=True, episodic=True,
     )  # fmt: skip
@@ -75,8 +75,8 @@ def copied(name: str, odds: float | None = None) -> WorldModel:
 
 def assemble(model: Any, name: str) -> PWM:
     torch.manual_seed(1)
-    actor = FirstOrderActor(model.latent_dim, SINGLE_TASKS[name].action_dim, (32,))
-    critic = Critic(model.latent_dim, (32,), 1)
+    actor = FirstOrderActor.published(model.latent_dim, SINGLE_TASKS[name].action_dim, (32,))
+    critic = Critic.published(model.latent_dim, (32,), 1)
     generator = torch.Generator().manual_seed(2)
     return PWM(model, actor, critic, CONFIG, generator=generator)
 

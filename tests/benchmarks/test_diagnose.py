@@ -51,7 +51,7 @@ def test_training_lowers_the_reward_error_and_ends_with_its_time() -> None:
 
 
 def test_directions_are_as_long_as_the_parameters() -> None:
-    actor = FirstOrderActor(4, 2, (8,))
+    actor = FirstOrderActor.published(4, 2, (8,))
     origin = torch.nn.utils.parameters_to_vector(actor.parameters())
     line = as_long(1e6 * torch.randn(len(origin)), actor)
     assert float(line.norm()) == pytest.approx(float(origin.detach().norm()), rel=1e-4)

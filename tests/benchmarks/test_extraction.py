@@ -35,7 +35,7 @@ POLICIES = [Policy(PRESS, 0), Policy(INSERT, 0), Policy(PRESS, 1)]
 def make_model() -> WorldModel:
     torch.manual_seed(0)
     sizes = [task.action_dim for task in MT80]
-    return WorldModel(
+    return WorldModel.published(
         MT80.observation_dim, MT80.action_dim, num_tasks=80, task_dim=8, latent_dim=16,
         hidden=(16,), encoder_hidden=(16,), action_dims=sizes,
     )  # fmt: skip

@@ -92,7 +92,7 @@ def test_a_world_model_is_trained_in_the_precision_asked_for(
 def test_updates_are_run_as_asked_and_a_run_keeps_its_precision(
     chunks: Path, tmp_path: Path
 ) -> None:
-    model = WorldModel(
+    model = WorldModel.published(
         MT80.observation_dim, MT80.action_dim, num_tasks=80, task_dim=8, latent_dim=16,
         hidden=(16,), encoder_hidden=(16,), action_dims=[task.action_dim for task in MT80],
     )  # fmt: skip

@@ -32,7 +32,7 @@ def make_parts(model: WorldModel, seed: int) -> Parts:
 @pytest.fixture(scope="module")
 def model() -> WorldModel:
     torch.manual_seed(0)
-    return WorldModel(
+    return WorldModel.published(
         MT80.observation_dim, MT80.action_dim, num_tasks=80, task_dim=8, latent_dim=16,
         hidden=(16,), encoder_hidden=(16,), action_dims=[task.action_dim for task in MT80],
     )  # fmt: skip

@@ -50,13 +50,15 @@ def _part_1() -> dict[str, Call]:
             execution=None)),
         "BehaviourCloningConfig": (sdk.BehaviourCloningConfig, f(lr=1e-3, max_norm=10.0)),
         "Critic": (sdk.Critic, f(latent_dim=D, hidden=(8,), ensemble=2, population=None,
-            reduce="min", scale=1.0, activation="mish", norm="after", output_gain=1.0)),
+            reduce="min", scale=1.0, activation="mish", norm="post_activation", output_gain=1.0)),
         "Disagreement": (sdk.Disagreement, f(model=p.model, heads=1, coef=1.0)),
         "DreamerV3": (sdk.DreamerV3, f(observation_dim=O, action_dim=A, config=dreamer().config,
             execution=None)),
         "DreamerV3Config": (sdk.DreamerV3Config, f(hidden=8, layers=1, belief=8, blocks=2,
             categoricals=2, classes=2, unimix=0.01, bins=11, horizon=2, gamma=0.9, lam=0.9,
             entropy=0.1, free_nats=1.0, replay_value=0.3, tau=0.1, lr=1e-3, max_norm=1.0)),
+        "RSSMModel": (sdk.RSSMModel, f(observation_dim=O, action_dim=A, config=dreamer().config,
+            episodic=False, sampled=False)),
         "EncodedSimulator": (sdk.EncodedSimulator, f(simulator=p.simulator,
             encoder=sdk.WorldModel(16, 6, latent_dim=D, hidden=(8,), encoder_hidden=(8,)))),
         "EnvPool": (sdk.EnvPool, f(envs=[Point()], workers=0)),
@@ -65,15 +67,10 @@ def _part_1() -> dict[str, Call]:
             check_every=1)),
         "FirstOrderActor": (sdk.FirstOrderActor, f(latent_dim=D, action_dim=A, hidden=(8,),
             population=None, action_dims=[A], std=0.3, min_std=0.2, learn_std=True,
-            noise="before", activation="mish", norm="after", output_gain=1.0)),
-        "GrowingBatch": (sdk.GrowingBatch, f(pool=p.pool, model=p.model,
-            model_optimizer=torch.optim.Adam(p.model.parameters()),
-            learners=[sdk.Learner(population_of_one(), [0], 4)], replay=p.replay,
-            config=sdk.RoundConfig(updates=1, first_updates=1), reward_scale=[1.0], lengths=[4],
-            episodes=[1], seed_episodes=[1], names=["point"], test_pool=p.pool, seed=0,
-            weight=1.0, execution=None)),
+            noise="pre_tanh", activation="mish", norm="post_activation", output_gain=1.0)),
         "LatentBehaviour": (sdk.LatentBehaviour, f(model=p.model, actors=[p.actor], tasks=[0],
             rng=np.random.default_rng(0), correlation=0.5)),
+        "LatentTracker": (sdk.LatentTracker, f(model=p.model)),
         "LatentRollout": (sdk.LatentRollout, f(model=p.model, policy=p.actor, horizon=H,
             detach=False, generator=torch.Generator(), compile=False)),
         "Learner": (sdk.Learner, f(pwm=pwm(), tasks=[0], starts=4, every=1)),
@@ -111,7 +108,7 @@ def _part_2() -> dict[str, Call]:
             critic_lr=1e-3, betas=(0.7, 0.9), actor_max_norm=1.0, critic_max_norm=1.0,
             critic_epochs=1, critic_splits=1, critic_limit=1, saturation=0.1, behaviour=0.1,
             target_tau=0.1, average_tau=0.1, detach=False, extra_discount=False,
-            symlog_reward=False, mask_actions=True, shuffle=True, normalize_returns=False)),
+            symlog_reward=False, mask_actions=True, shuffle=True, return_scale="none")),
         "PolicyPrior": (sdk.PolicyPrior, f(latent_dim=D, action_dim=A, task_dim=0, hidden=(8,),
             log_std=(-10.0, 2.0), activation="mish")),
         "PolicyValue": (sdk.PolicyValue, f(q=p.q, policy=p.actor, generator=torch.Generator())),
@@ -166,7 +163,7 @@ def _part_3() -> dict[str, Call]:
         "LatentEnv": (sdk.LatentEnv, f(model=p.model)),
         "OnlineConfig": (sdk.OnlineConfig, f(latent_dim=8, hidden=8, task_dim=2, simnorm_size=4,
             world_model={"num_bins": 0}, model_horizon=2, model_lr=1e-3, encoder_lr=1e-3,
-            actor=(8,), critic=(8,), ensemble=1, activation="silu", norm="before", starts=2,
+            actor=(8,), critic=(8,), ensemble=1, activation="silu", norm="pre_activation", starts=2,
             rows=4, capacity=100, recent=0.5, update_share=0.5, short=True)),
         "Run": (sdk.Run, f(folder=p.folder / "run", loop=growing_batch(), settings={"a": 1},
             readings=1, episodes=1, seed=0, save_every=1, wait=0.0)),
@@ -179,21 +176,31 @@ def _part_3() -> dict[str, Call]:
             action_dim=6)),
         "WorldModel": (sdk.WorldModel, f(observation_dim=O, action_dim=A, num_tasks=2, task_dim=4,
             latent_dim=D, hidden=(8,), encoder_hidden=(8,), num_bins=11, simnorm_size=4,
-            action_dims=[A, 1], activation="mish", standardize=False, task_init=0.1,
-            episodic=False, spectral_norm=False)),
+            action_dims=[A, 1], activation="mish", standardize=False, init="fan_in",
+            task_init=0.1, episodic=False, spectral_norm=False)),
         "FiniteWatch": (FiniteWatch, f(names=["loss"], every=1, device="cpu", captured=False,
             population=None)),
         "FolderLock": (sdk.FolderLock, f(folder=parts().folder, handle=0)),
     }  # fmt: skip
 
 
+def _growing_batch() -> Call:
+    p = parts()
+    return sdk.GrowingBatch, dict(pool=p.pool, model=p.model,
+            model_optimizer=torch.optim.Adam(p.model.parameters()),
+            learners=[sdk.Learner(population_of_one(), [0], 4)], replay=p.replay,
+            config=sdk.RoundConfig(updates=1, first_updates=1), reward_scale=[1.0], lengths=[4],
+            episodes=[1], seed_episodes=[1], names=["point"], test_pool=p.pool, seed=0,
+            weight=1.0, execution=None, model_loss=sdk.world_model_loss)  # fmt: skip
+
+
 def growing_batch() -> sdk.GrowingBatch:
     """A growing batch of one task."""
-    call, settings = _part_1()["GrowingBatch"]
+    call, settings = _growing_batch()
     return call(**settings)
 
 
 @functools.cache
 def constructors() -> dict[str, Call]:
     """Public classes."""
-    return {**_part_1(), **_part_2(), **_part_3()}
+    return {**_part_1(), **_part_2(), **_part_3(), "GrowingBatch": _growing_batch()}

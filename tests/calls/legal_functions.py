@@ -24,6 +24,7 @@ from legal_parts import (
 from torch import nn
 
 import pwm_sdk as sdk
+from pwm_sdk import keys
 from pwm_sdk.algorithms.starts import discount_of
 from pwm_sdk.functional import (
     gaussian,
@@ -64,12 +65,8 @@ def _part_1() -> dict[str, Call]:
             lam=0.9, scale=1.0, saturation=0.1, returns=torch.randn(B, 1))),
         "behaviour_loss": (sdk.behaviour_loss, f(policy=p.actor, latents=p.latent,
             actions=p.action)),
-        "check_agent": (sdk.check_agent, f(agent=sdk.BehaviourCloning(sdk.FirstOrderActor(O, A)),
-            batch=p.batch, observation=p.observation)),
         "check_latent_model": (sdk.check_latent_model, f(model=p.model,
             observation=p.observation, task=None)),
-        "check_pool": (sdk.check_pool, f(pool=p.pool, steps=6)),
-        "clip_cotangent": (sdk.clip_cotangent, f(x=p.latent, limit=1.0, on_clip=lambda m: None)),
         "critic_loss": (sdk.critic_loss, f(critic=p.critic, latents=p.latent,
             targets=torch.randn(B, 1), weight=torch.ones(B, 1))),
         "evaluate": (sdk.evaluate, f(env=Point(), policy=p.acting, episodes=1, task=0,
@@ -80,6 +77,9 @@ def _part_1() -> dict[str, Call]:
             critic=p.critics, episodes=[[p.episode], [p.episode]], tasks=[0, 0], gamma=0.9,
             reward_scale=[1.0, 1.0], horizon=3, count=2, rng=np.random.default_rng(0),
             deterministic=True)),
+        "observed_latents": (sdk.observed_latents, f(model=p.model,
+            observation=p.batch[keys.OBSERVATION], action=p.batch[keys.ACTION], task=None,
+            first=torch.zeros(B, H + 1, 1, dtype=torch.bool))),
         "frozen": (lambda modules: sdk.frozen(modules).__enter__(), f(modules=p.actor)),
         "gradient_statistics": (sdk.gradient_statistics, f(gradients=torch.randn(4, 5),
             reference=torch.randn(4, 5))),
@@ -92,6 +92,7 @@ def _part_1() -> dict[str, Call]:
             target=torch.randn(B, H, 1), value=1.0, **o.coefficients)),
         "lambda_targets": (sdk.lambda_targets, f(trajectory=p.trajectory, critic=p.critic,
             gamma=0.9, lam=0.9)),
+        "model_optimizer": (sdk.model_optimizer, f(model=world_model(), lr=1e-3, encoder_lr=3e-4)),
         "make_env": (sdk.make_env, f(task="cartpole-swingup", seed=0, padded=False,
             tasks=sdk.MT80, device="cpu", batch=2)),
         "make_pool": (sdk.make_pool, f(envs="mass-spring", batch=2, seed=0, padded=False,
@@ -233,6 +234,10 @@ def _files() -> dict[str, Call]:
     o = _objects()
     plan = sdk.TaskPlan(gamma=0.9, rows=4, length=5, episodes=1, seed_episodes=1)
     return {
+        "check_agent": (sdk.check_agent, f(agent=sdk.BehaviourCloning(sdk.FirstOrderActor(O, A)),
+            batch=p.batch, observation=p.observation)),
+        "check_pool": (sdk.check_pool, f(pool=p.pool, steps=6)),
+        "clip_cotangent": (sdk.clip_cotangent, f(x=p.latent, limit=1.0, on_clip=lambda m: None)),
         "online_pwm": (sdk.online_pwm, f(task="Pendulum-v1", scale="tiny", seed=0, device="cpu",
             plans=[plan], part=0)),
         "plan_for": (sdk.plan_for, f(task=sdk.MT80["walker-run"], config=sdk.OnlineConfig(),

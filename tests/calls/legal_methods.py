@@ -62,6 +62,8 @@ def _objects() -> SimpleNamespace:
     encoded = sdk.EncodedSimulator(p.simulator, encoder)
     policy, td, dream, mj = pwm(), td_mpc2(), dreamer(), mujoco()
     ppo, sac = sdk.PPO(O, A), sdk.SAC(O, A, sdk.SACConfig(hidden=(8,), batch_size=2))
+    rssm = sdk.RSSMModel(O, A, dream.config)
+    belief = rssm.encode(p.observation).detach()
     members, mppi, sh, loop = population(), planner(), shac(), growing()
     agents = constructors()["AgentLoop"][0](**constructors()["AgentLoop"][1])
     run = sdk.Run(p.folder / "methods", growing(), readings=0)
@@ -85,6 +87,7 @@ def _part_1() -> dict[str, Call]:
         "BehaviourCloning.__call__": (o.plain.__call__, f(observation=p.observation)),
         "BehaviourCloning.set_learning_rates": (o.cloning.set_learning_rates, f(factor=0.5)),
         "BehaviourCloning.update": (o.cloning.update, f(batch=p.batch)),
+        "Critic.published": (sdk.Critic.published, f(latent_dim=D, hidden=(8,), ensemble=2)),
         "Critic.forward": (p.critic.forward, f(latent=p.latent)),
         "Critic.values": (p.critics.values, f(latent=p.latents)),
         "Critic.unit": (p.critics.unit, f(value=torch.randn(P, B, 1))),
@@ -109,6 +112,8 @@ def _part_1() -> dict[str, Call]:
         "Execution.reads_every": (sdk.Execution().reads_every, f(device=torch.device("cpu"))),
         "Execution.tf32": (lambda device: sdk.Execution().tf32(device).__enter__(), f(
             device=torch.device("cpu"))),
+        "FirstOrderActor.published": (sdk.FirstOrderActor.published, f(latent_dim=D, action_dim=A,
+            hidden=(8,))),
         "FirstOrderActor.forward": (p.actor.forward, f(latent=p.latent, noise=p.noise)),
         "FirstOrderActor.loc": (p.actors.loc, f(latent=p.latents)),
         "FirstOrderActor.squash": (p.actor.squash, f(loc=p.noise, noise=p.noise)),
@@ -170,6 +175,7 @@ def _part_2() -> dict[str, Call]:
         "PPO.set_learning_rates": (o.ppo.set_learning_rates, f(factor=0.5)),
         "PWM.update": (o.policy.update, f(batch=p.batch)),
         "PWM.set_learning_rates": (o.policy.set_learning_rates, f(factor=0.5, critic=1.0)),
+        "PWMConfig.paper": (sdk.PWMConfig.paper, f()),
         "PWMConfig.published": (sdk.PWMConfig.published, f()),
         "PolicyPrior.distribution": (p.prior.distribution, f(latent=p.latent,
             context=p.context)),
@@ -216,7 +222,8 @@ def _part_3() -> dict[str, Call]:
         "ReplayBuffer.add": (p.replay.add, f(episode=episode())),
         "ReplayBuffer.extend": (p.replay.extend, f(episodes=[episode()])),
         "ReplayBuffer.sample": (p.replay.sample, f(batch_size=2)),
-        "ReplayBuffer.sample_starts": (p.replay.sample_starts, f(tasks=[0], count=2)),
+        "ReplayBuffer.sample_starts": (p.replay.sample_starts, f(tasks=[0], count=2,
+            history=1)),
         "ReplayBuffer.starts": (p.replay.starts, f(tasks=[0, 0], count=2, seeds=[1, 2])),
         "ReplayBuffer.statistics": (p.replay.statistics, f(task=0)),
         "ReplayBuffer.episodes": (p.replay.episodes, f(task=0)),
@@ -262,6 +269,18 @@ def _part_4() -> dict[str, Call]:
     p, f = parts(), dict
     o = _objects()
     return {
+        "LatentTracker.acted": (sdk.LatentTracker(p.model).acted, f(action=p.action)),
+        "LatentTracker.see": (sdk.LatentTracker(p.model).see, f(observation=p.observation,
+            task=None)),
+        "LatentTracker.start": (sdk.LatentTracker(p.model).start, f(index=0)),
+        "RSSMModel.encode": (o.rssm.encode, f(observation=p.observation, task=None)),
+        "RSSMModel.loss": (o.rssm.loss, f(batch=p.batch)),
+        "RSSMModel.observe": (o.rssm.observe, f(latent=o.belief, action=p.action,
+            observation=p.observation, first=torch.zeros(B, 1, dtype=torch.bool), task=None)),
+        "RSSMModel.step": (o.rssm.step, f(latent=o.belief, action=p.action, task=None)),
+        "RSSMModel.terminated": (o.rssm.terminated, f(latent=o.belief, task=None)),
+        "RSSMModel.termination_logits": (o.rssm.termination_logits, f(latent=o.belief,
+            task=None)),
         "WorldModel.terminated": (p.tasked.terminated, f(latent=p.latent, task=p.task)),
         "WorldModel.termination_logits": (p.tasked.termination_logits, f(latent=p.latent,
             task=p.task)),
@@ -273,6 +292,7 @@ def _part_4() -> dict[str, Call]:
         "WorldModel.save": (p.model.save, f(path=p.folder / "model.safetensors")),
         "WorldModel.from_checkpoint": (sdk.WorldModel.from_checkpoint, f(
             path=p.folder / "model.safetensors", tasks=None)),
+        "WorldModel.published": (sdk.WorldModel.published, f(observation_dim=O, action_dim=A)),
         "WorldModel.from_size": (sdk.WorldModel.from_size, f(size=1, tasks=sdk.MT30)),
         "EpisodeCutter.cut": (sdk.EpisodeCutter().cut, f(batch=transitions_of((5,)))),
         "ReplayBuffer.from_episodes": (sdk.ReplayBuffer.from_episodes, f(episodes=[episode()],
@@ -308,7 +328,6 @@ def _runs() -> dict[str, Call]:
         "OnlineConfig.published": (sdk.OnlineConfig.published, f(latent_dim=8)),
         "Run.train": (o.run.train, f(rounds=1, steps=1, updates=1, minutes=0.1)),
         "Run.add_reading": (o.run.add_reading, f(summaries=[{"return": 1.0}])),
-        "WorldModel.parameter_groups": (p.model.parameter_groups, f(lr=1e-3, encoder_lr=1e-3)),
     }  # fmt: skip
 
 

@@ -44,6 +44,7 @@ LEGITIMATE = [
     (r"make_episode|.*from_arrays", "actions|observations", "last axis", "the first size seen"),
     (".*", "context", "None", "a model without tasks"),
     # objects
+    (r"observed_latents|LatentTracker\.acted", "action", "last axis", "not read without memory"),
     ("frozen", "modules", ".*", "plain objects are left alone"),
     (r"LatentBehaviour.*|.*\.behaviour", "tasks", "of None", "not known, of a model without"),
     ("LatentBehaviour", "model", "None", "the policies see observations"),

@@ -30,7 +30,7 @@ ANSWERED_ELSEWHERE = {
     # newton compiles for a minute: the same rules as MassSpring
     *("SoftBody", "SoftBody.encode", "SoftBody.features", "SoftBody.reset", "SoftBody.step"),
     # **settings of their class
-    *("PWMConfig.published",),
+    *("PWMConfig.published", "PWMConfig.paper"),
     # needs matplotlib: tests/runs/test_run.py
     *("Run.plot",),
     # TorchRL's storage

@@ -69,7 +69,7 @@ def test_sizes_are_read_from_shapes() -> None:
         "simnorm_size": 8,
         "action_dims": None,
     }
-    WorldModel(**settings).load_state_dict(weights)
+    WorldModel.published(**settings).load_state_dict(weights)
     settings, weights = tdmpc2_q_ensemble(tdmpc2())
     shared = {"latent_dim": 8, "action_dim": 2, "task_dim": 4, "hidden": [16, 16]}
     assert settings == {**shared, "ensemble": 2, "num_bins": 11}
@@ -209,7 +209,7 @@ def test_other_tasks_or_sizes_are_named(tmp_path: Path) -> None:
 
 
 def test_our_own_files_are_compared_with_tasks_too(tmp_path: Path) -> None:
-    model = WorldModel(5, 2, latent_dim=8, hidden=(8,))
+    model = WorldModel.published(5, 2, latent_dim=8, hidden=(8,))
     model.save(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="got 3 tasks"):
         WorldModel.from_checkpoint(tmp_path / "model.safetensors", tasks(1, 2, 2))

@@ -40,7 +40,7 @@ def write_all(folder: Path, value: float) -> None:
     write_json(folder / "a.json", [value] * 200)
     write_tensors(folder / "a.safetensors", {"x": torch.full((500,), value)}, {"v": str(value)})
     save_state(folder / "a.pt", {"x": torch.full((500,), value)})
-    Critic(3, (4,)).save(folder / "critic.safetensors")
+    Critic.published(3, (4,)).save(folder / "critic.safetensors")
     replay(value).save(folder / "replay")
 
 
@@ -143,7 +143,7 @@ def test_a_link_is_followed_and_home_is_found(tmp_path: Path, monkeypatch: Any) 
     write_json(tmp_path / "link.json", 1)
     assert (tmp_path / "link.json").is_symlink()
     assert read_json(tmp_path / "deep" / "file.json") == 1
-    Critic(3, (4,)).save("~/critic.safetensors")
+    Critic.published(3, (4,)).save("~/critic.safetensors")
     assert Critic.from_checkpoint("~/critic.safetensors").latent_dim == 3
     replay(1.0).save("~/replay")
     replay(0.0).load("~/replay")
@@ -187,7 +187,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> 
     with pytest.raises((OSError, ValueError), match={"empty": "path must"}.get(place, "fil|fold")):
         write_atomic(path[place], lambda part: part.write_text("y"))
     with pytest.raises((OSError, ValueError), match={"empty": "path must"}.get(place, "fil|fold")):
-        Critic(3, (4,)).save(path[place])
+        Critic.published(3, (4,)).save(path[place])
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
@@ -268,7 +268,7 @@ def test_what_is_no_file_is_neither_replaced_nor_waited_for(tmp_path: Path, kind
     for write in (
         lambda: write_json(path, []),
         lambda: save_state(path, []),
-        lambda: Critic(3, (4,)).save(path),
+        lambda: Critic.published(3, (4,)).save(path),
     ):
         with pytest.raises((ValueError, OSError), match=r"pipe or device|symbolic links"):
             write()
@@ -306,7 +306,7 @@ def test_a_lock_is_of_the_folder_where_it_was_taken(tmp_path: Path, monkeypatch:
     "name", ["two words", "\u00e4\u6a21", "new\nline", "-dash", "%s{x}", "x" * 255]
 )
 def test_any_name_is_written_read_and_cleaned(tmp_path: Path, name: str) -> None:
-    critic = Critic(3, (4,))
+    critic = Critic.published(3, (4,))
     critic.save(tmp_path / name)
     assert Critic.from_checkpoint(tmp_path / name).settings == critic.settings
     left = tmp_path / f".{name[:100]}.{_HOST}-{2**22 + 1}-0123456789ab.part"

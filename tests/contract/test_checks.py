@@ -47,7 +47,7 @@ def test_accepts_models_that_keep_the_contract() -> None:
 
 @pytest.mark.parametrize("num_tasks", [0, 3])
 def test_accepts_the_world_model_and_its_guard(num_tasks: int) -> None:
-    model = WorldModel(
+    model = WorldModel.published(
         2, 2, num_tasks=num_tasks, latent_dim=8, hidden=(16,), encoder_hidden=(16,), task_dim=4
     )
     torch.nn.init.normal_(model.reward_head[-1].weight)

@@ -80,3 +80,23 @@ def test_errors_name_the_value() -> None:
             replay.starts(tasks, 4, seeds)
     with pytest.raises(ValueError, match=r"tasks must be among \[0, 1\], got \[5\]"):
         replay.starts([0, 5], 4, [0, 0]).sample()
+
+
+def test_starts_come_with_their_history() -> None:
+    """Row t of the episode shows t, the action that led there is t / 100."""
+    replay = ReplayBuffer(7, slice_len=3, batch_size=2, seed=0)
+    for _ in range(2):  # the second one is written around the end of the ring
+        rows = torch.arange(6.0)[:, None]
+        replay.add(make_episode(rows, rows[1:] / 100, rows[1:, 0], 0))
+    batch = replay.sample_starts([0], 200, history=3)
+    seen, action, first = (batch[name][0, ..., 0] for name in ("observation", "action", "first"))
+    assert seen.shape == action.shape == first.shape == (200, 4)
+    assert set(seen[:, -1].tolist()) == set(range(6))
+    expected = (seen[:, -1:] + torch.arange(-3, 1)).clamp_min(0)
+    assert torch.equal(seen, expected)
+    assert torch.equal(first, seen[:, -1:] + torch.arange(-3, 1) <= 0)
+    taken = torch.where(first[:, 1:], 0.0, seen[:, 1:] / 100)
+    assert torch.equal(action[:, :-1], taken)
+    last = torch.where(batch["real"][0, :, 0], (seen[:, -1] + 1) / 100, 0.0)
+    assert torch.allclose(action[:, -1], last)
+    assert replay.sample_starts([0], 5)["observation"].shape == (1, 5, 1)

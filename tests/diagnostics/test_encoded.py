@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from pwm_sdk.algorithms.dreamer_v3_config import DreamerV3Config
+from pwm_sdk.algorithms.rssm_model import RSSMModel
 from pwm_sdk.contract.checks import check_latent_model
 from pwm_sdk.diagnostics.encoded import EncodedSimulator
 from pwm_sdk.diagnostics.gradients import gradient_statistics, policy_gradients
@@ -19,8 +22,8 @@ def test_an_actor_in_a_world_model_and_in_the_simulator_behind_it() -> None:
     torch.manual_seed(0)
     simulator = MassSpring(2, 2, substeps=2)
     sizes = {"latent_dim": 8, "hidden": (16,), "encoder_hidden": (16,), "simnorm_size": 4}
-    model = WorldModel(simulator.latent_dim, simulator.action_dim, **sizes).double()
-    actor = FirstOrderActor(8, simulator.action_dim, (6,)).double()
+    model = WorldModel.published(simulator.latent_dim, simulator.action_dim, **sizes).double()
+    actor = FirstOrderActor.published(8, simulator.action_dim, (6,)).double()
     seen = EncodedSimulator(simulator, model)
     states = simulator.reset(3, torch.Generator().manual_seed(0)).double()
     check_latent_model(seen, states)
@@ -41,14 +44,20 @@ def test_both_estimates_of_an_actor_point_the_same_way() -> None:
     """In float32, with any noise: many score estimates agree with backpropagation."""
     torch.manual_seed(0)
     sizes = {"latent_dim": 8, "hidden": (16,), "encoder_hidden": (16,), "simnorm_size": 4}
-    model = init_fan_in(WorldModel(3, 2, num_bins=0, **sizes))
+    model = init_fan_in(WorldModel.published(3, 2, num_bins=0, **sizes))
     torch.nn.init.normal_(model.reward_head[-1].weight)
     start = model.encode(torch.randn(1, 3)).detach().expand(8000, -1)
-    for kind in ("before", "after"):
-        actor = FirstOrderActor(8, 2, (6,), noise=kind, std=0.25)
+    for kind in ("pre_tanh", "post_tanh"):
+        actor = FirstOrderActor.published(8, 2, (6,), noise=kind, std=0.25)
         noise = torch.randn(2, 8000, 2)
         path, score = (
             policy_gradients(model, actor, start, [2], noise=noise, estimator=estimator)[0]
             for estimator in ("pathwise", "score")
         )
         assert float(gradient_statistics(score, path)["cosine"]) > 0.95
+
+
+def test_an_encoder_with_memory_is_refused() -> None:
+    model = RSSMModel(16, 6, DreamerV3Config(hidden=8, belief=8, blocks=2, bins=11))
+    with pytest.raises(ValueError, match="encoder must have no memory"):
+        EncodedSimulator(MassSpring(2, 2), model)

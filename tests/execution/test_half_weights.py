@@ -18,7 +18,9 @@ STARTS = 5
 
 def make_model() -> WorldModel:
     torch.manual_seed(0)
-    return WorldModel(3, 2, latent_dim=16, hidden=(24,), encoder_hidden=(20,), num_bins=11)
+    return WorldModel.published(
+        3, 2, latent_dim=16, hidden=(24,), encoder_hidden=(20,), num_bins=11
+    )
 
 
 def step(model: WorldModel) -> tuple[Tensor, Tensor]:
@@ -90,11 +92,15 @@ class Casts(TorchDispatchMode):
 
 def test_an_update_in_bf16_casts_no_weight_of_the_model_at_every_step() -> None:
     model, horizon = make_model(), 4
-    actor, critic = FirstOrderActor(16, 2, (8,)), Critic(16, (8,))
+    actor, critic = FirstOrderActor.published(16, 2, (8,)), Critic.published(16, (8,))
     weights = list(model.dynamics.parameters())
     batch = TensorDict({"observation": torch.randn(STARTS, 3)}, [STARTS])
     pwm = PWM(
-        model, actor, critic, PWMConfig(horizon=horizon), execution=Execution(precision="bf16")
+        model,
+        actor,
+        critic,
+        PWMConfig.paper(horizon=horizon),
+        execution=Execution(precision="bf16"),
     )
     with Casts(weights) as casts:
         pwm.update(batch)

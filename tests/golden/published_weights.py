@@ -33,7 +33,7 @@ def world_model(weights: Data, data: Data, masked: bool = False) -> WorldModel:
         for part in ("encoder", "dynamics")
     }
     embedding = state.get("task_embedding", torch.empty(0, 0))
-    model = WorldModel(
+    model = WorldModel.published(
         int(data["cfg/obs_dim"]),
         int(data["cfg/action_dim"]),
         num_tasks=len(embedding),
@@ -82,7 +82,7 @@ def actor(data: Data) -> FirstOrderActor:
     """PWM's actor."""
     floor = float(data["cfg/min_logstd"].exp())
     sizes = int(data["cfg/latent_dim"]), int(data["cfg/action_dim"])
-    ours = FirstOrderActor(*sizes, data["cfg/actor_units"].tolist(), min_std=floor)
+    ours = FirstOrderActor.published(*sizes, data["cfg/actor_units"].tolist(), min_std=floor)
     ours.load_state_dict(actor_state(prefixed(data, "w/actor.")))
     return ours
 
@@ -90,7 +90,7 @@ def actor(data: Data) -> FirstOrderActor:
 def critic(data: Data) -> Critic:
     """PWM's critic."""
     units, heads = data["cfg/critic_units"].tolist(), int(data["cfg/num_critics"])
-    ours = Critic(int(data["cfg/latent_dim"]), units, heads)
+    ours = Critic.published(int(data["cfg/latent_dim"]), units, heads)
     ours.load_state_dict(
         {**critic_state(prefixed(data, "w/critic.")), "value_scale": torch.tensor(1.0)}
     )

@@ -137,7 +137,7 @@ def test_every_published_setting_is_needed(close) -> None:
 
     published = state()
     ours = {"lam": 0.95, "extra_discount": False, "symlog_reward": False, "mask_actions": True}
-    ours |= {"shuffle": True, "detach": False, "normalize_returns": False}
+    ours |= {"shuffle": True, "detach": False, "return_scale": "none"}
     for name, value in ours.items():
         assert float((state(**{name: value}) - published).abs().max()) > 1e-4, name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from vectors import load
 
-from pwm_sdk.algorithms.published import ReturnDeviation
+from pwm_sdk.algorithms.return_scales import ReturnDeviation
 from pwm_sdk.models.normalizers import RunningMeanStd
 
 KINDS = sorted({key.split("/")[1] for key in load("g3_running_mean_std.npz") if "/0/" in key})

@@ -7,7 +7,7 @@ from published_weights import Data, actor, actor_state, critic, prefixed, world_
 from torch import Tensor
 from vectors import load
 
-from pwm_sdk.algorithms.published import ReturnDeviation
+from pwm_sdk.algorithms.return_scales import ReturnDeviation
 from pwm_sdk.functional.returns import restarted_return
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic

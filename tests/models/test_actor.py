@@ -22,7 +22,7 @@ def constant_actor(loc: list[float], **settings) -> FirstOrderActor:
 
 
 def test_noise_before_the_tanh_by_hand() -> None:
-    actor = constant_actor([0.5, -1.0], std=0.5, noise="before")
+    actor = constant_actor([0.5, -1.0], std=0.5, noise="pre_tanh")
     latent, noise = torch.zeros(1, 3), torch.tensor([[1.0, -2.0]])
     expected = torch.tensor([[math.tanh(0.5 + 0.5), math.tanh(-1.0 - 1.0)]])
     torch.testing.assert_close(actor(latent, noise), expected)
@@ -31,7 +31,7 @@ def test_noise_before_the_tanh_by_hand() -> None:
 
 
 def test_noise_after_the_tanh_by_hand() -> None:
-    actor = constant_actor([0.5, -1.0], std=0.5, noise="after")
+    actor = constant_actor([0.5, -1.0], std=0.5, noise="post_tanh")
     noise = torch.tensor([[0.4, -2.0]])
     # tanh(-1) - .5 * 2 = -1.76, clipped to -1.
     expected = torch.tensor([[math.tanh(0.5) + 0.2, -1.0]])
@@ -39,7 +39,7 @@ def test_noise_after_the_tanh_by_hand() -> None:
 
 
 def test_the_clip_lets_the_gradient_through() -> None:
-    actor = constant_actor([0.5, -1.0], std=0.5, noise="after")
+    actor = constant_actor([0.5, -1.0], std=0.5, noise="post_tanh")
     loc = torch.tensor([[0.5, -1.0]], requires_grad=True)
     action = actor.squash(loc, torch.tensor([[0.4, -2.0]]))
     assert action[0, 1] == -1.0
@@ -48,14 +48,14 @@ def test_the_clip_lets_the_gradient_through() -> None:
 
 
 def test_actions_lie_in_the_unit_box() -> None:
-    for noise in ("before", "after"):
+    for noise in ("pre_tanh", "post_tanh"):
         actor = FirstOrderActor(3, 2, hidden=(8,), std=2.0, noise=noise)
         action = actor(torch.randn(100, 3) * 10, torch.randn(100, 2))
         assert (action.abs() <= 1.0).all()
 
 
 def test_the_learned_std_has_a_floor() -> None:
-    actor = FirstOrderActor(3, 2, hidden=(4,), std=0.5, min_std=0.24)
+    actor = FirstOrderActor.published(3, 2, hidden=(4,), std=0.5)
     torch.testing.assert_close(actor.std, torch.full((1, 2), 0.5))
     actor.set_std(torch.tensor([0.1, 0.7]))
     torch.testing.assert_close(actor.std, torch.tensor([[0.24, 0.7]]))
@@ -65,7 +65,7 @@ def test_the_learned_std_has_a_floor() -> None:
 
 
 def test_a_std_below_the_floor_is_brought_back_and_can_grow_again() -> None:
-    actor = FirstOrderActor(3, 2, hidden=(4,), std=0.5, min_std=0.24)
+    actor = FirstOrderActor.published(3, 2, hidden=(4,), std=0.5)
     actor.set_std(torch.tensor([0.1, 0.7]))
     actor.clamp_std_()
     torch.testing.assert_close(actor.log_std.exp(), torch.tensor([[0.24, 0.7]]))
@@ -96,9 +96,9 @@ def test_masked_actions_are_zero_with_and_without_noise() -> None:
     torch.testing.assert_close(one(latent[0])[0], torch.tensor([math.tanh(0.5), 0.0]))
 
 
-@pytest.mark.parametrize("noise", ["before", "after"])
+@pytest.mark.parametrize("noise", ["pre_tanh", "post_tanh"])
 def test_a_member_of_a_population_is_the_policy_alone(noise: str) -> None:
-    settings = {"hidden": (8, 6), "noise": noise, "norm": "before", "activation": "silu"}
+    settings = {"hidden": (8, 6), "noise": noise, "norm": "pre_activation", "activation": "silu"}
     together = FirstOrderActor(3, 2, population=3, **settings)
     for parameter in together.parameters():
         nn.init.normal_(parameter)
@@ -113,7 +113,7 @@ def test_a_member_of_a_population_is_the_policy_alone(noise: str) -> None:
 
 def test_a_member_is_cut_out_with_its_mask_and_its_noise(tmp_path) -> None:
     together = FirstOrderActor(
-        3, 2, (8,), population=3, action_dims=[2, 1, 2], learn_std=False, noise="after"
+        3, 2, (8,), population=3, action_dims=[2, 1, 2], learn_std=False, noise="post_tanh"
     ).double()
     for parameter in together.parameters():
         nn.init.normal_(parameter)
@@ -138,8 +138,12 @@ def test_a_member_is_cut_out_with_its_mask_and_its_noise(tmp_path) -> None:
 
 
 def test_state_dict_and_file_round_trip(tmp_path) -> None:
-    actor = FirstOrderActor(3, 2, (8,), population=2, action_dims=[1, 2], noise="after", std=0.3)
-    other = FirstOrderActor(3, 2, (8,), population=2, action_dims=[1, 2], noise="after", std=0.9)
+    actor = FirstOrderActor(
+        3, 2, (8,), population=2, action_dims=[1, 2], noise="post_tanh", std=0.3
+    )
+    other = FirstOrderActor(
+        3, 2, (8,), population=2, action_dims=[1, 2], noise="post_tanh", std=0.9
+    )
     latent, noise = torch.randn(2, 4, 3), torch.randn(2, 4, 2)
     assert not torch.equal(other(latent, noise), actor(latent, noise))
     other.load_state_dict(actor.state_dict())
@@ -150,14 +154,14 @@ def test_state_dict_and_file_round_trip(tmp_path) -> None:
 
 
 def test_captured_by_the_compiler_without_a_break() -> None:
-    actor = FirstOrderActor(3, 2, (8,), population=2, noise="after")
+    actor = FirstOrderActor(3, 2, (8,), population=2, noise="post_tanh")
     compiled = torch.compile(actor.forward, backend="eager", fullgraph=True)
     latent, noise = torch.randn(2, 4, 3), torch.randn(2, 4, 2)
     torch.testing.assert_close(compiled(latent, noise), actor(latent, noise))
 
 
 def test_errors_name_the_argument() -> None:
-    with pytest.raises(ValueError, match="noise must be 'before' or 'after' the tanh, got 'none'"):
+    with pytest.raises(ValueError, match="noise must be 'pre_tanh' or 'post_tanh', got 'none'"):
         FirstOrderActor(3, 2, noise="none")
     with pytest.raises(ValueError, match=r"action_dims must have 2 entries in 1..2, got \[3, 1\]"):
         FirstOrderActor(3, 2, population=2, action_dims=[3, 1])
@@ -171,17 +175,17 @@ def test_errors_name_the_argument() -> None:
             population(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("noise", ["before", "after"])
+@pytest.mark.parametrize("noise", ["pre_tanh", "post_tanh"])
 def test_log_prob_by_hand(noise: str) -> None:
     # One action of std 0.5 and drawn 2 std away: the score by the mean is 2 / 0.5 = 4, behind the
     # tanh times its slope; by log std it is 2^2 - 1 = 3. The masked action counts for nothing.
-    actor = FirstOrderActor(3, 2, (4,), std=0.5, noise=noise, action_dims=[1])
+    actor = FirstOrderActor.published(3, 2, (4,), std=0.5, noise=noise, action_dims=[1])
     loc = torch.tensor([[0.3, 0.1]], requires_grad=True)
     value = actor.log_prob(loc, torch.tensor([[2.0, 1.0]]))
     masked = -0.5 * math.log(2 * math.pi)
     expected = -2.0 - math.log(0.5) - 0.5 * math.log(2 * math.pi) + masked
     assert value.item() == pytest.approx(expected)
     by_loc, by_log_std = torch.autograd.grad(value.sum(), (loc, actor.log_std))
-    slope = 1.0 - math.tanh(0.3) ** 2 if noise == "after" else 1.0
+    slope = 1.0 - math.tanh(0.3) ** 2 if noise == "post_tanh" else 1.0
     torch.testing.assert_close(by_loc, torch.tensor([[4.0 * slope, 0.0]]))
     torch.testing.assert_close(by_log_std, torch.tensor([[3.0, 0.0]]))

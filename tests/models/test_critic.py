@@ -21,9 +21,9 @@ def constant_critic(*heads: float, **settings) -> Critic:
 
 def test_minimum_and_mean_by_hand() -> None:
     latent = torch.randn(2, 5, 3)
-    lowest = constant_critic(1.0, -2.0, 4.0)
+    lowest = constant_critic(1.0, -2.0, 4.0, reduce="min", scale=1.0)
     torch.testing.assert_close(lowest(latent), torch.full((2, 5, 1), -2.0))
-    average = constant_critic(1.0, -2.0, 4.0, reduce="mean")
+    average = constant_critic(1.0, -2.0, 4.0, reduce="mean", scale=1.0)
     torch.testing.assert_close(average(latent), torch.full((2, 5, 1), 1.0))
     torch.testing.assert_close(lowest.values(latent)[:, 0, 0, 0], torch.tensor([1.0, -2.0, 4.0]))
 

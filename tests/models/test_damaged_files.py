@@ -111,7 +111,7 @@ def test_wrong_versions_weights_and_sizes_are_named(tmp_path: Path, kind: type) 
     network.save(path)
     rewrite(path, {})
     assert same(kind.from_checkpoint(path), network)  # a file from before there were digests
-    for version in ("-3", "0", "2", "one", "", "1.0", "9" * 5000):
+    for version in ("-3", "0", "3", "one", "", "1.0", "9" * 5000):
         refused("version must", {"version": version})
     wide = json.dumps({**network.settings, "hidden": [100_000, 100_000]})
     refused("weights must fit|settings must", {"settings": wide})

@@ -46,9 +46,9 @@ def test_stacked_linear_by_hand() -> None:
 
 def test_layer_norm_after_and_before_the_activation_by_hand() -> None:
     # With identity weights and x = (1, -3): relu gives (1, 0), normalised (1, -1), head 1 - 2 = -1.
-    # Normalising first gives (1, -1), relu (1, 0), head 1.
+    # Normalising first gives (1, -1), relu (1, 0), head 1; without a norm relu (1, 0), head 1.
     x = torch.tensor([[1.0, -3.0]])
-    for norm, expected in (("after", -1.0), ("before", 1.0)):
+    for norm, expected in (("post_activation", -1.0), ("pre_activation", 1.0), ("none", 1.0)):
         net = StackedMLP(2, (2,), 1, activation="relu", norm=norm)
         with torch.no_grad():
             net.layers[0].weight.copy_(torch.eye(2))
@@ -56,7 +56,7 @@ def test_layer_norm_after_and_before_the_activation_by_hand() -> None:
         torch.testing.assert_close(net(x), torch.tensor([[expected]]), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("norm", ["after", "before"])
+@pytest.mark.parametrize("norm", ["post_activation", "pre_activation", "none"])
 @pytest.mark.parametrize("stack", [(3,), (2, 3)])
 def test_each_member_of_a_stack_is_a_network_of_its_own(stack: tuple[int, ...], norm: str) -> None:
     together = StackedMLP(4, (8, 6), 2, stack, norm=norm)
@@ -134,5 +134,5 @@ def test_init_fan_in_sets_the_tasks_apart() -> None:
 def test_errors_name_the_argument() -> None:
     with pytest.raises(ValueError, match=r"activation must be one of .*'mish'.*, got 'swish'"):
         make_activation("swish")
-    with pytest.raises(ValueError, match=r"norm must be 'before' or 'after'.*, got 'none'"):
-        StackedMLP(2, (2,), 1, norm="none")
+    with pytest.raises(ValueError, match=r"norm must be one of .*'none'.*, got 'before'"):
+        StackedMLP(2, (2,), 1, norm="before")

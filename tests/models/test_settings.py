@@ -71,7 +71,8 @@ def test_observations_to_encode_have_a_type_and_tasks_that_broadcast() -> None:
     with pytest.raises(ValueError, match=r"observation must be torch\.float32, got torch\.float64"):
         model.encode(torch.rand(5, 3, dtype=torch.float64), torch.tensor(0))
     with pytest.raises(ValueError, match=r"observation must be torch\.float32, got torch\.int64"):
-        WorldModel(3, 1, **SMALL).encode(torch.ones(5, 3, dtype=torch.int64))
+        raw = WorldModel(3, 1, standardize=False, **SMALL)
+        raw.encode(torch.ones(5, 3, dtype=torch.int64))
     for wrong in (torch.zeros(4), torch.zeros(5, 1)):
         with pytest.raises(
             ValueError, match=r"task must broadcast to the observation's \[5\], got"

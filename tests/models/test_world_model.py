@@ -24,7 +24,7 @@ def small_model(**settings) -> WorldModel:
 @pytest.mark.parametrize("lead", [(5,), (5, 6), (2, 5, 6)])
 @pytest.mark.parametrize("num_tasks", [0, 3])
 def test_shapes(num_tasks: int, lead: tuple[int, ...]) -> None:
-    model = small_model(num_tasks=num_tasks)
+    model = small_model(num_tasks=num_tasks, num_bins=101)
     task = torch.randint(3, lead) if num_tasks else None
     latent = model.encode(torch.randn(*lead, 3), task)
     action = torch.rand(*lead, 2)
@@ -140,7 +140,7 @@ def test_standardisation_without_tasks() -> None:
 
 
 def test_task_embeddings_start_as_wide_as_asked() -> None:
-    usual = small_model(num_tasks=40, task_dim=50).task_embedding.detach()
+    usual = small_model(num_tasks=40, task_dim=50, init="published").task_embedding.detach()
     assert float(usual.abs().max()) <= 0.02
     wide = small_model(num_tasks=40, task_dim=50, task_init=0.5).task_embedding.detach()
     assert float(wide.std()) == pytest.approx(0.5, rel=0.1)  # 2000 draws
@@ -221,5 +221,9 @@ def test_errors_name_the_argument() -> None:
         small_model(num_tasks=2, task_init=0.0)
     with pytest.raises(TypeError, match="unexpected keyword argument 'episode'"):
         small_model(episode=True)
+    with pytest.raises(ValueError, match="init must be 'fan_in' or 'published', got 'zero'"):
+        small_model(init="zero")
     with pytest.raises(ValueError, match="standardize must be True"):
-        model.set_observation_statistics(torch.zeros(3), torch.ones(3), task=0)
+        small_model(num_tasks=2, standardize=False).set_observation_statistics(
+            torch.zeros(3), torch.ones(3), task=0
+        )

@@ -111,7 +111,7 @@ def test_lambda_targets_by_hand_and_without_gradient() -> None:
 
 
 def zeroed_critic(*heads: float, **settings) -> Critic:
-    critic = Critic(1, (2,), len(heads), **settings)
+    critic = Critic.published(1, (2,), len(heads), **settings)
     for parameter in critic.parameters():
         nn.init.zeros_(parameter)
     with torch.no_grad():
@@ -152,10 +152,10 @@ def test_critic_loss_of_a_population_adds_up() -> None:
 
 def test_critic_loss_does_not_move_latents() -> None:
     latents = torch.randn(4, 1, requires_grad=True)
-    loss = critic_loss(Critic(1, (4,)), latents, torch.zeros(4, 1))
+    loss = critic_loss(Critic.published(1, (4,)), latents, torch.zeros(4, 1))
     assert torch.autograd.grad(loss, latents, allow_unused=True) == (None,)
     with pytest.raises(ValueError, match=r"targets must have shape \[4, 1\], got \[4\]"):
-        critic_loss(Critic(1, (4,)), latents, torch.zeros(4))
+        critic_loss(Critic.published(1, (4,)), latents, torch.zeros(4))
 
 
 def test_behaviour_loss_by_hand() -> None:
@@ -179,7 +179,7 @@ def test_losses_of_one_policy_are_means_whatever_the_axes(lead: tuple[int, ...])
     torch.testing.assert_close(critic_loss(critic, latents, targets), expected)
     weighted = critic_loss(critic, latents, targets, torch.full_like(targets, 0.5))
     torch.testing.assert_close(weighted, expected)
-    actor = FirstOrderActor(1, 2, (2,))
+    actor = FirstOrderActor.published(1, 2, (2,))
     for parameter in actor.parameters():
         nn.init.zeros_(parameter)
     actions = torch.ones(*lead, 2)
@@ -195,7 +195,10 @@ def test_losses_of_one_policy_are_means_whatever_the_axes(lead: tuple[int, ...])
 
 
 def test_populations_are_named_where_shapes_do_not_fit_them() -> None:
-    critic, actor = Critic(1, (2,), population=2), FirstOrderActor(1, 2, (2,), population=2)
+    critic, actor = (
+        Critic.published(1, (2,), population=2),
+        FirstOrderActor.published(1, 2, (2,), population=2),
+    )
     three = torch.stack([TOY, TOY, TOY])
     wrong = {
         r"reward must have shape \[2, ..\], got \[3, 1, 3, 1\]": lambda: actor_loss(
@@ -208,13 +211,16 @@ def test_populations_are_named_where_shapes_do_not_fit_them() -> None:
             actor, torch.zeros(3, 4, 1), torch.zeros(3, 4, 2)
         ),
         r"gamma must be one number or one per policy \(1\), got shape \[3\]": lambda: actor_loss(
-            torch.cat([TOY] * 3), Critic(1, (2,)), torch.tensor([0.5, 0.9, 0.1])
+            torch.cat([TOY] * 3), Critic.published(1, (2,)), torch.tensor([0.5, 0.9, 0.1])
         ),
         r"scale must be one number or one per policy \(2\), got shape \[3\]": lambda: actor_loss(
             three[:2], critic, 0.5, scale=torch.ones(3)
         ),
         r"weight must have shape \[4, 1\], got \[4\]": lambda: behaviour_loss(
-            FirstOrderActor(1, 2, (2,)), torch.zeros(4, 1), torch.zeros(4, 2), torch.ones(4)
+            FirstOrderActor.published(1, 2, (2,)),
+            torch.zeros(4, 1),
+            torch.zeros(4, 2),
+            torch.ones(4),
         ),
     }
     for message, call in wrong.items():

@@ -30,14 +30,14 @@ def windows(**changes: Any) -> TensorDict:
     ],
 )
 def test_windows_have_full_shapes(changes: Any, message: str) -> None:
-    model = WorldModel(3, 1, num_bins=0, latent_dim=8, hidden=(8,), encoder_hidden=(8,))
+    model = WorldModel.published(3, 1, num_bins=0, latent_dim=8, hidden=(8,), encoder_hidden=(8,))
     assert step_errors(model, windows()).reward.shape == (8, 4, 1)
     with pytest.raises(ValueError, match=message):
         step_errors(model, windows(**changes))
 
 
 def test_ends_and_tasks_of_windows_have_full_shapes() -> None:
-    model = WorldModel(
+    model = WorldModel.published(
         3, 1, num_tasks=2, task_dim=2, latent_dim=8, hidden=(8,), encoder_hidden=(8,), episodic=True
     )
     batch = windows(terminated=(8, 4)).set("task", torch.zeros(8, dtype=torch.int64))
@@ -49,7 +49,7 @@ def test_ends_and_tasks_of_windows_have_full_shapes() -> None:
 
 
 def test_weights_of_the_critic_s_states_have_the_targets_shape() -> None:
-    critic, latents, targets = Critic(16, (8,)), torch.rand(8, 16), torch.rand(8, 1)
+    critic, latents, targets = Critic.published(16, (8,)), torch.rand(8, 16), torch.rand(8, 1)
     assert critic_loss(critic, latents, targets, torch.ones(8, 1)).shape == ()
     with pytest.raises(ValueError, match=r"weight must have shape \[8, 1\], got \[8\]"):
         critic_loss(critic, latents, targets, torch.ones(8))
@@ -57,6 +57,6 @@ def test_weights_of_the_critic_s_states_have_the_targets_shape() -> None:
 
 @pytest.mark.parametrize("shape", [(8, 2), (8,)])
 def test_actions_to_clone_have_the_policy_s_shape(shape: tuple[int, ...]) -> None:
-    actor, latents = FirstOrderActor(16, 1, (8,)), torch.rand(8, 16)
+    actor, latents = FirstOrderActor.published(16, 1, (8,)), torch.rand(8, 16)
     with pytest.raises(ValueError, match=r"actions must have shape \[8, 1\], got \[8"):
         behaviour_loss(actor, latents, torch.rand(shape))

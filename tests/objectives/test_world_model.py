@@ -114,7 +114,7 @@ def windows(count: int = 64) -> TensorDict:
 def test_a_model_of_many_tasks_is_fine_tuned_with_the_loss_of_its_bins() -> None:
     """Not with the squared error of raw logits, which leaves no distribution of rewards."""
     sizes = {"task_dim": 4, "latent_dim": 16, "hidden": (32, 32), "encoder_hidden": (32,)}
-    model, batch = WorldModel(2, 2, num_tasks=3, **sizes), windows()
+    model, batch = WorldModel.published(2, 2, num_tasks=3, **sizes), windows()
     model.task_embedding.requires_grad_(False)  # as published
     other = model.task_embedding[0].clone()
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-3)
@@ -131,7 +131,9 @@ def test_a_model_of_many_tasks_is_fine_tuned_with_the_loss_of_its_bins() -> None
 
 
 def test_an_episodic_model_is_asked_about_ends() -> None:
-    model = WorldModel(2, 2, num_tasks=3, task_dim=4, latent_dim=8, hidden=(8,), episodic=True)
+    model = WorldModel.published(
+        2, 2, num_tasks=3, task_dim=4, latent_dim=8, hidden=(8,), episodic=True
+    )
     batch = windows(4)
     with pytest.raises(ValueError, match="batch must hold terminated for an episodic model"):
         world_model_loss(model, batch)

@@ -236,6 +236,18 @@ def settings(kind: Any, **values: Any) -> Case:
     return Case(lambda n: kind(**{k: n(v) for k, v in values.items()}), lambda config: vars(config))
 
 
+def rssm(n: Number = itself) -> Any:
+    sizes = {"hidden": 8, "belief": 8, "blocks": 2, "categoricals": 2, "classes": 3, "bins": 11}
+    return P.RSSMModel(n(O), n(A), P.DreamerV3Config(**{k: n(v) for k, v in sizes.items()}))
+
+
+def tracked(memory: Any) -> Any:
+    """What is known after two observations."""
+    found = [memory.see(rand(B, O)).detach()]
+    memory.acted(rand(B, A))
+    return [*found, memory.see(rand(B, O)).detach()]
+
+
 def scaled(scale: Any) -> Any:
     return [scale.update(rand(5)), scale.state_dict()]
 
@@ -377,6 +389,8 @@ CASES: dict[str, Case] = {
         lambda n: P.QEnsemble(n(D), n(A), hidden=(n(4),), ensemble=n(3), dropout=n(0.0)),
         lambda q: [q.logits(rand(B, D), rand(B, A)).detach(), q.state_dict()],
     ),
+    "RSSMModel": Case(rssm, stepped),
+    "LatentTracker": Case(lambda n: P.LatentTracker(rssm(n)), tracked),
     "RandomBehaviour": Case(lambda n: P.RandomBehaviour(n(1), n(A), n(0), n(3)), acting),
     "ReplayBuffer": Case(
         lambda n: filled(P.ReplayBuffer(n(50), n(H + 1), n(B), recent=n(0.5), seed=n(0))),

@@ -62,7 +62,10 @@ def tdmpc2(wrap: Callable[[Any], Any]) -> Any:
 def shac(wrap: Callable[[Any], Any]) -> Any:
     simulator = P.MassSpring(2, 2)
     size = simulator.observation_dim
-    parts = P.FirstOrderActor(size, simulator.action_dim, (6,)), P.Critic(size, (6,))
+    parts = (
+        P.FirstOrderActor.published(size, simulator.action_dim, (6,)),
+        P.Critic.published(size, (6,)),
+    )
     config = P.SHACConfig(environments=4, horizon=H)
     normalizer = wrap(P.RunningMeanStd((size,)))
     return P.SHAC(simulator, *map(wrap, parts), config, normalizer=normalizer)

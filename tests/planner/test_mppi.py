@@ -125,7 +125,7 @@ def test_exploration_adds_noise_and_stays_in_bounds() -> None:
 
 def world_model(**settings) -> WorldModel:
     sizes = {"task_dim": 4, "latent_dim": 8, "simnorm_size": 4, "hidden": (16,)}
-    model = WorldModel(3, 2, encoder_hidden=(16,), **sizes, **settings)
+    model = WorldModel.published(3, 2, encoder_hidden=(16,), **sizes, **settings)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
     return model
@@ -148,14 +148,16 @@ def test_tasks_reach_model_policy_and_value_and_masks_hold() -> None:
             return lambda latent: latent[..., :1] + context.embedding[..., :1]
 
     task = torch.tensor([0, 1, 0])
-    planner = MPPI(model, FirstOrderActor(8, 2, (8,)), Goal(), gamma=(0.9, 0.5), **FAST)
+    planner = MPPI(model, FirstOrderActor.published(8, 2, (8,)), Goal(), gamma=(0.9, 0.5), **FAST)
     action = planner.plan(torch.randn(3, 3), task, choice="explore")
     assert torch.equal(seen[0][:, 0], model.context(task).embedding)
     assert action[0, 1] == action[2, 1] == 0.0
     assert action[1, 1] != 0.0
     torch.testing.assert_close(planner._gamma(task).flatten(), torch.tensor([0.9, 0.5, 0.9]))
     assert planner.plan(torch.randn(3, 3), 1).shape == (3, 2)
-    narrow = FirstOrderActor(8, 1, (8,))  # padded where the model has tasks, and only there
+    narrow = FirstOrderActor.published(
+        8, 1, (8,)
+    )  # padded where the model has tasks, and only there
     assert float(MPPI(model, narrow, zero, **FAST).plan(torch.randn(3), 0)[1]) == 0.0
     with pytest.raises(ValueError, match=r"action must have the model's size 2, got .*, 1\]"):
         MPPI(world_model(), narrow, zero, **FAST).plan(torch.randn(3))
@@ -171,7 +173,7 @@ def test_a_planner_is_a_policy_without_memory() -> None:
     trajectory = LatentRollout(Still(), planner, 2)(targets[0])
     torch.testing.assert_close(trajectory["action"][:, 1], targets[0], atol=0.03, rtol=0)
     model = world_model(num_tasks=2)
-    many = MPPI(model, FirstOrderActor(8, 2, (8,)), Critic(8, (8,)), **FAST)
+    many = MPPI(model, FirstOrderActor.published(8, 2, (8,)), Critic.published(8, (8,)), **FAST)
     assert many.given(model.context(torch.tensor([0, 1])))(torch.rand(2, 8)).shape == (2, 2)
 
 
@@ -179,7 +181,7 @@ def test_a_planner_is_a_policy_without_memory() -> None:
 def test_a_planner_with_a_discount_for_each_task_is_a_policy_in_a_rollout(lead: tuple) -> None:
     model, task = world_model(num_tasks=2), torch.tensor([0, 1, 0]).expand(lead)
     start = torch.rand(*lead, 8)
-    parts = FirstOrderActor(8, 2, (8,)), Critic(8, (8,))
+    parts = FirstOrderActor.published(8, 2, (8,)), Critic.published(8, (8,))
     planner = MPPI(model, *parts, gamma=[0.9, 0.5], **FAST)
     planner._draws.generator = seeded()
     action = LatentRollout(model, planner, 2)(start, task)["action"][..., 0, :]
@@ -204,7 +206,7 @@ def test_a_plan_made_without_gradients_can_be_forgotten_later() -> None:
 
 def test_the_same_seed_gives_the_same_plan() -> None:
     model, observation = world_model(), torch.randn(2, 3)
-    actor, critic = FirstOrderActor(8, 2, (8,)), Critic(8, (8,))
+    actor, critic = FirstOrderActor.published(8, 2, (8,)), Critic.published(8, (8,))
     plans = [
         MPPI(model, actor, critic, generator=seeded(seed)).plan(observation) for seed in (1, 1, 2)
     ]

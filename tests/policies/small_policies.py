@@ -57,7 +57,7 @@ def policy(name: str) -> ObservationPolicy:
             FirstOrderActor(D, A, (16,)).double(), model=model().double()
         ),
         "statistics": lambda: ObservationPolicy(
-            FirstOrderActor(D, A, (16,), norm="before"), model=model(standardize=True)
+            FirstOrderActor(D, A, (16,), norm="pre_activation"), model=model(standardize=True)
         ),
         "tasks": lambda: ObservationPolicy(FirstOrderActor(D, A, (16,)), model=tasked),
         "prior": lambda: ObservationPolicy(PolicyPrior.for_model(tasked), model=tasked),

@@ -59,10 +59,16 @@ class Echo(nn.Module):
         super().__init__()
         self.population, self.action_dim, self.gain = population, 1, nn.Parameter(torch.ones(1))
 
-    def forward(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
+    def loc(self, latent: Tensor) -> Tensor:
         if self.population is not None:
             assert latent.shape == (self.population, 1, 1)
-        return latent * self.gain if noise is None else latent * self.gain + noise
+        return latent * self.gain
+
+    def squash(self, loc: Tensor, noise: Tensor | None = None) -> Tensor:
+        return loc if noise is None else loc + noise
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return self.loc(latent)
 
 
 def test_each_environment_gets_its_policy_and_its_task() -> None:

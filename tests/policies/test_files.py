@@ -125,8 +125,8 @@ def test_other_files_are_named(tmp_path) -> None:
         ObservationPolicy.load(tmp_path / "none.safetensors")
     policy("layers").save(path)
     tensors, metadata = read_tensors(path)
-    write_tensors(path, tensors, {**metadata, "version": "2"})
-    with pytest.raises(ValueError, match="version must be at most 1"):
+    write_tensors(path, tensors, {**metadata, "version": "3"})
+    with pytest.raises(ValueError, match="version must be at most 2"):
         ObservationPolicy.load(path)
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(ValueError, match=r"actor\.safetensors"):

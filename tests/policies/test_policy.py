@@ -179,7 +179,9 @@ def test_noise_of_explorers_follows_from_the_seed() -> None:
 
 
 def test_what_does_not_act_is_refused() -> None:
-    with pytest.raises(ValueError, match="actor must be callable, or have given, got 3"):
+    with pytest.raises(
+        ValueError, match=r"actor must be callable, or have given or .* with carry, got 3"
+    ):
         ObservationPolicy(3)
     with pytest.raises(ValueError, match=r"observation must have shape \[O\] or \[N, O\]"):
         policy("layers").act(torch.zeros(1, 2, O))

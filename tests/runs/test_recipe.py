@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from pwm_sdk import (
     MT80,
+    SINGLE_TASKS,
     OnlineConfig,
     RoundConfig,
     Task,
@@ -57,8 +59,8 @@ def test_the_example_is_the_code() -> None:
 
 def test_the_code_says_what_differs() -> None:
     small, large = (online_pwm("Pendulum-v1", scale).code for scale in ("small", "published"))
-    assert "latent_dim=128" in small and "hidden=(256, 256)" in small
-    assert 'activation="mish"' not in small and "(400, 200, 100)" in large
+    assert "WorldModel(3, 1, episodic=True)" in small and "Critic(128)" in small
+    assert 'activation="mish"' in large and "hidden=(400, 200, 100)" in large
     given = online_pwm("Pendulum-v1", "tiny", pool=online_pwm("Pendulum-v1", "tiny").pool)
     assert "# pool: the environments that were given" in given.code and given.test_pool is None
 
@@ -170,3 +172,17 @@ def test_it_learns_to_swing_a_pendulum_up() -> None:
     for i in range(7):
         loop.run_round(i / 7)
     assert evaluate(loop.test_pool, loop.policy(), episodes=5)["return"] > 0.5 * before
+
+
+def test_a_simulator_plays_the_episodes_of_a_round_at_once() -> None:
+    plan = replace(plan_for(SINGLE_TASKS["mass-spring"], OnlineConfig.tiny()), episodes=3)
+    loop = online_pwm("mass-spring", "tiny", plans=[plan])
+    assert len(loop.pool) == 3
+    loop.begin()
+    assert loop.steps == 2 * plan.length  # two episodes, in two of the rows
+    loop.run_round(0.0)
+    assert loop.steps == 5 * plan.length
+    assert loop.replay.num_episodes() == 5
+    first = torch.stack([e["observation"][0] for e in loop.replay.iter_episodes()])
+    assert len(first.unique(dim=0)) == 5  # every row starts its own episodes
+    assert 'make_pool("mass-spring", batch=3' in loop.code

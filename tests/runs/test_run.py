@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from pwm_sdk import OtherRunError, Run, lock_folder, online_pwm
+from pwm_sdk import ObservationPolicy, OtherRunError, Run, lock_folder, online_pwm
 from pwm_sdk.contract.agents import Loop
 
 
@@ -221,3 +224,32 @@ def test_the_curve_is_drawn(tmp_path: Path) -> None:
     run = Run(tmp_path, Counting(), readings=1, read=summaries).train(rounds=2)
     assert run.plot() == tmp_path / "curve.png"
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+ELSEWHERE = """
+import sys, numpy, pwm_sdk
+policy = pwm_sdk.ObservationPolicy.load(sys.argv[1])
+print(repr(policy.act(numpy.array([1.0, 0.0, 0.5], numpy.float32)).tolist()))
+"""
+
+
+def test_the_policy_is_left_as_a_file_that_acts_elsewhere(tmp_path: Path) -> None:
+    run = Run(tmp_path, tiny(), readings=0).train(rounds=1)
+    here: Any = run.policy
+    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "policy.safetensors")]
+    there = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    seen = np.array([1.0, 0.0, 0.5], np.float32)
+    assert json.loads(there) == pytest.approx(here.act(seen).tolist(), abs=1e-6)
+    assert here.act(seen).shape == (1,)
+
+
+def test_each_of_several_tasks_leaves_its_policy(tmp_path: Path) -> None:
+    pytest.importorskip("dm_control")
+    names = ["Pendulum-v1", "pendulum-swingup"]
+    run = Run(tmp_path, online_pwm(names, "tiny"), readings=0).train(rounds=1)
+    together: Any = run.policy
+    seen = np.linspace(-1.0, 1.0, 3, dtype=np.float32)
+    both = together.act(np.stack([seen, seen]))
+    for i, name in enumerate(names):
+        alone = ObservationPolicy.load(tmp_path / f"policy-{name}.safetensors")
+        np.testing.assert_allclose(alone.act(seen), both[i], atol=1e-6)

@@ -262,7 +262,7 @@ def test_planner_and_losses_take_it_as_it_stands() -> None:
     states = model.reset(3)
     action = planner.plan(states[:, : model.layout.moving])
     assert action.shape == (3, 1)
-    actor, critic = FirstOrderActor(4, 1, (8,)), Critic(4, (8,), 1)
+    actor, critic = FirstOrderActor.published(4, 1, (8,)), Critic.published(4, (8,), 1)
     trajectory = LatentRollout(model, actor, 3)(states)
     assert trajectory["latent"].dtype == torch.float32
     assert trajectory["state"].dtype == torch.float64

@@ -212,8 +212,10 @@ def test_a_policy_learns_to_crawl(small: SoftBody) -> None:
     """SHAC from random weights: 30 updates of 16 bodies and 8 steps."""
     torch.manual_seed(0)
     size = small.observation_dim
-    actor = FirstOrderActor(size, small.action_dim, (64,), activation="elu", output_gain=0.1)
-    critic = Critic(size, (64,), ensemble=1, activation="elu")
+    actor = FirstOrderActor.published(
+        size, small.action_dim, (64,), activation="elu", output_gain=0.1
+    )
+    critic = Critic.published(size, (64,), ensemble=1, activation="elu")
     config = SHACConfig(
         environments=16, horizon=8, critic_epochs=2, actor_lr=5e-3, critic_lr=5e-3,
         cotangent_clip=10.0,

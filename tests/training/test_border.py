@@ -47,7 +47,10 @@ def elsewhere() -> Iterator[None]:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_models_of_any_type_are_played(point_mass, dtype: torch.dtype) -> None:
-    model, actor = WorldModel(2, 1, **WIDE).to(dtype), FirstOrderActor(8, 1, (4,)).to(dtype)
+    model, actor = (
+        WorldModel.published(2, 1, **WIDE).to(dtype),
+        FirstOrderActor.published(8, 1, (4,)).to(dtype),
+    )
     table = evaluate(point_mass(start=0.5, length=3), policy(model, actor), 1)
     assert 0.0 < table["return"] < 3.0
     if dtype == torch.float64:
@@ -56,7 +59,7 @@ def test_models_of_any_type_are_played(point_mass, dtype: torch.dtype) -> None:
 
 
 def test_the_type_changes_rounding_only(point_mass) -> None:
-    model, actor = WorldModel(2, 1, **WIDE), FirstOrderActor(8, 1, (4,))
+    model, actor = WorldModel.published(2, 1, **WIDE), FirstOrderActor.published(8, 1, (4,))
     one = evaluate(point_mass(start=0.5), policy(model, actor), 1)["return"]
     two = evaluate(point_mass(start=0.5), policy(model.double(), actor.double()), 1)["return"]
     assert one == pytest.approx(two, rel=1e-5)
@@ -70,7 +73,7 @@ def test_agents_made_in_float64_are_played(point_mass, double: None) -> None:
             transitions(EnvPool([point_mass()]), agent.explorer().behaviour([None]), 3), 1
         )
         assert batch["observation"].dtype == torch.float32
-    model, actor = WorldModel(2, 1, **WIDE), FirstOrderActor(8, 1, (4,))
+    model, actor = WorldModel.published(2, 1, **WIDE), FirstOrderActor.published(8, 1, (4,))
     assert evaluate(point_mass(length=3), policy(model, actor), 1)["episodes"] == 1.0
 
 

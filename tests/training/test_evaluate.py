@@ -31,7 +31,7 @@ class Identity:
 
 def pusher(force: float) -> FirstOrderActor:
     """An actor whose mean action is `force`, with noise that would show."""
-    actor = FirstOrderActor(2, 1, (4,), std=3.0)
+    actor = FirstOrderActor.published(2, 1, (4,), std=3.0)
     for parameter in actor.net.parameters():
         nn.init.zeros_(parameter)
     nn.init.constant_(actor.net.head.bias, float(np.arctanh(force)))
@@ -98,8 +98,8 @@ def test_the_task_comes_from_the_environment_or_the_argument(point_mass) -> None
 @pytest.mark.parametrize("make", [make_env, make_gym])
 def test_a_real_task(make) -> None:
     env = make("mw-reach", seed=0)
-    model = WorldModel(39, 4, num_tasks=80, task_dim=4, latent_dim=8, hidden=(8,))
-    table = evaluate(env, on(model, FirstOrderActor(8, 4, (8,))), episodes=1)
+    model = WorldModel.published(39, 4, num_tasks=80, task_dim=4, latent_dim=8, hidden=(8,))
+    table = evaluate(env, on(model, FirstOrderActor.published(8, 4, (8,))), episodes=1)
     assert 0.0 < table["return"] < 1000.0
     env.close()
 
@@ -114,7 +114,7 @@ def test_a_pool_is_taken_as_it_is(point_mass) -> None:
 
 
 def test_every_member_of_a_population_is_evaluated_at_once(point_mass) -> None:
-    actor = FirstOrderActor(2, 1, (4,), population=2)
+    actor = FirstOrderActor.published(2, 1, (4,), population=2)
     for parameter in actor.net.parameters():
         nn.init.zeros_(parameter)
     with torch.no_grad():
@@ -134,8 +134,8 @@ def test_every_member_of_a_population_is_evaluated_at_once(point_mass) -> None:
 
 
 def test_a_pool_stays_open_and_gives_the_same_episodes_from_the_same_seeds() -> None:
-    model = WorldModel(39, 6, num_tasks=80, task_dim=4, latent_dim=8, hidden=(8,))
-    actor = FirstOrderActor(8, 6, (8,), population=2)
+    model = WorldModel.published(39, 6, num_tasks=80, task_dim=4, latent_dim=8, hidden=(8,))
+    actor = FirstOrderActor.published(8, 6, (8,), population=2)
     makers = [partial(make_gym, name, padded=True) for name in ("mw-reach", "pendulum-swingup")]
     pool = EnvPool(makers)
     first, second = (evaluate_members(pool, on(model, actor), 1, seeds=[3, 4]) for _ in range(2))
@@ -211,8 +211,8 @@ def test_copies_share_the_episodes_out(point_mass) -> None:
 
 
 def test_workers_give_the_same_table_to_the_bit() -> None:
-    model = WorldModel(39, 6, num_tasks=80, task_dim=4, latent_dim=8, hidden=(8,))
-    actor = FirstOrderActor(8, 6, (8,), population=2)
+    model = WorldModel.published(39, 6, num_tasks=80, task_dim=4, latent_dim=8, hidden=(8,))
+    actor = FirstOrderActor.published(8, 6, (8,), population=2)
     names = ("cartpole-swingup", "pendulum-swingup")
     makers = [partial(make_gym, name, seed=0, padded=True) for name in names]
     one, two = (evaluate_members(makers, on(model, actor), 1, workers=n) for n in (0, 2))
@@ -222,10 +222,10 @@ def test_workers_give_the_same_table_to_the_bit() -> None:
 
 def test_only_a_model_of_tasks_sees_padded_observations(point_mass) -> None:
     wide = {"latent_dim": 8, "hidden": (8,), "encoder_hidden": (8,)}
-    actor = FirstOrderActor(8, 1, (4,))
-    many = WorldModel(5, 1, num_tasks=1, task_dim=2, **wide)
+    actor = FirstOrderActor.published(8, 1, (4,))
+    many = WorldModel.published(5, 1, num_tasks=1, task_dim=2, **wide)
     assert evaluate(point_mass(length=2), on(many, actor), 1)["episodes"] == 1.0
-    alone = WorldModel(5, 1, **wide)
+    alone = WorldModel.published(5, 1, **wide)
     planner = MPPI(alone, actor, zero, samples=8, elites=2, policy_samples=2)
     for policy in (on(alone, actor), ObservationPolicy(planner)):
         with pytest.raises(ValueError, match=r"observation must have the model's size 5, got \[1"):

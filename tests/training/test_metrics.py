@@ -56,7 +56,9 @@ class Ahead(nn.Module):
 def test_segments_start_anywhere_and_fit() -> None:
     long = episode([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4])
     short = episode([90, 91], [90])
-    starts, rewards, ends, ended = sample_segments([[short, long]], 3, 60, np.random.default_rng(0))
+    starts, rewards, ends, ended, _ = sample_segments(
+        [[short, long]], 3, 60, np.random.default_rng(0)
+    )
     assert starts.shape == ends.shape == (1, 60, 1)
     assert set(starts.flatten()) == {0.0, 1.0, 2.0}  # never the short one
     np.testing.assert_array_equal(ends, starts + 3)
@@ -74,7 +76,7 @@ def fallen(positions: list[float], rewards: list[float]) -> Episode:
 
 def test_segments_reach_beyond_a_termination_but_not_beyond_a_cut() -> None:
     mine = [fallen([0, 1, 2], [5.0, 6.0]), episode([90, 91], [90])]
-    starts, rewards, ends, ended = sample_segments([mine], 3, 60, np.random.default_rng(0))
+    starts, rewards, ends, ended, _ = sample_segments([mine], 3, 60, np.random.default_rng(0))
     assert {tuple(r) for r in rewards[0]} == {(5.0, 6.0, 0.0), (6.0, 0.0, 0.0)}
     assert set(starts.flatten()) == {0.0, 1.0}
     assert set(ends.flatten()) == {2.0}
@@ -138,7 +140,7 @@ class TruePointMass:
 
 
 def test_a_true_model_has_no_gap(point_mass) -> None:
-    actor = FirstOrderActor(2, 1, (8,), population=2)
+    actor = FirstOrderActor.published(2, 1, (8,), population=2)
     pool = EnvPool([point_mass(start=-0.5), point_mass(start=0.3)])
     episodes = run_episodes(pool, LatentBehaviour(TruePointMass(), [actor], [0, 1]), [1, 1])
     result = exploitation_gap(
@@ -148,3 +150,23 @@ def test_a_true_model_has_no_gap(point_mass) -> None:
     assert result["real"].min() > 0.0
     np.testing.assert_allclose(result["predicted"], result["real"], rtol=1e-4)
     np.testing.assert_allclose(result["gap"], 0.0, atol=1e-3)
+
+
+def test_a_model_with_memory_sees_what_came_before_a_segment() -> None:
+    class Counting(Stroll):
+        def observe(
+            self, latent: Tensor, action: Tensor, observation: Tensor, first: Tensor, task=None
+        ) -> Tensor:
+            return observation + (latent + 100 * action).masked_fill(first, 0.0)
+
+    whole = episode([1, 2, 4, 8], [0, 0, 0])
+    late = episode([1, 2, 4, 8, 16], [0, 0, 0, 0])
+    late.action[:] = 1.0
+    for mine, begins, ends in ((whole, {1.0}, {15.0}), (late, {1.0, 103.0}, {315.0, 431.0})):
+        for _ in range(8):
+            found = exploitation_gap(
+                Counting(), Ahead(), lambda z: z, [[mine]], [0], 1.0, reward_scale=[1.0],
+                horizon=3, count=1, rng=np.random.default_rng(_),
+            )  # fmt: skip
+            assert found["value"].item() in begins
+            assert found["value_real"].item() in ends

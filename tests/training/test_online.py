@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from pwm_sdk.algorithms.pwm import PWM, PWMConfig
+from pwm_sdk.algorithms.return_scales import ReturnScale
 from pwm_sdk.data.replay import ReplayBuffer
 from pwm_sdk.envs.factory import make_gym, register_task
 from pwm_sdk.envs.pool import EnvPool
 from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.layers import init_fan_in
-from pwm_sdk.models.normalizers import ReturnScale
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.policies.behaviours import LatentBehaviour, RandomBehaviour
 from pwm_sdk.tasks import MT80, Task
@@ -27,11 +27,13 @@ TASKS = [MT80["mw-reach"], MT80["cartpole-swingup"]]
 
 
 def make_learner(task: Task, every: int) -> Learner:
-    config = PWMConfig(horizon=3, critic_epochs=1, critic_splits=2, target_tau=0.1, average_tau=0.1)
-    actor = FirstOrderActor(
-        16, 6, (8,), population=1, action_dims=[task.action_dim], learn_std=False, noise="after"
+    config = PWMConfig.paper(
+        horizon=3, critic_epochs=1, critic_splits=2, target_tau=0.1, average_tau=0.1
     )
-    critic = Critic(16, (8,), 2, population=1)
+    actor = FirstOrderActor.published(
+        16, 6, (8,), population=1, action_dims=[task.action_dim], learn_std=False, noise="post_tanh"
+    )
+    critic = Critic.published(16, (8,), 2, population=1)
     pwm = PWM(None, actor, critic, config, return_scale=ReturnScale(1))
     return Learner(pwm, [task.index], starts=4, every=every)
 
@@ -39,7 +41,7 @@ def make_learner(task: Task, every: int) -> Learner:
 def make_loop(seed: int, **settings) -> GrowingBatch:
     """One policy for a Meta-World and one for a dm_control task, with one tiny model of both."""
     torch.manual_seed(seed)
-    model = WorldModel(
+    model = WorldModel.published(
         39, 6, num_tasks=80, task_dim=4, latent_dim=16, hidden=(16,), encoder_hidden=(16,),
         action_dims=[task.action_dim for task in MT80], standardize=True,
     )  # fmt: skip
@@ -141,7 +143,7 @@ def test_resuming_equals_an_uninterrupted_run() -> None:
 
 
 def test_sizes_must_agree() -> None:
-    with pytest.raises(ValueError, match="reward_scale, lengths and episodes must agree in size"):
+    with pytest.raises(ValueError, match="names and test_pool must agree in size"):
         make_loop(0, lengths=[20])
 
 
@@ -154,15 +156,17 @@ def test_learns_a_task_of_ones_own_from_nothing(point_mass) -> None:
     task = register_task(task, lambda: point_mass())
     pool = EnvPool([make_gym(task, seed=0)])
     model = init_fan_in(
-        WorldModel(2, 1, num_tasks=1, task_dim=4, latent_dim=32, hidden=(64, 64),
+        WorldModel.published(2, 1, num_tasks=1, task_dim=4, latent_dim=32, hidden=(64, 64),
                    encoder_hidden=(64,), activation="silu", standardize=True)
     )  # fmt: skip
-    actor = FirstOrderActor(
-        32, 1, (64,), population=1, learn_std=False, noise="after", norm="before",
+    actor = FirstOrderActor.published(
+        32, 1, (64,), population=1, learn_std=False, noise="post_tanh", norm="pre_activation",
         activation="silu", output_gain=0.1,
     )  # fmt: skip
-    critic = Critic(32, (64,), 2, population=1, scale=2.0, norm="before", activation="silu")
-    config = PWMConfig(
+    critic = Critic.published(
+        32, (64,), 2, population=1, scale=2.0, norm="pre_activation", activation="silu"
+    )
+    config = PWMConfig.paper(
         horizon=8, gamma=0.95, actor_lam=0.95, critic_lr=1e-3, critic_epochs=1, critic_splits=2,
         saturation=0.1, target_tau=0.02,
     )  # fmt: skip

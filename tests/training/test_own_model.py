@@ -48,14 +48,16 @@ class Own(nn.Module):
         self.unit = std
 
 
-def loop(model: Any, point_mass: Any, actor: Any = None, **settings: Any) -> GrowingBatch:
-    policy = FirstOrderActor(2, 1, (4,)) if actor is None else actor
-    pwm = PWM(model, policy, Critic(2, (4,)), PWMConfig(horizon=2))
+def loop(
+    model: Any, point_mass: Any, actor: Any = None, model_loss: Any = None, **settings: Any
+) -> GrowingBatch:
+    policy = FirstOrderActor.published(2, 1, (4,)) if actor is None else actor
+    pwm = PWM(model, policy, Critic.published(2, (4,)), PWMConfig.paper(horizon=2))
     return GrowingBatch(
         EnvPool([point_mass()]), model, torch.optim.Adam(model.parameters()),
         [Learner(pwm, [0], 4)], ReplayBuffer(500, 3, 4, seed=0),
         RoundConfig(updates=2, first_updates=2, **settings),
-        reward_scale=[1.0], lengths=[20], episodes=[1],
+        reward_scale=[1.0], lengths=[20], episodes=[1], model_loss=model_loss,
     )  # fmt: skip
 
 
@@ -69,7 +71,7 @@ def test_a_model_with_what_the_loop_asks_for_works(point_mass: Any) -> None:
     assert np.isfinite(report.metrics["model_loss"])
 
 
-NEEDED = ["encode", "next", "reward_logits", "reward_error", "set_observation_statistics"]
+NEEDED = ["encode", "step", "next", "reward_logits", "reward_error"]
 
 
 @pytest.mark.parametrize("name", NEEDED)
@@ -86,16 +88,58 @@ def test_other_lacks_are_named_at_once(point_mass: Any) -> None:
     model.episodic = True  # pyright: ignore
     with pytest.raises(ValueError, match="model must have terminated, termination_logits to be"):
         loop(model, point_mass)
-    plain = WorldModel(2, 1, latent_dim=2, simnorm_size=2, hidden=(4,))
+    plain = WorldModel.published(2, 1, latent_dim=2, simnorm_size=2, hidden=(4,))
     with pytest.raises(ValueError, match="model must have observation statistics"):
-        loop(plain, point_mass)
-    loop(plain, point_mass, statistics_rounds=0).collect_seed([1])
+        loop(plain, point_mass, statistics_rounds=3)
+    loop(plain, point_mass).collect_seed([1])
 
     class Silent(FirstOrderActor):
         set_std = property()  # pyright: ignore
 
     with pytest.raises(ValueError, match="actor must have set_std to explore, got a Silent"):
         loop(Own(), point_mass, actor=Silent(2, 1, (4,)))
+
+
+class Remembering(Own):
+    """A model with memory, which `world_model_loss` cannot train."""
+
+    def observe(
+        self, latent: Tensor, action: Tensor, observation: Tensor, first: Tensor, task=None
+    ):
+        seen = self.encode(observation)
+        return torch.where(first, seen, 0.5 * (seen + self.next(latent, action)))
+
+
+def test_a_model_with_memory_needs_a_loss(point_mass: Any) -> None:
+    with pytest.raises(ValueError, match="model must have loss to be trained"):
+        loop(Remembering(), point_mass)
+
+
+def test_a_loss_is_handed_over(point_mass: Any) -> None:
+    """The model then needs none of what the default loss asks for."""
+
+    class Least(nn.Linear):
+        latent_dim, action_dim = 2, 1
+
+        def encode(self, observation: Tensor, task: Any = None) -> Tensor:
+            return observation
+
+        def step(self, latent: Tensor, action: Tensor, task: Any = None) -> tuple[Tensor, Tensor]:
+            return latent + action, latent[..., :1]
+
+    calls = []
+
+    def own_loss(model: Any, batch: Any) -> Any:
+        calls.append(batch["observation"].shape)
+        return model.weight.square().sum(), {"size": torch.tensor(3.0)}
+
+    growing = loop(Least(2, 2), point_mass, model_loss=own_loss)
+    growing.collect_seed([2])
+    before = growing.model.weight.detach().clone()
+    metrics = growing.run_round(0.1).metrics
+    assert calls == [(4, 3, 2)] * 2
+    assert metrics["model/size"] == 3.0
+    assert bool((growing.model.weight.abs() < before.abs()).all())
 
 
 def test_two_processes_need_the_tables(point_mass: Any, monkeypatch: pytest.MonkeyPatch) -> None:

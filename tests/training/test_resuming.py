@@ -21,7 +21,7 @@ from pwm_sdk.tasks import Task
 from pwm_sdk.training.evaluate import evaluate
 from pwm_sdk.training.online import GrowingBatch, Learner, RoundConfig
 
-CONFIG = PWMConfig(horizon=2, critic_epochs=1, critic_splits=1, average_tau=0.1)
+CONFIG = PWMConfig.paper(horizon=2, critic_epochs=1, critic_splits=1, average_tau=0.1)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def make_loop(point_mass) -> Callable[..., GrowingBatch]:
 
     def make(count: int = 1, num_tasks: int = 0, ids: Any = None, **settings: Any) -> GrowingBatch:
         torch.manual_seed(0)
-        model = WorldModel(
+        model = WorldModel.published(
             2, 1, num_tasks=num_tasks, task_dim=4, latent_dim=16, hidden=(8,), encoder_hidden=(8,),
             num_bins=0, standardize=True,
         )  # fmt: skip
@@ -40,8 +40,8 @@ def make_loop(point_mass) -> Callable[..., GrowingBatch]:
             Learner(
                 PWM(
                     model,
-                    FirstOrderActor(16, 1, (8,), learn_std=False, noise="after"),
-                    Critic(16, (8,), 2),
+                    FirstOrderActor.published(16, 1, (8,), learn_std=False, noise="post_tanh"),
+                    Critic.published(16, (8,), 2),
                     CONFIG,
                 ),
                 [own],

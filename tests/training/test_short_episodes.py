@@ -42,13 +42,13 @@ class Scripted:
 
 def loop_of(lengths: Sequence[int], terminates: bool = False) -> GrowingBatch:
     torch.manual_seed(0)
-    model = WorldModel(
+    model = WorldModel.published(
         2, 1, latent_dim=8, hidden=(8,), encoder_hidden=(8,), simnorm_size=4, num_bins=0,
         standardize=True, episodic=terminates,
     )  # fmt: skip
     pwm = PWM(
-        model, FirstOrderActor(8, 1, (8,)), Critic(8, (8,), 1),
-        PWMConfig(horizon=2, critic_epochs=1, critic_splits=1),
+        model, FirstOrderActor.published(8, 1, (8,)), Critic.published(8, (8,), 1),
+        PWMConfig.paper(horizon=2, critic_epochs=1, critic_splits=1),
     )  # fmt: skip
     return GrowingBatch(
         Scripted(lengths, terminates),
