@@ -179,7 +179,7 @@ def cartpole(variant: Variant, seed: int, updates: int) -> float:
         shac.set_learning_rates(max(0.02, 1.0 - step / updates))
         shac.update()
     env = make_env("cartpole-swingup", seed=100 + seed)
-    return float(evaluate(env, shac, actor, episodes=3)["return"])
+    return float(evaluate(env, shac.policy(), episodes=3)["return"])
 
 
 def runs(arguments: Arguments) -> Iterator[tuple[str, str, int, float, float]]:

@@ -57,4 +57,4 @@ pool, sizes = sdk.EnvPool([env]), {"reward_scale": [5.0], "lengths": [200], "epi
 loop = sdk.GrowingBatch(pool, model, adam, [learner], replay, config, **sizes)
 loop.collect_seed([5])
 print(loop.run_round(progress=0.0).metrics)  # one round, to see that it runs
-print(sdk.evaluate(env, model, actor, episodes=2))
+print(sdk.evaluate(env, loop.policy(), episodes=2))

@@ -30,7 +30,7 @@ from pwm_sdk.contract.policies import (
     is_stochastic,
 )
 from pwm_sdk.execution.compiling import compiled
-from pwm_sdk.functional.context import with_time
+from pwm_sdk.functional.context import Context, with_time
 from pwm_sdk.functional.gradients import OneBackward
 from pwm_sdk.functional.precision import full
 
@@ -64,8 +64,8 @@ class LatentRollout:
         compile: compile one step (never the loop over the horizon); rewards are then part of it.
 
     Raises:
-        ValueError: for a horizon below 1, latents, tasks and actions that do not fit, or a step to
-            compile without a compiler.
+        ValueError: if the horizon is below 1, latents, tasks or actions do not fit, or there is no
+            compiler for a step to compile.
 
     Source: PWM (arXiv 2407.02466), algorithm 1.
     """
@@ -126,16 +126,16 @@ class LatentRollout:
                 noise = self.draw_noise(seen, policy)
             draw = noise[t] if stochastic and noise is not None else None
             inputs = policy, latent, None if seen is latent else seen, draw, context, together
-            loc, action, (following, *judged) = advance(*inputs)
+            loc, action, (next_latent, *judged) = advance(*inputs)
             before.append(latent)
             visible.append(seen)
             actions.append(action)
-            after.append(following)
+            after.append(next_latent)
             if loc is not None:
                 locs.append(loc)
             rewards.extend(judged[:1])
             ends.extend(judged[1:])
-            latent = following if restart is None else restart(t, action, following)
+            latent = next_latent if restart is None else restart(t, action, next_latent)
         start, action, later = (torch.stack(x, -2) for x in (before, actions, after))
         if together:
             reward, ends = self._judge(start, action, later, with_time(context))
@@ -160,29 +160,30 @@ class LatentRollout:
 
     def _advance(
         self,
-        policy: Any,
+        policy: Policy,
         latent: Tensor,
         seen: Tensor | None,
         noise: Tensor | None,
-        context: Any,
+        context: Context,
         together: bool,
     ) -> tuple[Tensor | None, Tensor, tuple[Tensor, ...]]:
         """Return mean before squashing, action, and the latent; not `together`: reward, end too."""
         model: Any = self.model
+        own: Any = policy
         seen = latent if seen is None else seen
         seen, loc = seen.detach() if self.detach else seen, None
         if noise is None:
             action = policy(seen)
         else:
-            loc = policy.loc(seen)
-            action = policy.squash(loc, noise)
+            loc = own.loc(seen)
+            action = own.squash(loc, noise)
         action = padded("policy's action", action, model.action_dim, model)
         if together:
             return loc, action, (full(model.next(latent, action, context)),)
-        following, reward, *ends = model.step(latent, action, context)
-        return loc, action, (full(following), full(reward), *ends)
+        next_latent, reward, *ends = model.step(latent, action, context)
+        return loc, action, (full(next_latent), full(reward), *ends)
 
-    def _stepper(self, policy: Any, stochastic: bool) -> tuple[Callable[..., Any], Any]:
+    def _stepper(self, policy: Policy, stochastic: bool) -> tuple[Callable[..., Any], Any]:
         """Return what makes a step, and the policy that it is given."""
         if self._compiled is not None:
             return self._compiled, policy
@@ -195,7 +196,7 @@ class LatentRollout:
             return latent
         return latent.detach().requires_grad_()
 
-    def _judge(self, start: Tensor, action: Tensor, later: Tensor, context: Any) -> Any:
+    def _judge(self, start: Tensor, action: Tensor, later: Tensor, context: Context) -> Any:
         """Return rewards, and ends where the model predicts them, of all steps in one batch."""
         model: Any = self.model
         rewards, ends = model.reward(start, action, context), []
@@ -209,7 +210,7 @@ class LatentRollout:
         action: Tensor,
         locs: list[Tensor],
         task: Tensor | None,
-        following: Tensor,
+        next_latent: Tensor,
         reward: Tensor,
         ends: list[Tensor],
     ) -> TensorDict:
@@ -218,7 +219,7 @@ class LatentRollout:
         truncated[..., -1, :] = True
         batch = latent.shape[:-1]
         after = {
-            keys.LATENT: features(self.model, following),
+            keys.LATENT: features(self.model, next_latent),
             keys.REWARD: reward,
             keys.TERMINATED: terminated,
             keys.TRUNCATED: truncated,
@@ -252,11 +253,11 @@ class LatentRollout:
             raise ValueError(f"noise must have shape {list(shape)}, got {list(noise.shape)}")
 
 
-def _differentiated_once(policy: Any) -> Any:
+def _differentiated_once(policy: Policy) -> Any:
     """The policy with one backward pass for all steps, where its parameters take a gradient."""
-    module: Any = policy
-    parameters = list(module.parameters()) if isinstance(module, nn.Module) else []
+    own: Any = policy
+    parameters = list(policy.parameters()) if isinstance(policy, nn.Module) else []
     if not torch.is_grad_enabled() or not any(p.requires_grad for p in parameters):
         return policy
-    loc = OneBackward(policy.loc, parameters)
-    return SimpleNamespace(loc=loc, squash=policy.squash, action_dim=policy.action_dim)
+    loc = OneBackward(own.loc, parameters)
+    return SimpleNamespace(loc=loc, squash=own.squash, action_dim=own.action_dim)

@@ -145,7 +145,6 @@ HARD_MAX_LINES = 600
 # file -> why it is longer, or has a constructor of more arguments
 WAIVERS: dict[str, str] = {
     "pwm_sdk/models/world_model.py": "all arguments are named, with their defaults, in one place",
-    "examples/05_online_pwm_expanded.py": "it is what the recipe prints, every setting of it",
     "pwm_sdk/runs/run.py": "budget, readings and checkpoints of one folder belong together",
     "tests/test_architecture.py": "a third of it are tables",
     "tests/objects/object_cases.py": "one table, with a case of each public class",

@@ -11,9 +11,10 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
-from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
+from pwm_sdk.calls import checked, floating, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, positive
-from pwm_sdk.contract.policies import is_stochastic, population_of
+from pwm_sdk.contract.models import Encoder
+from pwm_sdk.contract.policies import is_stochastic, latent_size, population_of
 from pwm_sdk.execution.finite import Watched
 from pwm_sdk.execution.runner import Runner
 from pwm_sdk.execution.settings import Execution
@@ -36,7 +37,7 @@ class BehaviourCloningConfig:
         max_norm: gradient clip; None: none.
 
     Raises:
-        ValueError: for settings out of range.
+        ValueError: if settings are out of range.
     """
 
     lr: float = 1e-3
@@ -49,7 +50,6 @@ class BehaviourCloningConfig:
 
 @checked(
     factor=least(0.0),
-    model=has("encode"),
     batch=holds(keys.OBSERVATION, keys.ACTION),
     observation=(shaped(..., "O"), floating),
 )
@@ -83,7 +83,7 @@ class BehaviourCloning(Watched):
         actor: nn.Module,
         config: BehaviourCloningConfig | None = None,
         *,
-        model: Any = None,
+        model: Encoder | None = None,
         execution: Execution | None = None,
     ) -> None:
         self.config = config = config or BehaviourCloningConfig()
@@ -99,8 +99,8 @@ class BehaviourCloning(Watched):
 
     def __call__(self, observation: Tensor) -> Tensor:
         """Return actions `[.., A]` for observations `[.., O]`, for an actor without a model."""
-        size = getattr(self.actor, "latent_dim", observation.shape[-1])
-        if observation.shape[-1] != size:
+        size = latent_size(self.actor)
+        if size is not None and observation.shape[-1] != size:
             raise ValueError(f"observation must have size {size}, got {list(observation.shape)}")
         return self.actor(observation.to(next(self.actor.parameters()).dtype))
 
@@ -117,7 +117,7 @@ class BehaviourCloning(Watched):
             Detached metrics, `[]` or `[P]`: loss (squared distance of the actions), grad_norm.
 
         Raises:
-            ValueError: for a batch that does not fit, or if the loss or its gradient is not finite,
+            ValueError: if a batch does not fit, or the loss or its gradient is not finite,
                 of a population if that holds for all policies; nothing is stepped then. It is
                 raised by the update itself on a CPU, and at most 100 updates later, or by
                 `check_finite`, where a reading waits for the device.

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pwm_sdk.contract.parts import TrainedValue
 from pwm_sdk.contract.policies import population_of
 from pwm_sdk.execution.compiling import compiled
 from pwm_sdk.execution.graphs import Captured, prepare
@@ -22,7 +23,7 @@ class CriticFit:
     stopped; the others go on.
 
     Args:
-        critic: a `Critic`, or a module of the same face.
+        critic: a `Critic`, or a module of the same interface.
         optimizer: of its parameters.
         max_norm: gradient clip, per policy.
         population: P, or None for one policy, as the critic is.
@@ -33,12 +34,12 @@ class CriticFit:
         name: of loss and gradient.
 
     Raises:
-        ValueError: for another population than the critic's.
+        ValueError: if the population is not the critic's.
     """
 
     def __init__(
         self,
-        critic: Any,
+        critic: TrainedValue,
         optimizer: torch.optim.Optimizer,
         max_norm: float | None,
         *,
@@ -61,7 +62,7 @@ class CriticFit:
         self.prepare(captured=False)
 
     def prepare(self, captured: bool) -> None:
-        """Make one step ready to be run eagerly, or to be captured anew as a CUDA graph."""
+        """Make one step ready to be run eagerly, or to be captured again as a CUDA graph."""
         prepare(self.optimizer, captured)
         self._run: Any = Captured(self.step) if captured else self.step
 
@@ -79,7 +80,7 @@ class CriticFit:
             Loss and gradient norm before clipping of the last step, `[]` or `[P]`.
 
         Raises:
-            ValueError: for shapes that do not fit; without a watch, where a loss or gradient is not
+            ValueError: if shapes do not fit; without a watch, if a loss or gradient is not
                 finite, of a population if that holds for all.
         """
         loss = norm = torch.zeros(())

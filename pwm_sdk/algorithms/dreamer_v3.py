@@ -58,7 +58,7 @@ class DreamerV3(OverTorchRL):
             program.
 
     Raises:
-        ValueError: for a generator on another device.
+        ValueError: if the generator is on another device.
 
     All of it is in float32, whatever the default: TorchRL's recurrent cell takes no other.
 
@@ -93,7 +93,7 @@ class DreamerV3(OverTorchRL):
     def act(
         self,
         observation: Tensor,
-        memory: Any = None,
+        memory: TensorDictBase | None = None,
         first: Tensor | None = None,
         *,
         explore: bool = False,
@@ -113,12 +113,12 @@ class DreamerV3(OverTorchRL):
             memory[IS_INIT] = first.unsqueeze(-1)
         memory[ENCODED] = self.encoder(symlog(observation))
         with drawing_from(self.generator):
-            memory = self.estimator(memory)
-            loc, scale = self.actor(memory[STATE], memory[BELIEF])
+            after: Any = self.estimator(memory)
+            loc, scale = self.actor(after[STATE], after[BELIEF])
             action = (loc + scale * torch.randn_like(loc)).clamp(-1.0, 1.0) if explore else loc
-        memory[PREVIOUS_ACTION] = action
-        memory[IS_INIT] = torch.zeros_like(memory[IS_INIT])
-        return action, memory
+        after[PREVIOUS_ACTION] = action
+        after[IS_INIT] = torch.zeros_like(after[IS_INIT])
+        return action, after
 
     def policy(self) -> ObservationPolicy:
         """Return the policy that acts by its mean and remembers, which follows later updates."""
@@ -211,8 +211,12 @@ class _Remembering:
         self.agent, self.loss, self.explore = agent, agent.loss, explore
 
     def carry(
-        self, observation: Tensor, memory: Any, first: Tensor, task: Tensor | None = None
-    ) -> tuple[Tensor, Any]:
+        self,
+        observation: Tensor,
+        memory: TensorDictBase | None,
+        first: Tensor,
+        task: Tensor | None = None,
+    ) -> tuple[Tensor, TensorDictBase]:
         """Return actions and the memory for the next call."""
         return self.agent.act(observation, memory, first, explore=self.explore)
 

@@ -33,7 +33,7 @@ class DreamerV3Config:
         max_norm: gradient clip.
 
     Raises:
-        ValueError: for settings out of range.
+        ValueError: if settings are out of range.
     """
 
     hidden: int = 128

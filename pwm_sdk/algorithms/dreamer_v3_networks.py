@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from tensordict import NestedKey
 from tensordict.nn import (
     ProbabilisticTensorDictModule,
     ProbabilisticTensorDictSequential,
@@ -187,7 +189,7 @@ class DreamerV3Networks:
             exact_last(net)
         return net
 
-    def _two_hot(self, net: nn.Module, inputs: Any, name: Any) -> Any:
+    def _two_hot(self, net: nn.Module, inputs: Sequence[NestedKey], name: NestedKey) -> Any:
         """Return a head that writes its logits beside their decoded number."""
         logits = (*name[:-1], f"{name[-1]}_logits") if isinstance(name, tuple) else f"{name}_logits"
         decoder = SymExpTwoHot(self.config.bins)
@@ -211,8 +213,8 @@ def _next(*names: str) -> list[Any]:
     return [(keys.NEXT, name) for name in names]
 
 
-def _keyed(net: nn.Module, inputs: Any, outputs: Any) -> Any:
-    return TensorDictModule(net, in_keys=inputs, out_keys=outputs)
+def _keyed(net: nn.Module, inputs: Sequence[NestedKey], outputs: Sequence[NestedKey]) -> Any:
+    return TensorDictModule(net, in_keys=list(inputs), out_keys=list(outputs))
 
 
 def _drawn() -> Any:

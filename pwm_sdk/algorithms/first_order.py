@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 
 from pwm_sdk.algorithms.critic_fit import CriticFit
-from pwm_sdk.calls import checked, least
+from pwm_sdk.algorithms.pwm_config import PWMConfig
+from pwm_sdk.algorithms.shac_config import SHACConfig
+from pwm_sdk.calls import checked, least, or_nothing
+from pwm_sdk.contract.models import LatentModel
+from pwm_sdk.contract.parts import StartingModel, Trained, TrainedPolicy, TrainedValue
 from pwm_sdk.contract.policies import LearnedNoise, population_of
 from pwm_sdk.execution.finite import Watched
 from pwm_sdk.execution.graphs import prepare
@@ -28,7 +32,7 @@ WATCHED = RETURNS, ACTOR, VALUE = (
 )
 
 
-@checked()
+@checked(model=or_nothing)
 class FirstOrder(Watched):
     """An actor that learns through a model, and the critic that it bootstraps with.
 
@@ -39,7 +43,8 @@ class FirstOrder(Watched):
         model: a `LatentModel`, left as it is.
         actor: one policy, or a population.
         critic: of the same population.
-        config: settings: actor_lr, critic_lr, betas, actor_max_norm, critic_max_norm, target_tau.
+        config: settings; actor_lr, critic_lr, betas, actor_max_norm, critic_max_norm and target_tau
+            are read here.
         minibatches: arguments of `pwm_sdk.minibatches` for the critic.
         generator: source of random numbers; None: one of its own.
         execution: how updates are run; None: eager, in fp32.
@@ -51,18 +56,21 @@ class FirstOrder(Watched):
 
     def __init__(
         self,
-        model: Any,
-        actor: Any,
-        critic: Any,
-        config: Any,
+        model: LatentModel | StartingModel,
+        actor: TrainedPolicy,
+        critic: TrainedValue,
+        config: PWMConfig | SHACConfig,
         *,
         minibatches: dict[str, Any],
         generator: torch.Generator | None,
         execution: Execution | None,
-        halved: Any = None,
+        halved: object = None,
         captures: bool = False,
     ) -> None:
-        self.model, self.actor, self.critic, self.config = model, actor, critic, config
+        self.model: Any = model
+        self.actor: Any = actor
+        self.critic: Any = critic
+        self.config: Any = config
         self.population: int | None = population_of(actor)
         self.device = device = next(actor.parameters()).device
         self.generator = self._source(generator)
@@ -76,7 +84,7 @@ class FirstOrder(Watched):
             captures=captures,
         )
         self.execution, self.finite = self.runner.settings, self.runner.finite
-        self.target = critic if config.target_tau is None else fixed_copy(critic)
+        self.target: Any = critic if config.target_tau is None else fixed_copy(critic)
         self._bootstrap: Any = (
             self.runner.compiled(self.target.forward) if self.execution.compile else self.target
         )
@@ -142,7 +150,7 @@ class FirstOrder(Watched):
         self.fit_critic.prepare(self.execution.cuda_graphs)
         self._imagine: Any = self.runner.captured(self._improve_actor)
 
-    def _improve_actor(self, *given: Any) -> Any:
+    def _improve_actor(self, *given: object) -> Any:
         """Imagine and step the actor."""
         raise NotImplementedError
 
@@ -172,6 +180,9 @@ class FirstOrder(Watched):
             soft_update(self.target, self.critic, self.config.target_tau)
 
 
-def fixed_copy(network: Any) -> Any:
+def fixed_copy(network: Trained) -> Any:
     """Return a copy of a network that takes no gradient."""
-    return copy.deepcopy(network).requires_grad_(False)
+    copied = copy.deepcopy(network)
+    for parameter in copied.parameters():
+        parameter.requires_grad_(False)
+    return copied

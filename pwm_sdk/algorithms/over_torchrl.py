@@ -22,7 +22,7 @@ from pwm_sdk.policies.networks import LastLayer
 class OverTorchRL(ABC):
     """Networks inside a TorchRL loss, their optimizer, and a source of random numbers beside them.
 
-    All of it follows `loss.to(device)`. It is copied and pickled by building it anew: a deep copy
+    All of it follows `loss.to(device)`. It is copied and pickled by building it again: a deep copy
     of such a loss holds parameters that no optimizer steps, and some cannot be pickled. A subclass
     sets `_arguments` first, by `arguments_of`, and `_made` last.
 
@@ -36,7 +36,7 @@ class OverTorchRL(ABC):
         **settings: further arguments of Adam.
 
     Raises:
-        ValueError: for a generator on another device.
+        ValueError: if the generator is on another device.
     """
 
     _arguments: dict[str, Any]
@@ -44,14 +44,14 @@ class OverTorchRL(ABC):
 
     def __init__(
         self,
-        loss: Any,
+        loss: nn.Module,
         lr: float,
         device: torch.device | str,
         generator: torch.Generator | None,
         execution: Execution | None,
-        **settings: Any,
+        **settings: object,
     ) -> None:
-        self.loss = loss.to(device)
+        self.loss: Any = loss.to(device)
         self.optimizer = adam(self.loss.parameters(), lr, **settings)
         self._generator = own_generator(self.device, generator)
         self._wanted, self.updates = execution, 0
@@ -120,7 +120,7 @@ class OverTorchRL(ABC):
         kinds = type(self), base
         return _rebuild, (kinds, self._arguments, self.state_dict(), place, wanted, added)
 
-    def _as_weights(self, values: Any) -> Any:
+    def _as_weights(self, values: Tensor | TensorDictBase) -> Any:
         """Return a tensor, or the tensors of a batch, with floating-point numbers as the weights'.
 
         Raises no error for what is on another device: that stays the caller's.

@@ -15,7 +15,10 @@ from pwm_sdk.algorithms.pwm import PWM
 from pwm_sdk.algorithms.pwm_config import PWMConfig
 from pwm_sdk.calls import checked, least, some
 from pwm_sdk.checks import at_least
+from pwm_sdk.contract.models import LatentModel
+from pwm_sdk.contract.parts import PolicyPopulation, Scale, ValuePopulation
 from pwm_sdk.contract.policies import StochasticPolicy
+from pwm_sdk.execution.settings import Execution
 from pwm_sdk.generators import Generators
 from pwm_sdk.rollout import LatentRollout
 
@@ -41,29 +44,35 @@ class Population(PWM):
         return_scale: as for `PWM`; a module whose buffers have one entry per policy, or none.
         generator: source of the order of minibatches, which members have in common, on any device;
             None: one of its own, seeded with 0.
-        **options: further arguments of `PWM`.
+        execution: as for `PWM`.
 
     Raises:
-        ValueError: for networks without a population, or numbers of seeds or rates other than P.
+        ValueError: if networks have no population, or there are not P seeds or rates.
 
     Source: PWM (arXiv 2407.02466), algorithm 1, for many policies at once.
     """
 
     def __init__(
         self,
-        model: Any,
-        actor: Any,
-        critic: Any,
+        model: LatentModel,
+        actor: PolicyPopulation,
+        critic: ValuePopulation,
         config: PWMConfig | None = None,
         *,
         seeds: Sequence[int],
         rates: Sequence[float] | None = None,
-        return_scale: Any = None,
+        return_scale: Scale | None = None,
         generator: torch.Generator | None = None,
-        **options: Any,
+        execution: Execution | None = None,
     ) -> None:
         super().__init__(
-            model, actor, critic, config, return_scale=return_scale, generator=generator, **options
+            model,
+            actor,
+            critic,
+            config,
+            return_scale=return_scale,
+            generator=generator,
+            execution=execution,
         )
         if self.population is None:
             raise ValueError("population must be given by the actor, got None")
@@ -74,7 +83,7 @@ class Population(PWM):
                     f"{name} must have one entry per policy ({self.population}), got {len(given)}"
                 )
         at_least(0, rates=self.rates)
-        self._seeds, self._options = list(seeds), {**options, "execution": self.execution}
+        self._seeds = list(seeds)
         self.streams = Generators(seeds, next(actor.parameters()).device)
         self.rollout = _MemberRollout(
             self.imagined,
@@ -126,12 +135,12 @@ class Population(PWM):
             rates=[self.rates[i] for i in members],
             return_scale=_keep_scale(self.return_scale, members),
             generator=self.generator,
-            **self._options,
+            execution=self.execution,
         )
         self.load_state_dict(state)
 
     def member_state(self, index: int) -> dict[str, Any]:
-        """Return everything that `update` changes of one member, as of a population of one."""
+        """Return everything that `update` changes of one member, a population of one."""
         return take_members(self.state_dict(), [index])
 
     def load_members(self, states: Sequence[Mapping[str, Any]]) -> None:
@@ -158,9 +167,16 @@ class _MemberRollout(LatentRollout):
     """A rollout whose noise comes from one stream per policy."""
 
     def __init__(
-        self, model: Any, policy: Any, horizon: int, streams: Generators, **options: Any
+        self,
+        model: LatentModel,
+        policy: StochasticPolicy,
+        horizon: int,
+        streams: Generators,
+        *,
+        detach: bool,
+        compile: bool,
     ) -> None:
-        super().__init__(model, policy, horizon, **options)
+        super().__init__(model, policy, horizon, detach=detach, compile=compile)
         self.streams = streams
 
     def draw_noise(self, latent: Tensor, policy: StochasticPolicy | None = None) -> Tensor:
@@ -185,11 +201,11 @@ def scale_steps(optimizer: torch.optim.Optimizer, rates: Sequence[float]) -> Non
     ]
     before: list[Tensor] = []
 
-    def remember(*_: Any) -> None:
+    def remember(*_: object) -> None:
         before[:] = [p.detach().clone() for p in parameters]
 
     @torch.no_grad()
-    def rescale(*_: Any) -> None:
+    def rescale(*_: object) -> None:
         for parameter, old, factor in zip(parameters, before, factors, strict=True):
             parameter.copy_(torch.lerp(old, parameter, factor))
 
@@ -197,7 +213,7 @@ def scale_steps(optimizer: torch.optim.Optimizer, rates: Sequence[float]) -> Non
     optimizer.register_step_post_hook(rescale)
 
 
-def take_members(state: Any, members: Sequence[int]) -> Any:
+def take_members(state: object, members: Sequence[int]) -> Any:
     """Cut members out of a state: of tensors with axes, the leading one is that of the members."""
     if isinstance(state, Tensor):
         return state[list(members)] if state.dim() else state.clone()
@@ -214,7 +230,7 @@ def join_members(states: Sequence[Any], name: str = "state") -> Any:
         name: what they are, for messages.
 
     Raises:
-        ValueError: for states that differ in what members share, such as the number of updates.
+        ValueError: if states differ in what members share, such as the number of updates.
     """
     first = states[0]
     if isinstance(first, Mapping):
@@ -227,7 +243,7 @@ def join_members(states: Sequence[Any], name: str = "state") -> Any:
     return first
 
 
-def _keep_scale(scale: Any, members: Sequence[int]) -> Any:
+def _keep_scale(scale: object, members: Sequence[int]) -> Any:
     """Copy a return scale for fewer members."""
     if scale is None:
         return None

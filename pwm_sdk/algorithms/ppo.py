@@ -15,8 +15,9 @@ from torchrl.objectives.value import GAE
 
 from pwm_sdk import keys
 from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of, mlp
-from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
+from pwm_sdk.calls import checked, floating, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, in_unit, positive, whole
+from pwm_sdk.contract.parts import Moments, Spread
 from pwm_sdk.execution.settings import Execution
 from pwm_sdk.functional.precision import full
 from pwm_sdk.generators import drawing_from, restore_generator
@@ -44,7 +45,7 @@ class PPOConfig:
         std: initial standard deviation of the policy.
 
     Raises:
-        ValueError: for settings out of range.
+        ValueError: if settings are out of range.
     """
 
     gamma: float = 0.99
@@ -69,8 +70,6 @@ class PPOConfig:
 @checked(
     observation_dim=least(1),
     action_dim=least(1),
-    observations=has("normalize", "update"),
-    returns=has("update", "std"),
     factor=least(0.0),
     batch=holds(keys.OBSERVATION, keys.ACTION, keys.NEXT),
     observation=(shaped(..., "O"), floating),
@@ -102,7 +101,7 @@ class PPO(OverTorchRL):
             program.
 
     Raises:
-        ValueError: for a generator on another device.
+        ValueError: if the generator is on another device.
 
     Source: Proximal policy optimization (arXiv 1707.06347), section 5. The normalisation, the
     orthogonal weights and the decay of `set_learning_rates` are those of its program.
@@ -118,8 +117,8 @@ class PPO(OverTorchRL):
         *,
         actor: nn.Module | None = None,
         critic: nn.Module | None = None,
-        observations: Any = None,
-        returns: Any = None,
+        observations: Moments | None = None,
+        returns: Spread | None = None,
         device: torch.device | str = "cpu",
         generator: torch.Generator | None = None,
         execution: Execution | None = None,
@@ -189,7 +188,7 @@ class PPO(OverTorchRL):
             clipped (share of ratios at the clip) and grad_norm.
 
         Raises:
-            ValueError: for a batch of another shape. If a loss is not finite; that step is not
+            ValueError: if a batch has another shape, or a loss is not finite; that step is not
                 taken. It is raised by the update itself on a CPU, and at most 100 updates later,
                 or by `check_finite`, where a reading waits for the device.
         """
@@ -241,7 +240,7 @@ class PPO(OverTorchRL):
         return {name: part for name, part in parts.items() if part is not None}
 
     @torch.no_grad()
-    def _prepare(self, batch: Any) -> TensorDictBase:
+    def _prepare(self, batch: TensorDictBase) -> TensorDictBase:
         """Normalise a copy of a batch and add log-probabilities, advantages and value targets."""
         batch = batch.select(keys.OBSERVATION, keys.ACTION, keys.NEXT).clone(recurse=False)
         after: Any = batch.get(keys.NEXT).clone(recurse=False)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pwm_sdk.contract.models import features
+from pwm_sdk.contract.parts import StartingModel
 from pwm_sdk.functional.gradients import slopes
 
 ROWS, STEPS = 4, 4
 
 
 @torch.enable_grad()
-def probe_slopes(model: Any, states: Tensor) -> None:
+def probe_slopes(model: StartingModel, states: Tensor) -> None:
     """Check that a simulator's step keeps the graph and that its reward has a slope.
 
     One step of one row tells, where its reward has a gradient; otherwise up to `ROWS` rows take
@@ -26,8 +26,8 @@ def probe_slopes(model: Any, states: Tensor) -> None:
         states: start states `[B, D]`.
 
     Raises:
-        ValueError: for a next state or a reward without a gradient, and for a reward that changes
-            from step to step though its gradient is zero at every one, as that of a threshold.
+        ValueError: if a next state or a reward has no gradient, or a reward changes from step to
+            step though its gradient is zero at every one, as that of a threshold.
 
     Warns:
         UserWarning: where all rewards are equal and without a gradient: flat here, at least.
@@ -41,16 +41,16 @@ def probe_slopes(model: Any, states: Tensor) -> None:
             drawn = torch.rand(1, model.action_dim, generator=generator, device="cpu") * 2.0 - 1.0
             action = drawn.to(features(model, state)).requires_grad_()
             state = state.requires_grad_()
-            following, reward, *_ = model.step(state, action)
+            next_latent, reward, *_ = model.step(state, action)
             given = {"action": action, "latent": state}
-            slopes("next latent", following, given)
+            slopes("next latent", next_latent, given)
             if any(bool((s != 0).any()) for s in slopes("reward", reward, given, any_of=True)):
                 return
             rewards.append(float(reward.detach()))
-            state = following.detach()
+            state = next_latent.detach()
     seen = f"the gradient 0 by state and action in all of {len(rewards)} steps"
     advice = "let it rise towards its goal, for example over a margin"
     if len(set(rewards)) > 1:
         raise ValueError(f"reward must have a slope, got steps and {seen}; {advice}")
-    told = f"reward should have a slope, got {rewards[0]:g} and {seen}; {advice}"
-    warnings.warn(told, stacklevel=4)
+    message = f"reward should have a slope, got {rewards[0]:g} and {seen}; {advice}"
+    warnings.warn(message, stacklevel=4)

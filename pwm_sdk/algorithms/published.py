@@ -7,15 +7,17 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from pwm_sdk.algorithms.pwm_config import PWMConfig
-from pwm_sdk.calls import checked, has, looked_up
+from pwm_sdk.calls import checked, looked_up
 from pwm_sdk.contract.abilities import origin
+from pwm_sdk.contract.models import LatentModel, num_tasks, sees_features
+from pwm_sdk.contract.parts import NetworkModel, has_reward_logits
 from pwm_sdk.functional.twohot import two_hot_mean
 
 Task = Tensor | tuple[Any, ...] | None  # ids, or what was looked up of them
 MADE_OF = {"step": ("next", "reward"), "reward": ("reward_logits", "decode_reward")}
 
 
-@checked(model=has("encode", "next", "reward_logits"), task=looked_up)
+@checked(task=looked_up)
 class PublishedModel:
     """A view of a world model as the published PWM imagines with it; a `LatentModel`.
 
@@ -26,8 +28,8 @@ class PublishedModel:
         mask_actions: False: actions that a task does not have reach the networks.
 
     Raises:
-        ValueError: for a model whose `step` or `reward` is not made of the outputs of its networks,
-            as in a subclass that replaces one of them: this view would not see it.
+        ValueError: if the `step` or `reward` of the model is not made of the outputs of its
+            networks, as in a subclass that replaces one of them: this view would not see it.
 
     Source: PWM (arXiv 2407.02466), its program. TD-MPC2 decodes rewards and masks actions.
     """
@@ -35,7 +37,7 @@ class PublishedModel:
     factored: ClassVar = True
 
     def __init__(
-        self, model: Any, *, symlog_reward: bool = True, mask_actions: bool = False
+        self, model: NetworkModel, *, symlog_reward: bool = True, mask_actions: bool = False
     ) -> None:
         for whole, parts in MADE_OF.items():
             _, maker = origin(model, whole, *parts)
@@ -44,11 +46,12 @@ class PublishedModel:
                     f"model must have a {whole} made of its own {' and '.join(parts)} to be "
                     f"imagined as published, got another {whole} in {type(model).__name__}"
                 )
-        self.model, self.symlog_reward, self.mask_actions = model, symlog_reward, mask_actions
+        self.model: Any = model
+        self.symlog_reward, self.mask_actions = symlog_reward, mask_actions
         self.latent_dim, self.action_dim = model.latent_dim, model.action_dim
-        self.num_tasks = getattr(model, "num_tasks", 0)
-        if hasattr(model, "features"):
-            self.features = model.features
+        self.num_tasks = num_tasks(model)
+        if sees_features(model):
+            self.features = self.model.features
         self.episodic = False  # the published program imagines no ends
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
@@ -77,14 +80,14 @@ class PublishedModel:
         return self.next(latent, action, context), self.reward(latent, action, context)
 
 
-def published_view(model: Any, config: PWMConfig) -> Any:
+def published_view(model: LatentModel, config: PWMConfig) -> Any:
     """Return the model, or a `PublishedModel` of it where the settings ask for one.
 
     Args:
         model: a `LatentModel`; one without `reward_logits` has neither bins nor masks.
         config: its `symlog_reward` and `mask_actions`.
     """
-    if not hasattr(model, "reward_logits") or (config.mask_actions and not config.symlog_reward):
+    if not has_reward_logits(model) or (config.mask_actions and not config.symlog_reward):
         return model
     return PublishedModel(
         model, symlog_reward=config.symlog_reward, mask_actions=config.mask_actions

@@ -23,10 +23,10 @@ from pwm_sdk.algorithms.starts import (
     starts_of,
     taken_at,
 )
-from pwm_sdk.calls import checked, has, or_nothing
+from pwm_sdk.calls import checked, or_nothing
 from pwm_sdk.contract.memory import has_memory
 from pwm_sdk.contract.models import LatentModel, can_end, features
-from pwm_sdk.contract.policies import StochasticPolicy
+from pwm_sdk.contract.parts import Scale, TrainedPolicy, TrainedValue
 from pwm_sdk.execution.settings import Execution
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.precision import full
@@ -47,10 +47,7 @@ from pwm_sdk.rollout import LatentRollout
 
 
 @checked(
-    model=(has(LatentModel), or_nothing),
-    actor=has(StochasticPolicy, "parameters"),
-    critic=has("values", "parameters"),
-    return_scale=has("update"),
+    model=or_nothing,
 )
 class PWM(FirstOrder):
     """One or P policies, improved by gradients through a frozen latent model.
@@ -61,7 +58,7 @@ class PWM(FirstOrder):
 
     Args:
         model: a `LatentModel`, shared and left as it is.
-        actor: a `FirstOrderActor`, or a module of the same face.
+        actor: a `FirstOrderActor`, or a module of the same interface.
         critic: a `Critic` of the same population.
         config: settings.
         return_scale: divides the imagined returns, for example a `ReturnScale` of other quantiles;
@@ -78,19 +75,19 @@ class PWM(FirstOrder):
         average: the averaged actor, or the actor itself.
 
     Raises:
-        ValueError: for networks, a return scale, a generator or settings that do not fit together.
+        ValueError: if networks, return scale, generator and settings do not fit together.
 
     Source: PWM (arXiv 2407.02466), algorithm 1.
     """
 
     def __init__(
         self,
-        model: Any,
-        actor: Any,
-        critic: Any,
+        model: LatentModel,
+        actor: TrainedPolicy,
+        critic: TrainedValue,
         config: PWMConfig | None = None,
         *,
-        return_scale: Any = None,
+        return_scale: Scale | None = None,
         generator: torch.Generator | None = None,
         execution: Execution | None = None,
     ) -> None:
@@ -127,7 +124,7 @@ class PWM(FirstOrder):
             generator=self.generator,
             compile=self.execution.compile,
         )
-        self.average = actor if config.average_tau is None else fixed_copy(actor)
+        self.average: Any = actor if config.average_tau is None else fixed_copy(actor)
 
     def update(self, batch: TensorDictBase | Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Improve actor and critic once from the observations of a batch.
@@ -144,8 +141,8 @@ class PWM(FirstOrder):
             actions beyond 2), `[]`, over the policies that go on.
 
         Raises:
-            ValueError: for a batch that does not fit; nothing is stepped then. If a loss or its
-                gradient is not finite; the network that it is of is not stepped, but an actor
+            ValueError: if a batch does not fit; nothing is stepped then. If a loss or its gradient
+                is not finite; the network that it is of is not stepped, but an actor
                 before its critic has been. Of a population, if all policies are stopped; the first
                 ones are named in a warning. Raised and warned by the update itself on a CPU, and at
                 most `Execution.check_every` updates later elsewhere.

@@ -50,7 +50,7 @@ class PWMConfig:
             nothing, "none". A `return_scale` that `PWM` is given takes its place.
 
     Raises:
-        ValueError: for settings out of range.
+        ValueError: if settings are out of range.
     """
 
     horizon: int = 12
@@ -92,7 +92,7 @@ class PWMConfig:
         positive(actor_max_norm=self.actor_max_norm, critic_max_norm=self.critic_max_norm)
 
     @classmethod
-    def paper(cls, **settings: Any) -> PWMConfig:
+    def paper(cls, **settings: object) -> PWMConfig:
         """Return the settings of the paper: its equations with the numbers of its appendix.
 
         Args:
@@ -116,10 +116,11 @@ class PWMConfig:
             "average_tau": None,
             "return_scale": "none",
         }
-        return cls(**{**appendix, **settings})
+        arguments: dict[str, Any] = {**appendix, **settings}
+        return cls(**arguments)
 
     @classmethod
-    def published(cls, **settings: Any) -> PWMConfig:
+    def published(cls, **settings: object) -> PWMConfig:
         """Return the settings of the published program, multi-task path.
 
         Those of the paper with one-step targets, gamma^(H+1), symlog rewards, no masks, contiguous

@@ -94,10 +94,10 @@ class RSSMModel(nn.Module):
         belief = self._belief(latent, action)
         state = self._state(nets.prior.rnn_to_prior_projector(belief))
         reward = self._decoder(nets.reward(state, belief))
-        following = torch.cat([belief, state], -1)
+        next_latent = torch.cat([belief, state], -1)
         if not self.episodic:
-            return following, reward
-        return following, reward, self.terminated(following)
+            return next_latent, reward
+        return next_latent, reward, self.terminated(next_latent)
 
     def terminated(self, latent: Tensor, task: Tensor | None = None) -> Tensor:
         """Tell which latents `[.., D]` ended their episode, `[.., 1]` bool."""

@@ -16,8 +16,9 @@ from torchrl.objectives import SACLoss, SoftUpdate
 
 from pwm_sdk import keys
 from pwm_sdk.algorithms.over_torchrl import OverTorchRL, arguments_of, mlp
-from pwm_sdk.calls import checked, floating, has, holds, least, may_be_infinite, shaped
+from pwm_sdk.calls import checked, floating, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, in_unit, pair, positive, whole
+from pwm_sdk.contract.parts import Replay
 from pwm_sdk.execution.settings import Execution
 from pwm_sdk.functional.precision import full
 from pwm_sdk.generators import drawing_from, own_generator, restore_generator
@@ -45,7 +46,7 @@ class SACConfig:
         log_std: bounds of the log of the policy's std.
 
     Raises:
-        ValueError: for settings out of range.
+        ValueError: if settings are out of range.
     """
 
     gamma: float = 0.99
@@ -72,7 +73,6 @@ class SACConfig:
 @checked(
     observation_dim=least(1),
     action_dim=least(1),
-    replay=has("sample", "extend"),
     factor=least(0.0),
     observation=(shaped(..., "O"), floating),
     batch=holds(keys.OBSERVATION, keys.ACTION, keys.NEXT),
@@ -100,7 +100,7 @@ class SAC(OverTorchRL):
             paper.
 
     Raises:
-        ValueError: for a generator on another device.
+        ValueError: if the generator is on another device.
 
     Source: Soft actor-critic algorithms and applications (arXiv 1812.05905), algorithm 1.
     """
@@ -201,7 +201,7 @@ class SAC(OverTorchRL):
         }
 
     def replayed(
-        self, stream: Iterable[TensorDictBase], replay: Any = None
+        self, stream: Iterable[TensorDictBase], replay: Replay | None = None
     ) -> Iterator[TensorDictBase]:
         """Keep what a stream of transitions brings, and yield a sample of it for each update due.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor, nn
 
 from pwm_sdk import keys
@@ -13,9 +13,10 @@ from pwm_sdk.algorithms.first_order import FirstOrder
 from pwm_sdk.algorithms.probe import probe_slopes
 from pwm_sdk.algorithms.shac_config import SHACConfig
 from pwm_sdk.algorithms.streams import Streams
-from pwm_sdk.calls import checked, floating, has, shaped
-from pwm_sdk.contract.models import features
-from pwm_sdk.contract.policies import StochasticPolicy, population_of
+from pwm_sdk.calls import checked, floating, shaped
+from pwm_sdk.contract.models import features, observation_size
+from pwm_sdk.contract.parts import Moments, StartingModel, TrainedPolicy, TrainedValue
+from pwm_sdk.contract.policies import population_of
 from pwm_sdk.execution.settings import Execution
 from pwm_sdk.functional.losses import saturated_share
 from pwm_sdk.functional.returns import lambda_returns, restarted_return
@@ -27,25 +28,21 @@ from pwm_sdk.rollout import LatentRollout
 
 
 @checked(
-    actor=has(StochasticPolicy, "parameters"),
-    critic=has("values", "parameters"),
-    normalizer=has("normalize", "update"),
     observation=(shaped(..., "O"), floating),
-    model=has("step"),
 )
 class SHAC(FirstOrder):
     """One policy, improved by gradients through the environment itself.
 
     The same update as `PWM` with the model swapped: windows of H steps in B environments continue
     where the last ones ended; the actor climbs the windows' returns, cut at the ends of episodes,
-    with a slowly moving critic behind a cut and nothing behind a termination.
+    with a slowly moving critic after a cut and nothing after a termination.
 
     `evaluate(env, shac.policy())` runs the policy in an environment that shows the simulator's
     features.
 
     Args:
         model: a `SimulatorModel`.
-        actor: a `FirstOrderActor` on the model's features, or a module of the same face.
+        actor: a `FirstOrderActor` on the model's features, or a module of the same interface.
         critic: a `Critic` on the same.
         config: settings.
         normalizer: running moments of the features, for example `RunningMeanStd((O,))`; what actor
@@ -64,8 +61,8 @@ class SHAC(FirstOrder):
         steps: agent steps taken so far, in all environments together.
 
     Raises:
-        ValueError: for a model that cannot start episodes, whose step detaches the graph or whose
-            reward is a step (see `probe_slopes`), or a population of policies.
+        ValueError: if the model cannot start episodes, its step detaches the graph or its reward is
+            a step (see `probe_slopes`), or there is a population of policies.
 
     Source: SHAC (arXiv 2204.07137), algorithm 1. Differs: gamma^n before the last value, and an
     optional clip of the cotangent at each step.
@@ -73,12 +70,12 @@ class SHAC(FirstOrder):
 
     def __init__(
         self,
-        model: Any,
-        actor: Any,
-        critic: Any,
+        model: StartingModel,
+        actor: TrainedPolicy,
+        critic: TrainedValue,
         config: SHACConfig | None = None,
         *,
-        normalizer: Any = None,
+        normalizer: Moments | None = None,
         generator: torch.Generator | None = None,
         execution: Execution | None = None,
     ) -> None:
@@ -96,7 +93,7 @@ class SHAC(FirstOrder):
             execution=execution,
         )
         self.normalizer = normalizer
-        self.observation_dim = getattr(model, "observation_dim", None)
+        self.observation_dim = observation_size(model)
         limit = config.cotangent_clip
         if limit is not None:  # the loss is a mean over B environments and H steps
             limit = limit / (config.environments * config.horizon)
@@ -177,7 +174,7 @@ class SHAC(FirstOrder):
             parts["normalizer"] = self.normalizer
         return parts
 
-    def _improve_actor(self, *given: Any) -> tuple[TensorDict, Tensor, Tensor]:
+    def _improve_actor(self, *given: object) -> tuple[TensorDict, Tensor, Tensor]:
         """Run a window, step the actor; returns window, returns over H `[B, 1]` and norm."""
         config = self.config
         with self.runner.products():
@@ -204,7 +201,7 @@ class SHAC(FirstOrder):
     def _eyes(self) -> Normalized | None:
         return None if self.normalizer is None else Normalized(self.normalizer)
 
-    def _returns(self, after: Any) -> Tensor:
+    def _returns(self, after: TensorDictBase) -> Tensor:
         """What the actor climbs, `[B, 1]`, of what followed in a window."""
         config = self.config
         value = self.target(after[keys.LATENT])

@@ -28,16 +28,16 @@ class SHACConfig:
         critic_epochs: passes over the window's states per update.
         critic_splits: minibatches per pass.
         target_tau: rate at which the critic that bootstraps follows the trained one.
-        cotangent_clip: largest norm of d(an environment's return over the window) / d(its state) on
-            the way back through each step, in reward units over state units; None: no clip. What
-            is clipped is what comes back from later steps: the reward of the step that led to a
-            state, and a value behind it, reach that state before. A step is one of the agent, with
-            all its substeps and action repeats. A bias that contacts make necessary: its share is
-            logged as `clipped`.
+        cotangent_clip: largest norm of d(an environment's return over the window) / d(its state) in
+            the backward pass of each step, in reward units over state units; None: no clip. What is
+            clipped is what comes back from later steps: the reward of the step that led to a state,
+            and a value after it, reach that state before. A step is one of the agent, with all its
+            substeps and action repeats. A bias that contacts make necessary: its share is logged as
+            `clipped`.
         saturation: coefficient of the penalty on pre-tanh means beyond 1.
 
     Raises:
-        ValueError: for settings out of range.
+        ValueError: if settings are out of range.
     """
 
     environments: int = 64

@@ -12,8 +12,15 @@ from torch import Tensor
 from pwm_sdk import keys
 from pwm_sdk.calls import checked
 from pwm_sdk.contract.memory import observed_latents
-from pwm_sdk.contract.models import LatentModel
-from pwm_sdk.contract.policies import population_of
+from pwm_sdk.contract.models import LatentModel, looked_up, sees_features
+from pwm_sdk.contract.parts import Scale, policies_of
+from pwm_sdk.contract.policies import (
+    EnsembleValue,
+    StochasticPolicy,
+    action_mask_of,
+    latent_size,
+    population_of,
+)
 
 
 class Window(NamedTuple):
@@ -56,8 +63,8 @@ def starts_of(
             one, and imagination starts where it ends, or an episode in it does.
 
     Raises:
-        ValueError: for observations that are missing, empty or do not fit the population, or tasks
-            that do not fit them.
+        ValueError: if observations are missing, empty or do not fit the population, or tasks do not
+            fit them.
     """
     names = (keys.OBSERVATION, keys.TASK, keys.ACTION)
     found: list[Any] = [batch.get(name, None) for name in names]
@@ -91,7 +98,9 @@ def starts_of(
     return observation if seen is None else seen, task, action
 
 
-def _window(batch: Any, observation: Tensor, action: Any) -> Window:
+def _window(
+    batch: TensorDictBase | Mapping[str, Tensor], observation: Tensor, action: Tensor | None
+) -> Window:
     """Return what a model with memory has to see of a batch."""
     rows, lead = observation.shape[-2], observation.shape[:-2]
     if action is None or action.shape[:-2] != lead or action.shape[-2] not in (rows - 1, rows):
@@ -121,7 +130,9 @@ def taken_at(batch: TensorDictBase | Mapping[str, Tensor], population: int | Non
     return real.to(batch[keys.OBSERVATION].dtype)
 
 
-def check_parts(model: Any, actor: Any, critic: Any, return_scale: Any) -> None:
+def check_parts(
+    model: LatentModel, actor: StochasticPolicy, critic: EnsembleValue, return_scale: Scale | None
+) -> None:
     """Check that critic and return scale are of the actor's population and see what it sees.
 
     Raises:
@@ -131,26 +142,25 @@ def check_parts(model: Any, actor: Any, critic: Any, return_scale: Any) -> None:
     of_critic = population_of(critic)
     if of_critic != population:
         raise ValueError(f"critic must have the actor's population {population}, got {of_critic}")
-    policies = getattr(return_scale, "policies", population or 1)
-    if policies != (population or 1):
+    policies = policies_of(return_scale)
+    if policies not in (None, population or 1):
         raise ValueError(
             f"return_scale must be of the actor's population {population}, got one of {policies}"
         )
-    seen = None if hasattr(model, "features") else getattr(model, "latent_dim", None)
+    seen = None if sees_features(model) else latent_size(model)
     for name, part in (("actor", actor), ("critic", critic)):
-        size = getattr(part, "latent_dim", None)
+        size = latent_size(part)
         seen = size if seen is None else seen
         if size not in (None, seen):
             raise ValueError(f"{name} must take latents of size {seen}, got {size}")
 
 
-def real_actions(model: Any, actor: Any, task: Tensor | None) -> Tensor | None:
+def real_actions(model: LatentModel, actor: StochasticPolicy, task: Tensor | None) -> Tensor | None:
     """Mask of the actions that exist, broadcastable to `[.., B, H, A]`; None: all do."""
-    mask = getattr(actor, "action_mask", None)
+    mask = action_mask_of(actor)
     if mask is not None:
         return mask if population_of(actor) is None else mask.unsqueeze(1)
-    if hasattr(model, "context"):
-        mask = getattr(model.context(task), "action_mask", None)
+    mask = action_mask_of(looked_up(model, task))
     if mask is None:
         return None
     mask = mask[..., : actor.action_dim]
@@ -164,7 +174,7 @@ def discount_of(
     """Return one discount, or those of P policies as a tensor `[P]`.
 
     Raises:
-        ValueError: for discounts outside [0, 1], or another number of them than policies.
+        ValueError: if discounts lie outside [0, 1], or there are not as many as policies.
     """
     values = [gamma] if isinstance(gamma, (int, float)) else list(gamma)
     if not all(0.0 <= value <= 1.0 for value in values):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pwm_sdk.checks import whole
 from pwm_sdk.contract.models import features
+from pwm_sdk.contract.parts import Moments, StartingModel
 from pwm_sdk.functional.gradients import clip_cotangent
 from pwm_sdk.functional.precision import exact
 
@@ -17,8 +18,8 @@ from pwm_sdk.functional.precision import exact
 class Streams:
     """B environments of a simulator, seen by a `LatentRollout` as its model.
 
-    A window starts where the last one ended. Where an episode ends inside a window, by its own or
-    for lack of time, `restart` puts a new start state into the row, without gradient to the old.
+    A window starts where the last one ended. Where an episode ends inside a window, by itself or
+    by the time limit, `restart` puts a new start state into the row, without gradient to the old.
     The first episodes are cut at times that are spread over the rows, so that windows hold all
     phases of an episode.
 
@@ -27,7 +28,8 @@ class Streams:
         count: B.
         normalizer: normalises what policies and values see, for example a `RunningMeanStd`; None:
             as it is.
-        limit: clips the cotangent of each state on its way back (see `clip_cotangent`); None: not.
+        limit: clips the cotangent of each state in the backward pass (see `clip_cotangent`);
+            None: not.
         generator: source of the start states.
         device: of the states; None: as the simulator draws them.
 
@@ -37,24 +39,22 @@ class Streams:
         finished: returns of the whole episodes that ended in the last window, environment units.
 
     Raises:
-        ValueError: for a model that cannot start episodes, or fewer than one environment.
+        ValueError: if there is not at least one environment.
     """
 
     def __init__(
         self,
-        model: Any,
+        model: StartingModel,
         count: int,
         *,
-        normalizer: Any = None,
+        normalizer: Moments | None = None,
         limit: float | None = None,
         generator: torch.Generator | None = None,
         device: torch.device | None = None,
     ) -> None:
-        for name in ("reset", "episode_length"):
-            if not hasattr(model, name):
-                raise ValueError(f"model must be a SimulatorModel with {name}, got {type(model)}")
         whole(1, environments=count)
-        self.model, self.normalizer, self.limit = model, normalizer, limit
+        self.model: Any = model
+        self.normalizer, self.limit = normalizer, limit
         self.generator = generator
         self.latent_dim, self.action_dim = model.latent_dim, model.action_dim
         state: Tensor = model.reset(count, generator)
@@ -87,10 +87,10 @@ class Streams:
         self, latent: Tensor, action: Tensor, task: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Advance all environments one step; returns next states, rewards and terminations."""
-        following, reward, *ends = exact(self.model.step, latent, action, task)
+        next_latent, reward, *ends = exact(self.model.step, latent, action, task)
         self._terminated = ends[0] if ends else torch.zeros_like(reward, dtype=torch.bool)
         self._reward = reward.detach()
-        return following, reward, self._terminated
+        return next_latent, reward, self._terminated
 
     def restart(self, t: int, action: Tensor, latent: Tensor) -> Tensor:
         """Begin new episodes where they ended; for `LatentRollout(..)(.., restart=)`.
@@ -121,7 +121,7 @@ class Streams:
         return latent
 
     def truncated(self) -> Tensor:
-        """Marks of the window's steps that ended an episode for lack of time, `[B, H, 1]`."""
+        """Marks of the window's steps that ended an episode by its time limit, `[B, H, 1]`."""
         return torch.stack(self._cuts, -2)
 
     def clipped_share(self) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +10,10 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
+from pwm_sdk.algorithms.first_order import fixed_copy
 from pwm_sdk.algorithms.tdmpc2_config import TDMPC2Config
-from pwm_sdk.calls import WINDOWS, checked, has, least
-from pwm_sdk.contract.models import TrainableModel
+from pwm_sdk.calls import WINDOWS, checked, least
+from pwm_sdk.contract.parts import JointModel, JointPrior, JointQ
 from pwm_sdk.execution.finite import Watched
 from pwm_sdk.execution.runner import Runner
 from pwm_sdk.execution.settings import Execution
@@ -36,9 +36,6 @@ WATCHED = JOINT, PRIOR = "the joint loss and its gradient", "the prior's loss an
 
 
 @checked(
-    model=has(TrainableModel, "latent_dim", "action_dim"),
-    q=has("logits", "latent_dim", "action_dim"),
-    prior=has("distribution", "latent_dim", "action_dim"),
     batch=WINDOWS,
     factor=least(0.0),
 )
@@ -64,7 +61,7 @@ class TDMPC2(Watched):
         scale: divides values in the prior's loss, `[]`; see `running_scale`.
 
     Raises:
-        ValueError: for parts that do not fit, or a generator on another device.
+        ValueError: if parts do not fit, or the generator is on another device.
 
     Source: TD-MPC2 (arXiv 2310.16828), section 3 and its program.
     """
@@ -73,9 +70,9 @@ class TDMPC2(Watched):
 
     def __init__(
         self,
-        model: Any,
-        q: Any,
-        prior: Any,
+        model: JointModel,
+        q: JointQ,
+        prior: JointPrior,
         config: TDMPC2Config | None = None,
         *,
         generator: torch.Generator | None = None,
@@ -90,11 +87,14 @@ class TDMPC2(Watched):
                     f"{(model.latent_dim, model.action_dim)}, "
                     f"got {(part.latent_dim, part.action_dim)}"
                 )
-        self.model, self.q, self.prior = model, q, prior
+        self.model: Any = model
+        self.q: Any = q
+        self.prior: Any = prior
         self.device = device = next(model.parameters()).device
         self.gamma = _discounts(config.gamma, model.num_tasks, device)
         self.scale = torch.ones((), device=device)
-        self.target = copy.deepcopy(q).requires_grad_(False).train(config.dropout_everywhere)
+        self.target = fixed_copy(q)
+        self.target.train(config.dropout_everywhere)
         self.generator, self.synchronize = own_generator(device, generator), synchronize
         groups = encoder_groups(model, config.encoder_lr, q.parameters())
         self.optimizer = adam(groups, config.lr)
@@ -168,11 +168,11 @@ class TDMPC2(Watched):
             )
         return errors, joint
 
-    def policy(self, plan: bool = True, **settings: Any) -> ObservationPolicy:
+    def policy(self, plan: bool = True, **settings: object) -> ObservationPolicy:
         """Return the policy that plans, or the prior's mean, which follows later updates.
 
         Args:
-            plan: plan by `MPPI`, with the prior's proposals and the Q functions behind them, as the
+            plan: plan by `MPPI`, with the prior's proposals and the Q functions after them, as the
                 paper evaluates; False: the prior alone, some hundred times cheaper.
             settings: arguments of `MPPI`, for example `samples` and `horizon`.
         """
@@ -180,7 +180,7 @@ class TDMPC2(Watched):
             return ObservationPolicy(self.prior, model=self.model)
         return ObservationPolicy(self._planner(settings))
 
-    def explorer(self, **settings: Any) -> ObservationPolicy:
+    def explorer(self, **settings: object) -> ObservationPolicy:
         """Return the planner with its noise, to collect data, which follows later updates.
 
         Args:

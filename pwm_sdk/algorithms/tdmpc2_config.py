@@ -37,7 +37,7 @@ class TDMPC2Config:
             release.
 
     Raises:
-        ValueError: for settings out of range.
+        ValueError: if settings are out of range.
     """
 
     gamma: float | Sequence[float] = 0.99

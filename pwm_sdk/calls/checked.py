@@ -77,7 +77,7 @@ def checked(**rules: Rule | tuple[Rule, ...]) -> Callable[[Target], Target]:
         devices. Numbers of numpy reach the body as Python's.
     """
 
-    def decorate(target: Any) -> Any:
+    def decorate(target: Target) -> Any:
         if not inspect.isclass(target):
             return _checked_function(target, rules)
         for name, part in list(vars(target).items()):
@@ -118,7 +118,7 @@ def _checked_function(
     return call
 
 
-def outside(callback: Any) -> Any:
+def outside(callback: Callable[..., Any]) -> Callable[..., Any]:
     """Return a user's callback such that its own calls are checked, as at the door."""
 
     def call(*args: object, **kwargs: object) -> Any:
@@ -291,6 +291,8 @@ def _parameter(
     own: Any = rules.get(name, ())
     own = own if isinstance(own, tuple) else (own,)
     tasks = name in ("task", "tasks")
+    if name == "context":  # its rule says all that can be said, also of ids
+        hint = None
     kind = kind_of(hint, infinite=may_be_infinite in own, tasks=tasks, owner=owner)
     placed = anywhere not in own and (kind is None or kind.placed)
     optional = optional or or_nothing in own or name == "context"

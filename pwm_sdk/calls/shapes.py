@@ -19,7 +19,7 @@ LEGEND: dict[str, tuple[Any, ...]] = {
     "logits": (..., None),
 }
 LETTERS = {"D": "latent_dim", "A": "action_dim", "O": "observation_dim"}  # sizes of an object
-MEETING = ("latent", "latents", "following", "action", "noise", "direction")  # weights, as it is
+MEETING = ("latent", "latents", "next_latent", "action", "noise", "direction")  # weights, as it is
 OWN = ("actor", "encoder", "model", "policy")  # parts that tell where an object lies
 
 

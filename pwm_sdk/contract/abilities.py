@@ -7,13 +7,13 @@ from typing import Any
 from pwm_sdk.calls.abilities import members
 
 
-def lacks(part: Any, *protocols: type) -> list[str]:
+def lacks(part: object, *protocols: type) -> list[str]:
     """Return the names of protocols that a part does not have, also those set in its instance."""
     names = {name for protocol in protocols for name in members(protocol)}
     return sorted(name for name in names if not hasattr(part, name))
 
 
-def origin(part: Any, whole: str, *names: str) -> tuple[Any, type | None]:
+def origin(part: object, whole: str, *names: str) -> tuple[Any, type | None]:
     """Return the object and the class that a method comes from.
 
     Args:

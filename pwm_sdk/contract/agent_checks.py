@@ -20,7 +20,7 @@ from pwm_sdk.contract.policies import population_of
 
 @checked()
 def check_agent(
-    agent: Any, batch: TensorDictBase | None, *, observation: Tensor | None = None
+    agent: object, batch: TensorDictBase | None, *, observation: Tensor | None = None
 ) -> None:
     """Check that `agent` is an `Agent`, by a few updates, and leave it as it was.
 
@@ -40,22 +40,23 @@ def check_agent(
         raise ValueError(f"agent must have {', '.join(missing)}, got {type(agent).__name__}")
     if observation is not None and not bool(observation.isfinite().all()):
         raise ValueError(f"observation must be finite, got {observation}")
-    if not isinstance(agent.updates, int):
-        raise ValueError(f"agent.updates must be an int, got {agent.updates!r}")
-    begun = copy.deepcopy(agent.state_dict())
+    own: Any = agent
+    if not isinstance(own.updates, int):
+        raise ValueError(f"agent.updates must be an int, got {own.updates!r}")
+    begun = copy.deepcopy(own.state_dict())
     try:
-        _check_update(agent, batch)
-        _check_state(agent, batch)
-        seen = _observations(batch, population_of(agent)) if observation is None else observation
+        _check_update(own, batch)
+        _check_state(own, batch)
+        seen = _observations(batch, population_of(own)) if observation is None else observation
         task = None if batch is None else batch.get(keys.TASK, None)
         for name in ("policy", "explorer"):
-            _check_policy(name, getattr(agent, name)(), seen, _tasks(task, len(seen)))
-        _check_rates(agent, batch)
+            _check_policy(name, getattr(own, name)(), seen, _tasks(task, len(seen)))
+        _check_rates(own, batch)
     finally:
-        agent.load_state_dict(begun)
+        own.load_state_dict(begun)
 
 
-def _check_update(agent: Agent, batch: Any) -> None:
+def _check_update(agent: Agent, batch: TensorDictBase | None) -> None:
     before = agent.updates
     metrics = agent.update(batch)
     if agent.updates != before + 1:
@@ -70,8 +71,8 @@ def _check_update(agent: Agent, batch: Any) -> None:
             raise ValueError(f"metrics must be detached tensors, got {what} in {name!r}")
 
 
-def _check_state(agent: Agent, batch: Any) -> None:
-    """Check that a state brings everything back: what follows it is the same again."""
+def _check_state(agent: Agent, batch: TensorDictBase | None) -> None:
+    """Check that a state brings everything back: what comes after it is the same again."""
     saved = copy.deepcopy(agent.state_dict())
     once = _copied(agent.update(batch))
     after = copy.deepcopy(agent.state_dict())
@@ -88,7 +89,7 @@ def _check_state(agent: Agent, batch: Any) -> None:
         )
 
 
-def _check_policy(name: str, policy: Any, seen: Tensor, tasks: Any) -> None:
+def _check_policy(name: str, policy: ActingPolicy, seen: Tensor, tasks: Tensor | None) -> None:
     if missing := lacks(policy, ActingPolicy):
         raise ValueError(f"{name}() must have {', '.join(missing)}, got {type(policy).__name__}")
     count = len(seen)
@@ -124,7 +125,7 @@ def _check_policy(name: str, policy: Any, seen: Tensor, tasks: Any) -> None:
         )
 
 
-def _check_rates(agent: Agent, batch: Any) -> None:
+def _check_rates(agent: Agent, batch: TensorDictBase | None) -> None:
     """Check that nothing is learned at a rate of 0."""
     parts = [part for part in vars(agent).values() if isinstance(part, nn.Module)]
     weights = [p for part in parts for p in part.parameters() if p.requires_grad]
@@ -153,7 +154,7 @@ def _observations(batch: TensorDictBase | None, population: int | None) -> Tenso
     return rows[:count]
 
 
-def _tasks(task: Any, count: int) -> Any:
+def _tasks(task: Tensor | None, count: int) -> Tensor | None:
     """Return `count` task ids of a batch; None where it has none."""
     return None if task is None else task.reshape(-1)[:1].expand(count)
 
@@ -162,7 +163,7 @@ def _copied(metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in metrics.items()}
 
 
-def _differences(first: Any, second: Any, name: str = "") -> list[str]:
+def _differences(first: object, second: object, name: str = "") -> list[str]:
     """Return the names of entries in which two states differ."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         if other := [f"{name}.{key}" for key in set(first) ^ set(second)]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pwm_sdk.contract.pools import Pool
+from pwm_sdk.functional.context import Ids
 
 
 @runtime_checkable
@@ -30,10 +31,10 @@ class Behaviour(Protocol):
 class ActingPolicy(Protocol):
     """A policy from observations to actions, with the statistics, tasks and memory that it needs.
 
-    What one evaluates, saves, exports and deploys.
+    What you evaluate, save, export and deploy.
     """
 
-    def act(self, observation: Any, task: Any = None) -> Any:
+    def act(self, observation: np.ndarray | Tensor, task: Ids = None) -> Any:
         """Return actions in the environment's own bounds.
 
         Args:
@@ -81,7 +82,7 @@ class TrainableAgent(Protocol):
         ...
 
 
-def check_finite(agent: Any) -> None:
+def check_finite(agent: object) -> None:
     """Let an agent that reads its losses now and then only read them now, if it is one."""
     getattr(agent, "check_finite", lambda: None)()
 

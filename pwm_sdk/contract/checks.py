@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,21 @@ from torch import Tensor
 from pwm_sdk.calls import checked, least
 from pwm_sdk.contract.abilities import lacks
 from pwm_sdk.contract.memory import has_memory
-from pwm_sdk.contract.models import FactoredModel
+from pwm_sdk.contract.models import (
+    FactoredModel,
+    LatentModel,
+    MemoryModel,
+    looked_up,
+    sees_features,
+)
 from pwm_sdk.contract.pools import Pool
+from pwm_sdk.functional.context import Context
 from pwm_sdk.functional.gradients import slopes
 from pwm_sdk.keys import SUCCESS, TERMINATED, TRUNCATED
 
 
 @checked()
-def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = None) -> None:
+def check_latent_model(model: object, observation: Tensor, task: Tensor | None = None) -> None:
     """Check that `model` is a differentiable `LatentModel`.
 
     Args:
@@ -45,36 +52,37 @@ def check_latent_model(model: Any, observation: Tensor, task: Tensor | None = No
     for name in ("encode", "step"):
         if not callable(getattr(model, name, None)):
             raise ValueError(f"model.{name} must be a method, got {getattr(model, name, None)!r}")
+    own: Any = model
     for name, *given in (("encode", observation, task), ("step", observation, observation, task)):
-        _takes(name, getattr(model, name), given)
+        _takes(name, getattr(own, name), given)
     batch = len(observation)
-    latent = model.encode(observation, task)
-    _shape("encode(observation)", latent, (batch, model.latent_dim))
+    latent = own.encode(observation, task)
+    _shape("encode(observation)", latent, (batch, own.latent_dim))
     latent = latent.detach().requires_grad_()
     action = torch.zeros(
-        batch, model.action_dim, dtype=latent.dtype, device=latent.device
+        batch, own.action_dim, dtype=latent.dtype, device=latent.device
     ).requires_grad_()
-    following, reward, *_ = _step(model, latent, action, task)
-    slopes("next latent", following, {"action": action, "latent": latent})
+    next_latent, reward, *_ = _step(own, latent, action, task)
+    slopes("next latent", next_latent, {"action": action, "latent": latent})
     slopes("reward", reward, {"latent": latent, "action": action}, any_of=True)
-    if hasattr(model, "features"):
+    if sees_features(model):
         seen = model.features(latent)
         _shape("features(latent)", seen, (batch, seen.shape[-1] if seen.dim() else 0))
         slopes("features(latent)", seen, {"latent": latent})
-    _compare_parts(model, latent, action, task)
+    _compare_parts(own, latent, action, task)
     if has_memory(model):
         _check_memory(model, observation, task)
-    alone, *_ = _step(model, latent[:1], action[:1], None if task is None else task[:1])
-    if not torch.allclose(alone, following[:1], rtol=1e-4, atol=1e-5):
+    alone, *_ = _step(own, latent[:1], action[:1], None if task is None else task[:1])
+    if not torch.allclose(alone, next_latent[:1], rtol=1e-4, atol=1e-5):
         raise ValueError(
             "step must treat rows independently, got another next latent for a batch of one"
         )
 
 
-def _compare_parts(model: Any, latent: Tensor, action: Tensor, task: Tensor | None) -> None:
+def _compare_parts(model: LatentModel, latent: Tensor, action: Tensor, task: Tensor | None) -> None:
     """Check that `step` is `next`, `reward` and `terminated`, those of them that there are."""
-    context = model.context(task) if hasattr(model, "context") else task
-    following, reward, *ends = _step(model, latent, action, context)
+    context = looked_up(model, task)
+    next_latent, reward, *ends = _step(model, latent, action, context)
     episodic = getattr(model, "episodic", bool(ends))
     if episodic is not bool(ends):
         said = f"episodic must tell whether step returns terminated ({bool(ends)})"
@@ -82,11 +90,11 @@ def _compare_parts(model: Any, latent: Tensor, action: Tensor, task: Tensor | No
     if lacks(model, FactoredModel) not in ([], ["factored"], ["episodic", "factored"]):
         return
     parts: dict[str, Any] = {
-        "next": (following, latent, action),
+        "next": (next_latent, latent, action),
         "reward": (reward, latent, action),
     }
     if ends and hasattr(model, "terminated"):
-        parts[TERMINATED] = (ends[0], following)
+        parts[TERMINATED] = (ends[0], next_latent)
     for name, (expected, *inputs) in parts.items():
         given = getattr(model, name)(*inputs, context)
         _shape(name, given, tuple(expected.shape))
@@ -98,7 +106,7 @@ def _compare_parts(model: Any, latent: Tensor, action: Tensor, task: Tensor | No
             )
 
 
-def _check_memory(model: Any, observation: Tensor, task: Tensor | None) -> None:
+def _check_memory(model: MemoryModel, observation: Tensor, task: Tensor | None) -> None:
     """Check that `observe` is `encode` at first, carries the latent on, and keeps rows apart."""
     latent = model.encode(observation, task).detach().requires_grad_()
     action = latent.new_full((len(latent), model.action_dim), 0.5)
@@ -119,8 +127,9 @@ def _check_memory(model: Any, observation: Tensor, task: Tensor | None) -> None:
         )
 
 
-def _step(model: Any, latent: Tensor, action: Tensor, task: Any) -> tuple[Tensor, ...]:
-    result = model.step(latent, action, task)
+def _step(model: LatentModel, latent: Tensor, action: Tensor, task: Context) -> tuple[Tensor, ...]:
+    own: Any = model  # which takes what it looked up in place of ids
+    result = own.step(latent, action, task)
     if not isinstance(result, tuple) or len(result) not in (2, 3):
         raise ValueError(
             f"step must return (latent, reward) or (latent, reward, terminated), got {type(result)}"
@@ -134,7 +143,7 @@ def _step(model: Any, latent: Tensor, action: Tensor, task: Any) -> tuple[Tensor
     return result
 
 
-def _takes(name: str, method: Any, given: list[Any]) -> None:
+def _takes(name: str, method: Callable[..., Any], given: list[Any]) -> None:
     """Check that a method can be called as everything here calls it."""
     try:
         inspect.signature(method).bind(*given)
@@ -149,7 +158,7 @@ def _takes(name: str, method: Any, given: list[Any]) -> None:
         ) from error
 
 
-def _shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
+def _shape(name: str, value: object, shape: tuple[int, ...]) -> None:
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
         raise ValueError(
             f"{name} must have shape {list(shape)}, got {list(getattr(value, 'shape', []))}"
@@ -244,7 +253,7 @@ def _steps(pool: Pool, rows: list[int], actions: list[Any], first: list[Any]) ->
     return found
 
 
-def _observed(observations: Any, first: list[Any] | None) -> list[Any]:
+def _observed(observations: Iterable[Any], first: list[Any] | None) -> list[Any]:
     """Check observations `[O]` float32, of the shapes of `first`."""
     found = list(observations)
     for i, seen in enumerate(found):
@@ -257,7 +266,7 @@ def _observed(observations: Any, first: list[Any] | None) -> list[Any]:
     return [seen.copy() for seen in found]
 
 
-def _alike(one: Any, two: Any) -> bool:
+def _alike(one: Sequence[Any], two: Sequence[Any]) -> bool:
     """Compare observations, or steps, up to the rounding of batches of another size."""
     pairs = zip(one, two, strict=True)
     if isinstance(one[0], np.ndarray):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from pwm_sdk.calls import anywhere, checked, least, shaped
-from pwm_sdk.contract.models import Encoder, padded
+from pwm_sdk.contract.models import Encoder, MemoryModel, padded
 
 
-def has_memory(model: Any) -> bool:
+def has_memory(model: object) -> TypeGuard[MemoryModel]:
     """Tell whether a model is a `MemoryModel`."""
     return hasattr(model, "observe")
 
@@ -41,15 +41,25 @@ def observed_latents(
     Returns:
         `[.., T, D]`, with gradient.
     """
-    if not has_memory(model):
-        ids = None if task is None else task.unsqueeze(-1).expand(observation.shape[:-1])
-        return model.encode(observation, ids)
-    remembering: Any = model
+    if has_memory(model):
+        return _observed(model, observation, action, task, first)
+    ids = None if task is None else task.unsqueeze(-1).expand(observation.shape[:-1])
+    return model.encode(observation, ids)
+
+
+def _observed(
+    model: MemoryModel,
+    observation: Tensor,
+    action: Tensor,
+    task: Tensor | None,
+    first: Tensor | None,
+) -> Tensor:
+    """Return the latents of a model that remembers, row after row."""
     begins = torch.zeros_like(observation[..., :1], dtype=torch.bool) if first is None else first
     latents = [model.encode(observation[..., 0, :], task)]
     for t in range(1, observation.shape[-2]):
         rows = action[..., t - 1, :], observation[..., t, :], begins[..., t, :]
-        latents.append(remembering.observe(latents[-1], *rows, task))
+        latents.append(model.observe(latents[-1], *rows, task))
     return torch.stack(latents, -2)
 
 
@@ -82,22 +92,22 @@ class LatentTracker:
 
     def see(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Return the latents `[N, D]` after observations `[N, O]` of tasks `[N]`."""
-        if not has_memory(self.model):
-            return self.model.encode(observation, task)
-        remembering: Any = self.model
+        model = self.model
+        if not has_memory(model):
+            return model.encode(observation, task)
         if self._latent is None or self._action is None or self._first is None:
-            latent = self.model.encode(observation, task)
+            latent = model.encode(observation, task)
         else:
             before = self._latent, self._action, observation, self._first
-            latent = remembering.observe(*before, task)
+            latent = model.observe(*before, task)
         self._latent, self._action = latent.detach(), None
         return latent
 
     def acted(self, action: Tensor) -> None:
-        """Take in the actions `[N, A]` that follow on what was seen."""
-        if self._latent is None:  # of a model without memory
+        """Take in the actions `[N, A]` that were taken after what was seen."""
+        model = self.model
+        if self._latent is None or not has_memory(model):
             return
-        remembering: Any = self.model
-        own = padded("action", action, remembering.action_dim, remembering)
+        own = padded("action", action, model.action_dim, model)
         self._action = own.detach().to(self._latent)
         self._first = torch.zeros_like(own[:, :1], dtype=torch.bool)

@@ -8,7 +8,7 @@ the contract; `lacks` tells which of their names are missing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeGuard, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk.contract.abilities import lacks, origin
+from pwm_sdk.functional.context import Context
 
 
 @runtime_checkable
@@ -179,7 +180,7 @@ class TrainableModel(Protocol):
 
 @runtime_checkable
 class MemoryModel(LatentModel, Protocol):
-    """A latent model whose latent carries what was seen so far, as of a GRU or an RSSM.
+    """A latent model whose latent carries what was seen so far, such as that of a GRU or an RSSM.
 
     `step` imagines on, without observations; `observe` takes the next one in.
     """
@@ -213,7 +214,7 @@ class LossModel(Protocol):
         """Return the loss of windows `[B]`, a scalar, and detached metrics.
 
         Args:
-            batch: as of `ReplayBuffer.sample`: observation `[B, H+1, O]`, action `[B, H, A]`,
+            batch: that of `ReplayBuffer.sample`: observation `[B, H+1, O]`, action `[B, H, A]`,
                 reward, terminated and real `[B, H, 1]`, task `[B]`.
         """
         ...
@@ -254,48 +255,49 @@ class EmbeddedModel(Protocol):
     task_embedding: Tensor | None
 
 
-def num_tasks(model: Any) -> int:
+def num_tasks(model: object) -> int:
     """Return K of a model of K tasks; 0 of one without, and of what is no model."""
     return getattr(model, "num_tasks", 0) or 0
 
 
-def observation_size(model: Any) -> int | None:
+def observation_size(model: object) -> int | None:
     """Return O of a model; None where it does not say."""
     return getattr(model, "observation_dim", None)
 
 
-def is_episodic(model: Any) -> bool:
+def is_episodic(model: object) -> bool:
     """Tell whether a model says that it predicts ends of episodes."""
     return bool(getattr(model, "episodic", False))
 
 
-def has_loss(model: Any) -> bool:
+def has_loss(model: object) -> bool:
     """Tell whether a model is a `LossModel`."""
     return callable(getattr(model, "loss", None))
 
 
-def is_standardized(model: Any) -> bool:
+def is_standardized(model: object) -> bool:
     """Tell whether a model has observation statistics that a loop can set."""
     tables = getattr(model, "observation_mean", True)  # None in a `WorldModel` without
     return not lacks(model, StandardizedModel) and tables is not None
 
 
-def embeddings_of(model: Any) -> Tensor | None:
+def embeddings_of(model: object) -> Tensor | None:
     """Return the table of an `EmbeddedModel`, None of any other."""
     return getattr(model, "task_embedding", None)
 
 
-def sees_features(model: Any) -> bool:
+def sees_features(model: object) -> TypeGuard[FeatureModel]:
     """Tell whether a model is a `FeatureModel`."""
     return hasattr(model, "features")
 
 
-def looked_up(model: Any, task: Any) -> Any:
+def looked_up(model: object, task: Tensor | None) -> Context:
     """Return what a model looks up of task ids `[..]`, or the ids of one that looks up nothing."""
-    return model.context(task) if hasattr(model, "context") else task
+    look_up = getattr(model, "context", None)
+    return task if look_up is None else look_up(task)
 
 
-def step_is_parts(model: Any) -> bool:
+def step_is_parts(model: object) -> bool:
     """Tell whether `next` and `reward` (and `terminated`) may be imagined in place of `step`.
 
     Only where the class whose `step` is used promises it: `step` is the contract, and one that a
@@ -308,12 +310,12 @@ def step_is_parts(model: Any) -> bool:
     return promised and isinstance(ends, bool) and ends is getattr(source, "episodic", None)
 
 
-def can_end(model: Any) -> bool:
+def can_end(model: object) -> bool:
     """Tell whether imagined episodes can end: not in a model whose `episodic` is False."""
     return getattr(model, "episodic", True)
 
 
-def features(model: Any, latent: Tensor) -> Tensor:
+def features(model: object, latent: Tensor) -> Tensor:
     """Return what policies and values see of a model's latents.
 
     Args:
@@ -327,7 +329,7 @@ def features(model: Any, latent: Tensor) -> Tensor:
     return model.features(latent) if sees_features(model) else latent
 
 
-def padded(name: str, value: Tensor, size: int, model: Any) -> Tensor:
+def padded(name: str, value: Tensor, size: int, model: object) -> Tensor:
     """Append the zeros by which a model of several tasks is wider than one of them.
 
     Args:
@@ -340,7 +342,7 @@ def padded(name: str, value: Tensor, size: int, model: Any) -> Tensor:
         `[.., size]`.
 
     Raises:
-        ValueError: for a value that is wider, or narrower without tasks.
+        ValueError: if the value is wider, or narrower without tasks.
     """
     missing = size - value.shape[-1]
     if missing < 0 or (missing and not num_tasks(model)):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 
-def dtype_of(*parts: Any) -> torch.dtype:
+def dtype_of(*parts: object) -> torch.dtype:
     """Return the type of numbers that policies or models compute with, the first that has one.
 
     Args:
@@ -26,7 +26,7 @@ def dtype_of(*parts: Any) -> torch.dtype:
     return torch.float32
 
 
-def device_of(*parts: Any) -> torch.device:
+def device_of(*parts: object) -> torch.device:
     """Return where parts live, the first that says so; the CPU where none does.
 
     Args:
@@ -42,7 +42,7 @@ def device_of(*parts: Any) -> torch.device:
     return torch.device("cpu")
 
 
-def _owner(part: Any) -> Any:
+def _owner(part: object) -> Any:
     while isinstance(part, partial):
         part = part.func
     return getattr(part, "__self__", part)

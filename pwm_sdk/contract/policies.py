@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
-from torch import Tensor
+from torch import Generator, Tensor
+
+from pwm_sdk.functional.context import Context, Ids
 
 
 @runtime_checkable
 class Policy(Protocol):
     """Anything that maps what it sees `[.., D]` to an action `[.., A]` in [-1, 1]."""
 
-    def __call__(self, latent: Tensor) -> Tensor:
+    def __call__(self, latent: Tensor, /) -> Tensor:
         """Return the deterministic action."""
         ...
 
@@ -106,7 +108,7 @@ class PopulationPart(Protocol):
 class ValueFunction(Protocol):
     """Anything that maps latents `[.., D]` to expected discounted returns `[.., 1]`."""
 
-    def __call__(self, latent: Tensor) -> Tensor:
+    def __call__(self, latent: Tensor, /) -> Tensor:
         """Return the value."""
         ...
 
@@ -160,7 +162,7 @@ class ActionValue(Protocol):
 class TaskActionValue(Protocol):
     """An action value that depends on the task, and may draw, as a `QEnsemble` its heads."""
 
-    def given(self, context: Any, generator: Any = None) -> ActionValue:
+    def given(self, context: Any, generator: Generator | None = None) -> ActionValue:
         """Return the value for what `context` of the model looked up.
 
         Args:
@@ -225,7 +227,7 @@ class Planner(Protocol):
 
     model: Any
 
-    def plan(self, observation: Tensor, task: Any = None, *, choice: str = "mean") -> Tensor:
+    def plan(self, observation: Tensor, task: Ids = None, *, choice: str = "mean") -> Tensor:
         """Return actions `[N, A]` for observations `[N, O]`; see `MPPI.plan` for `choice`."""
         ...
 
@@ -234,51 +236,48 @@ class Planner(Protocol):
         ...
 
 
-def population_of(part: Any) -> int | None:
+def population_of(part: object) -> int | None:
     """Return P of a `PopulationPart` of P, or of the one whose method this is; None for one."""
     return getattr(getattr(part, "__self__", part), "population", None)
 
 
-def is_stochastic(policy: Any) -> bool:
-    """Tell whether a policy is a `StochasticPolicy`, a compiled one too.
-
-    `isinstance` does not see what a wrapper such as that of `torch.compile` forwards.
-    """
+def is_stochastic(policy: object) -> bool:
+    """Tell whether a policy is a `StochasticPolicy`, also one that a wrapper forwards."""
     return callable(policy) and all(hasattr(policy, n) for n in ("action_dim", "loc", "squash"))
 
 
-def is_sampled(policy: Any) -> bool:
+def is_sampled(policy: object) -> TypeGuard[SampledPolicy]:
     """Tell whether a policy is a `SampledPolicy`, a compiled one too."""
     return hasattr(policy, "sample")
 
 
-def is_scored(policy: Any) -> bool:
+def is_scored(policy: object) -> bool:
     """Tell whether a policy is a `StochasticPolicy` with a density."""
     return is_stochastic(policy) and hasattr(policy, "log_prob")
 
 
-def is_recurrent(policy: Any) -> bool:
+def is_recurrent(policy: object) -> TypeGuard[RecurrentPolicy]:
     """Tell whether a policy is a `RecurrentPolicy`, a compiled one too."""
     return hasattr(policy, "carry")
 
 
-def is_planner(policy: Any) -> bool:
+def is_planner(policy: object) -> TypeGuard[Planner]:
     """Tell whether a policy is a `Planner`, which is asked to plan in place of being called."""
     return hasattr(policy, "plan")
 
 
-def depends_on_task(part: Any) -> bool:
+def depends_on_task(part: object) -> TypeGuard[TaskPart]:
     """Tell whether a policy or value is a `TaskPart`, a compiled one too."""
     return hasattr(part, "given")
 
 
-def takes_noise(policy: Any) -> bool:
+def takes_noise(policy: object) -> bool:
     """Tell whether `drawn` may be given noise for a policy, or for what `given` makes of it."""
     later = depends_on_task(policy) and not is_planner(policy)
     return later or is_stochastic(policy) or is_sampled(policy)
 
 
-def drawn(policy: Any, latent: Tensor, noise: Tensor | None) -> Tensor:
+def drawn(policy: Policy | SampledPolicy, latent: Tensor, noise: Tensor | None) -> Tensor:
     """Return actions `[.., A]` of a policy for noise `[.., A]`; None: its own deterministic ones.
 
     Args:
@@ -286,24 +285,25 @@ def drawn(policy: Any, latent: Tensor, noise: Tensor | None) -> Tensor:
         latent: what it sees, `[.., D]`.
         noise: standard-normal.
     """
+    own: Any = policy
     if noise is None:
-        return policy(latent)
+        return own(latent)
     if is_sampled(policy):
         return policy.sample(latent, noise)
-    return policy.squash(policy.loc(latent), noise)
+    return own.squash(own.loc(latent), noise)
 
 
-def latent_size(part: Any) -> int | None:
+def latent_size(part: object) -> int | None:
     """Return the size of the latents that a part takes; None where it does not say."""
     return getattr(part, "latent_dim", None)
 
 
-def action_size(policy: Any) -> int | None:
+def action_size(policy: object) -> int | None:
     """Return the size of a policy's actions; None where it does not say."""
     return getattr(policy, "action_dim", None)
 
 
-def action_mask_of(part: Any) -> Tensor | None:
+def action_mask_of(part: object) -> Tensor | None:
     """Return the mask of a `MaskedPolicy`, or of what a model looked up; None: all are real."""
     return getattr(part, "action_mask", None)
 
@@ -312,14 +312,14 @@ def member_of(part: Any, index: int) -> Any:
     """Return policy or value `index` of a population alone.
 
     Raises:
-        ValueError: for a single one.
+        ValueError: if it is a single one.
     """
     if population_of(part) is None:
         raise ValueError("actor must be a population to have members, got a single policy")
     return part.member(index)
 
 
-def given(part: Any, context: Any) -> Any:
+def given(part: object, context: Context) -> Any:
     """Return the policy or value of these tasks: `part.given(context)` if `part` has that method.
 
     Args:
@@ -332,16 +332,18 @@ def given(part: Any, context: Any) -> Any:
     return part.given(context) if depends_on_task(part) else part
 
 
-def given_draws(q: Any, context: Any, generator: Any) -> Any:
+def given_draws(q: object, context: Context, generator: Generator | None) -> Any:
     """Return the action value of these tasks, with a source of what it draws."""
-    return q.given(context, generator) if depends_on_task(q) else q
+    bind = getattr(q, "given", None)
+    return q if bind is None else bind(context, generator)
 
 
-def unit_of(critic: Any, value: Tensor) -> Tensor | float:
+def unit_of(critic: object, value: Tensor) -> Tensor | float:
     """Return the unit in which the error of a value function counts."""
-    return critic.unit(value) if hasattr(critic, "unit") else 1.0
+    unit = getattr(critic, "unit", None)
+    return 1.0 if unit is None else unit(value)
 
 
-def task_of(context: Any) -> Any:
+def task_of(context: Context) -> Tensor | None:
     """Return the task ids of what a model looked up, if it says which; ids themselves."""
     return context if isinstance(context, Tensor) else getattr(context, "task", None)

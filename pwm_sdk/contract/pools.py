@@ -1,4 +1,4 @@
-"""The pool: N environments behind one numpy interface, whatever steps them."""
+"""The pool: N environments with one numpy interface, whatever steps them."""
 
 from __future__ import annotations
 

@@ -32,14 +32,14 @@ class _Method(nn.Module):
 class Copies:
     """A deterministic policy that has parameters of its own for every row of a batch.
 
-    Rows are independent, so one pass back gives each row's own gradient.
+    Rows are independent, so one backward pass gives each row's own gradient.
 
     Args:
         policy: the policy, left as it is.
         rows: B.
 
     Raises:
-        ValueError: for a policy without parameters.
+        ValueError: if the policy has no parameters.
     """
 
     def __init__(self, policy: nn.Module, rows: int) -> None:

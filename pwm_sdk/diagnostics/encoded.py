@@ -20,7 +20,7 @@ class EncodedSimulator:
         encoder: a `LatentModel` of one task, whose `encode` maps the simulator's observations.
 
     Raises:
-        ValueError: for an encoder with memory.
+        ValueError: if the encoder has a memory.
     """
 
     @checked()

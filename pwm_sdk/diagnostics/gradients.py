@@ -14,7 +14,7 @@ from pwm_sdk.calls import checked, least, shaped
 from pwm_sdk.checks import in_unit
 from pwm_sdk.contract.models import LatentModel, features
 from pwm_sdk.contract.policies import is_scored, is_stochastic
-from pwm_sdk.diagnostics.copies import copies_of
+from pwm_sdk.diagnostics.copies import StochasticCopies, copies_of
 from pwm_sdk.diagnostics.sums import check_horizons, partial_sums
 from pwm_sdk.functional.returns import alive_steps
 from pwm_sdk.rollout import LatentRollout
@@ -45,7 +45,7 @@ def policy_gradients(
         \left(\sum_{t \le k<H} \gamma^k c_k r_k - b_t\right)
 
     with b the mean over the other rows, which leaves the expectation as it is. Each row acts with a
-    copy of the parameters, so a horizon takes one pass back whatever the batch.
+    copy of the parameters, so a horizon takes one backward pass whatever the batch.
 
     Args:
         model: where to act: a world model, a simulator, or an `EncodedSimulator`.
@@ -63,7 +63,8 @@ def policy_gradients(
         `[len(horizons), B, N]`, N parameters in the order of `policy.parameters()`.
 
     Raises:
-        ValueError: for another estimator, no or senseless horizons, or a policy that does not fit.
+        ValueError: if the estimator is another, horizons are none or senseless, or the policy does
+            not fit.
 
     Source: Williams (1992), REINFORCE, for "score"; Mohamed et al. (arXiv 1906.10652) for both.
     """
@@ -78,7 +79,7 @@ def policy_gradients(
     if estimator == "pathwise":
         totals = partial_sums(rollout(latent, task, noise), gamma)
         return torch.stack([copies.gradient(totals[:, horizon - 1]) for horizon in horizons])
-    _check_score(policy, latent)
+    noise = _check_score(policy, latent, noise)
     with torch.no_grad():
         trajectory = rollout(latent, task, noise)
     terms = _score_terms(trajectory, copies, noise, gamma, horizons)
@@ -93,7 +94,7 @@ def gradient_statistics(gradients: Tensor, reference: Tensor | None = None) -> d
         \quad ESNR = (\|\bar g\|^2 - v / B) / v
 
     Args:
-        gradients: `[.., B, N]`, B at least 2 estimates, as of `policy_gradients`.
+        gradients: `[.., B, N]`, B at least 2 estimates, such as those of `policy_gradients`.
         reference: `[.., B', N]` estimates of what it should point along; None: no cosine.
 
     Returns:
@@ -102,7 +103,7 @@ def gradient_statistics(gradients: Tensor, reference: Tensor | None = None) -> d
         about 0, and can fall below, where the mean is no larger than chance.
 
     Raises:
-        ValueError: for fewer than two estimates.
+        ValueError: if there are fewer than two estimates.
 
     Source: Parmas et al. (2023), expected signal-to-noise ratio; PWM (arXiv 2407.02466). Differs:
     without - v / B, the mean of B estimates of pure noise would have a ratio of 1 / B.
@@ -131,17 +132,22 @@ def _draw(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return torch.randn(shape, dtype=like.dtype, device=like.device)
 
 
-def _check_score(policy: nn.Module, latent: Tensor) -> None:
-    fits = is_scored(policy)
-    if not fits or len(latent) < 2:
+def _check_score(policy: nn.Module, latent: Tensor, noise: Tensor | None) -> Tensor:
+    """Return the noise of a policy with a density."""
+    if not is_scored(policy) or noise is None or len(latent) < 2:
         raise ValueError(
             "score needs a stochastic policy with log_prob and at least two rows, "
             f"got {type(policy).__name__} and {len(latent)}"
         )
+    return noise
 
 
 def _score_terms(
-    trajectory: TensorDictBase, copies: Any, noise: Any, gamma: float, horizons: Sequence[int]
+    trajectory: TensorDictBase,
+    copies: StochasticCopies,
+    noise: Tensor,
+    gamma: float,
+    horizons: Sequence[int],
 ) -> list[Tensor]:
     """What to differentiate for the score estimate of each horizon, `[B]` each."""
     loc = copies.loc(trajectory[keys.LATENT])

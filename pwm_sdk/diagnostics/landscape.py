@@ -55,7 +55,7 @@ def return_landscape(
         `[len(horizons), K, B]`, discounted sums of rewards.
 
     Raises:
-        ValueError: for no or senseless horizons, or a direction that does not fit.
+        ValueError: if horizons are none or senseless, or a direction does not fit.
     """
     check_horizons(horizons)
     origin = nn.utils.parameters_to_vector(policy.parameters())

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pwm_sdk.calls import checked
+from pwm_sdk.functional.gradients import Ctx
 
 CHUNK = 131072  # longer, and the buffers fall out of the cache; shorter, and calls cost more
 SMALL = 8192  # up to here, one slow kernel is faster than many fast ones
@@ -53,13 +54,13 @@ _transformed = _C._functorch.is_functorch_wrapped_tensor
 
 class _Mish(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Ctx, x: Tensor) -> Tensor:
         result, slope = _forward(x, slope=True)
         ctx.save_for_backward(x, slope)
         return result
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Ctx, *gradients: Tensor) -> Tensor:
         x, slope = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph: there is a second derivative
             slope = _slope(x)

@@ -1,13 +1,20 @@
-"""What was looked up of tasks: given a time axis, handed to policies and values."""
+"""Task ids, and what a model looked up of them: given a time axis for policies and values."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
+import numpy as np
 from torch import Tensor
 
+# ids as callers give them, one or one per row
+Ids: TypeAlias = Tensor | np.ndarray | Sequence[Any] | int | None
+# what a model looked up of tasks, a named tuple; the ids of a model that looks up nothing
+Context: TypeAlias = Tensor | tuple[Tensor | None, ...] | None
 
-def with_time(context: Any) -> Any:
+
+def with_time(context: Context) -> Context:
     """Let task ids or looked-up context broadcast over a trajectory.
 
     Args:
@@ -20,4 +27,5 @@ def with_time(context: Any) -> Any:
         return None
     if isinstance(context, Tensor):
         return context.unsqueeze(-1)
-    return type(context)(*(x if x is None or x.dim() == 1 else x.unsqueeze(-2) for x in context))
+    make: Any = type(context)
+    return make(*(x if x is None or x.dim() == 1 else x.unsqueeze(-2) for x in context))

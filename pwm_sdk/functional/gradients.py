@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch import Tensor
 from pwm_sdk.calls import checked, may_be_infinite
 from pwm_sdk.checks import positive
 from pwm_sdk.functional.precision import same_products
+
+Ctx: TypeAlias = Any  # of an autograd function, which declares none of its attributes
 
 
 @checked(limit=(positive, may_be_infinite))
@@ -43,12 +45,14 @@ def clip_cotangent(
 
 class _Clip(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, limit: float, on_clip: Any) -> Tensor:
+    def forward(
+        ctx: Ctx, x: Tensor, limit: float, on_clip: Callable[[Tensor], None] | None
+    ) -> Tensor:
         ctx.limit, ctx.on_clip = limit, on_clip
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Ctx, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = gradients
         norm = gradient.norm(dim=-1, keepdim=True)
         if ctx.on_clip is not None:
@@ -115,25 +119,27 @@ class OneBackward:
 
 class _Call(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, node: Tensor, value: Tensor, call: list[Any]) -> Tensor:
+    def forward(ctx: Ctx, node: Tensor, value: Tensor, call: list[Any]) -> Tensor:
         ctx.call = call
         return value.view_as(value)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Ctx, *gradients: Tensor) -> tuple[Tensor, None, None]:
         ctx.call[1] = gradients[0]
         return gradients[0].new_zeros(()), None, None
 
 
 class _Batch(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, function: Any, calls: list[list[Any]], *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Ctx, function: Callable[[Tensor], Tensor], calls: list[list[Any]], *parameters: Tensor
+    ) -> Tensor:
         ctx.function, ctx.calls, ctx.parameters = function, calls, parameters
         ctx.products = same_products(parameters[0].device.type)
         return parameters[0].new_zeros(())
 
     @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Ctx, *_: Tensor) -> tuple[Tensor | None, ...]:
         inputs, gradients = (torch.stack(x, -2) for x in zip(*ctx.calls, strict=True))
         again = torch.is_grad_enabled()  # create_graph: there is a second derivative
         with torch.enable_grad(), ctx.products():

@@ -34,14 +34,14 @@ def same_products(device: str) -> Callable[[], AbstractContextManager[Any]]:
     return lambda: torch.autocast(device, dtype, enabled)
 
 
-def exact(layer: Callable[..., Any], *inputs: Any) -> Any:
-    """Return `layer(*inputs)`, its products in the precision of its weights, also in an autocast.
+def exact(layer: Callable[..., Any], x: Tensor, *more: object) -> Any:
+    """Return `layer(x, *more)`, its products in the precision of its weights, also in an autocast.
 
     For the last layer of a network, which is small, and a value rounded to eight bits would differ
     from its target mostly by the rounding; and for the dynamics of a simulator.
     """
-    device = inputs[0].device.type
+    device = x.device.type
     if not autocast_enabled(device):
-        return layer(*inputs)
+        return layer(x, *more)
     with torch.autocast(device, enabled=False):
-        return layer(*inputs)
+        return layer(x, *more)

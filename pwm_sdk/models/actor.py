@@ -48,7 +48,7 @@ class FirstOrderActor(Checkpointed):
             actions.
 
     Raises:
-        ValueError: for settings out of range, or that do not fit together.
+        ValueError: if settings are out of range or do not fit together.
 
     Source: PWM (arXiv 2407.02466), appendix; SHAC (arXiv 2204.07137) for the state-independent std.
     """
@@ -111,7 +111,7 @@ class FirstOrderActor(Checkpointed):
         latent_dim: int,
         action_dim: int,
         hidden: Sequence[int] = (400, 200, 100),
-        **settings: Any,
+        **settings: object,
     ) -> Self:
         """Build an actor with the settings of PWM's program.
 
@@ -126,7 +126,8 @@ class FirstOrderActor(Checkpointed):
         Source: PWM (arXiv 2407.02466), its program; see docs/differences.md. Its first weights are
         those of `init_uniform`.
         """
-        return cls(latent_dim, action_dim, hidden, **{**cls.published_settings, **settings})
+        arguments: dict[str, Any] = {**cls.published_settings, **settings}
+        return cls(latent_dim, action_dim, hidden, **arguments)
 
     @property
     def std(self) -> Tensor:
@@ -225,7 +226,8 @@ class FirstOrderActor(Checkpointed):
         """Return the population of single policies, or of populations, copied.
 
         Raises:
-            ValueError: for no policies, or settings other than `action_dims` and `std` that differ.
+            ValueError: if there are no policies, or settings differ other than `action_dims` and
+                `std`.
         """
         if not actors:
             raise ValueError("networks must not be empty, got no actors")

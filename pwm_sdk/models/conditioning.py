@@ -44,7 +44,7 @@ def new_embedding(num_tasks: int, task_dim: int, std: float | None) -> nn.Parame
         std: standard deviation of a normal draw; None: uniform in (-0.02, 0.02), as published.
 
     Raises:
-        ValueError: for a std that is not positive.
+        ValueError: if the std is not positive.
     """
     if std is not None and not std > 0.0:
         raise ValueError(f"task_init must be positive or None, got {std}")
@@ -73,7 +73,7 @@ def action_masks(
     """Ones for the real actions of each task `[K, A]` (`[A]` without tasks), or None for no mask.
 
     Raises:
-        ValueError: for sizes that do not fit.
+        ValueError: if sizes do not fit.
     """
     if action_dims is None:
         return None

@@ -37,7 +37,7 @@ class Critic(Checkpointed):
         output_gain: scale of the last layer's initial weights.
 
     Raises:
-        ValueError: for settings out of range, or that do not fit together.
+        ValueError: if settings are out of range or do not fit together.
 
     Source: PWM (arXiv 2407.02466), section 4.2 and appendix. Differs: weights start from N(0,
     1/fan_in), not orthogonal.
@@ -97,7 +97,7 @@ class Critic(Checkpointed):
         latent_dim: int,
         hidden: Sequence[int] = (400, 200),
         ensemble: int = 3,
-        **settings: Any,
+        **settings: object,
     ) -> Self:
         """Build a critic with the settings of PWM's program.
 
@@ -112,7 +112,8 @@ class Critic(Checkpointed):
         Source: PWM (arXiv 2407.02466), its program; see docs/differences.md. Its first weights are
         those of `init_orthogonal`.
         """
-        return cls(latent_dim, hidden, ensemble, **{**cls.published_settings, **settings})
+        arguments: dict[str, Any] = {**cls.published_settings, **settings}
+        return cls(latent_dim, hidden, ensemble, **arguments)
 
     def unit(self, value: Tensor) -> Tensor:
         """View the unit of the output to broadcast against values `[.., 1]` (or `[P, .., 1]`)."""
@@ -166,7 +167,7 @@ class Critic(Checkpointed):
         """Return the population of single critics, or of populations, copied.
 
         Raises:
-            ValueError: for no critics, or settings other than `scale` that differ.
+            ValueError: if there are no critics, or settings other than `scale` differ.
         """
         if not critics:
             raise ValueError("networks must not be empty, got no critics")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pwm_sdk.calls import checked
 from pwm_sdk.checks import whole
-from pwm_sdk.contract.models import step_is_parts
+from pwm_sdk.contract.models import sees_features, step_is_parts
 from pwm_sdk.functional.precision import full
 from pwm_sdk.models.conditioning import TaskContext
 from pwm_sdk.models.layers import init_fan_in
@@ -95,7 +95,7 @@ class Disagreement(nn.Module):
         self.model, self.coef = model, coef
         self.latent_dim, self.action_dim = model.latent_dim, model.action_dim
         self.num_tasks, self.observation_dim = model.num_tasks, model.observation_dim
-        if hasattr(model, "features"):
+        if sees_features(model):
             self.features = model.features
         self.heads = nn.ModuleList(DisagreementHead(model) for _ in range(heads))
 
@@ -115,13 +115,13 @@ class Disagreement(nn.Module):
         An episodic model's end of the episode `[.., 1]` comes third.
         """
         context = self.model.context(task)
-        following, reward, *ends = self.model.step(latent, action, context)
+        next_latent, reward, *ends = self.model.step(latent, action, context)
         members: list[Any] = list(self.heads)
-        latents, rewards = [following], [reward]
+        latents, rewards = [next_latent], [reward]
         if not step_is_parts(self.model):  # heads differ from the networks, not from the step
             latents = [self.model.next(latent, action, context)]
             rewards = [self.model.reward(latent, action, context)]
         latents = torch.stack([*latents, *(m.next(latent, action, context) for m in members)])
         rewards = torch.stack([*rewards, *(m.reward(latent, action, context) for m in members)])
         spread = latents.std(0).norm(dim=-1, keepdim=True) + rewards.std(0)
-        return following, reward - self.coef * spread, *ends
+        return next_latent, reward - self.coef * spread, *ends

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pwm_sdk.calls import checked
 from pwm_sdk.checks import widths as check_widths
+from pwm_sdk.contract.models import embeddings_of
 from pwm_sdk.functional.activations import mish
 from pwm_sdk.functional.precision import exact, full
 
@@ -128,7 +129,7 @@ def latent_mlp(
         hidden: hidden widths.
         latent_dim: D.
         activation: name in `ACTIVATIONS`.
-        simnorm_size: group size of the SimNorm behind the last LayerNorm; 0: LayerNorm alone.
+        simnorm_size: group size of the SimNorm after the last LayerNorm; 0: LayerNorm alone.
         spectral_norm: a Linear of spectral norm 1 in place of both.
 
     Source: TD-MPC2 (SimNorm); PWM's program, its ablations (LayerNorm alone, spectral norm).
@@ -145,14 +146,14 @@ def latent_mlp(
 def init_fan_in(module: nn.Module) -> nn.Module:
     """Redraw the weight of every Linear in `module` from N(0, 1/fan_in) and return the module.
 
-    A `task_embedding` [K, E] is redrawn from N(0, 1/E), rows of about unit length, so that the
+    A `task_embedding` `[K, E]` is redrawn from N(0, 1/E), rows of about unit length, so that the
     tasks are apart from the first update on. Larger than TD-MPC2's fixed 0.02 in narrow networks;
     heads that start at zero stay zero.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear) and (layer.weight.is_meta or bool(layer.weight.any())):
             nn.init.trunc_normal_(layer.weight, std=1.0 / math.sqrt(layer.in_features))
-        embedding = getattr(layer, "task_embedding", None)
+        embedding = embeddings_of(layer)
         if isinstance(embedding, nn.Parameter):
             nn.init.normal_(embedding, std=1.0 / math.sqrt(embedding.shape[-1]))
     return module
@@ -235,7 +236,7 @@ class StackedMLP(nn.Module):
         self.scales = nn.ParameterList(torch.ones(*stack, 1, b) for b in normed)
         self.shifts = nn.ParameterList(torch.zeros(*stack, 1, b) for b in normed)
         self.head = StackedLinear(widths[-1], out_dim, stack, output_gain)
-        self._outputs = (*hidden, out_dim)[1:]  # of the layer behind each LayerNorm
+        self._outputs = (*hidden, out_dim)[1:]  # of the layer after each LayerNorm
         self.activation = make_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def stack_members(
         first_values: arguments that only say where weights start, and may differ too.
 
     Raises:
-        ValueError: for no networks, or settings that differ.
+        ValueError: if there are no networks, or settings differ.
     """
     if not modules:
         raise ValueError("networks must not be empty, got none")

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from pwm_sdk.calls import checked, has, least
+from pwm_sdk.calls import checked, least
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_policy_prior
+from pwm_sdk.contract.parts import SizedModel
 from pwm_sdk.functional.gaussian import bounded_log_std
 from pwm_sdk.functional.precision import full
 from pwm_sdk.models.conditioning import TaskContext, join
@@ -21,7 +22,6 @@ from pwm_sdk.models.layers import world_model_mlp
     latent_dim=least(1),
     action_dim=least(1),
     task_dim=least(0),
-    model=has("latent_dim", "action_dim", "settings"),
 )
 class PolicyPrior(Checkpointed):
     """Policy `a = tanh(m(z, e) + std(z, e) * eps)` of many tasks, with e the task's embedding.
@@ -58,14 +58,15 @@ class PolicyPrior(Checkpointed):
         self.net = world_model_mlp(latent_dim + task_dim, hidden, 2 * action_dim, activation)
 
     @classmethod
-    def for_model(cls, model: Any, **overrides: Any) -> Self:
+    def for_model(cls, model: SizedModel, **overrides: object) -> Self:
         """Build a prior on the latents of a `WorldModel`, with its widths.
 
         Args:
             model: the world model.
             overrides: arguments of the constructor that replace those of the model.
         """
-        return cls(**(model_widths(model) | overrides))
+        arguments: dict[str, Any] = {**model_widths(model), **overrides}
+        return cls(**arguments)
 
     def distribution(
         self, latent: Tensor, context: TaskContext | None = None
@@ -133,7 +134,7 @@ class GivenPrior:
         return self.prior(latent, self.context, noise)
 
 
-def model_widths(model: Any) -> dict[str, Any]:
+def model_widths(model: SizedModel) -> dict[str, Any]:
     """Return the arguments that networks on a `WorldModel`'s latents share with it."""
     embedding = model.task_embedding
     return {

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pwm_sdk.calls import checked, has, least, shaped
+from pwm_sdk.calls import checked, least, shaped
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_q_ensemble
+from pwm_sdk.contract.parts import BinnedModel
 from pwm_sdk.functional.losses import two_hot_loss
 from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.twohot import two_hot_decode
@@ -35,7 +36,7 @@ class Stacked(nn.Module):
         super().__init__()
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
 
-    def of(self, heads: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, heads: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return weight and bias of the chosen heads `[N]` (None: of all)."""
         return (self.weight, self.bias) if heads is None else (self.weight[heads], self.bias[heads])
 
@@ -47,7 +48,6 @@ class Stacked(nn.Module):
     hidden=least(1),
     heads=(shaped(None), least(0)),
     target=shaped(..., 1),
-    model=has("latent_dim", "action_dim", "settings"),
 )
 class QEnsemble(Checkpointed):
     """E independent Q functions Q(z, e, a) as two-hot distributions over symlog bins.
@@ -63,7 +63,7 @@ class QEnsemble(Checkpointed):
         activation: name of the activation.
 
     Raises:
-        ValueError: for settings out of range.
+        ValueError: if settings are out of range.
 
     Source: TD-MPC2 (arXiv 2310.16828), section 3 and appendix. Differs: dropout is off in `eval()`;
     in the first release it never was.
@@ -108,14 +108,16 @@ class QEnsemble(Checkpointed):
         self.activation = make_activation(activation)
 
     @classmethod
-    def for_model(cls, model: Any, **overrides: Any) -> Self:
+    def for_model(cls, model: BinnedModel, **overrides: object) -> Self:
         """Build Q functions on the latents of a `WorldModel`, with its widths and bins.
 
         Args:
             model: the world model.
             overrides: arguments of the constructor that replace those of the model.
         """
-        return cls(**(model_widths(model) | {"num_bins": model.num_bins} | overrides))
+        own = {**model_widths(model), "num_bins": model.num_bins}
+        arguments: dict[str, Any] = {**own, **overrides}
+        return cls(**arguments)
 
     def logits(
         self,
@@ -144,7 +146,7 @@ class QEnsemble(Checkpointed):
         embedding, mask = context.embedding, context.action_mask
         joint = join(latent, embedding, action if mask is None else action * mask)
         try:
-            weight, bias = self._of(self.layers[0], heads)
+            weight, bias = self.layers[0](heads)
         except IndexError as error:
             raise ValueError(f"heads must lie in 0..{self.ensemble - 1}, got {heads}") from error
         # All heads read the same input: one product with their weights side by side.
@@ -152,13 +154,13 @@ class QEnsemble(Checkpointed):
         x = x.unflatten(-1, bias.shape).transpose(0, 1)  # [N, rows, hidden]
         for i, norm in enumerate(self.norms):
             if i:
-                x = _linear(x, *self._of(self.layers[i], heads))
+                x = _linear(x, *self.layers[i](heads))
             elif self.dropout:
                 x = F.dropout(x, self.dropout, self.training)
-            scale, shift = self._of(norm, heads)
+            scale, shift = norm(heads)
             x = F.layer_norm(x, x.shape[-1:]) * scale.unsqueeze(1) + shift.unsqueeze(1)
             x = self.activation(x)
-        return full(_linear(x, *self._of(self.head, heads))).unflatten(1, joint.shape[:-1])
+        return full(_linear(x, *self.head(heads))).unflatten(1, joint.shape[:-1])
 
     def decode(self, logits: Tensor) -> Tensor:
         """Turn outputs into values `[.., 1]`."""
@@ -220,13 +222,9 @@ class QEnsemble(Checkpointed):
 
         Args:
             context: see `logits`.
-            generator: decides on the two heads, anew in each call; None: torch's global one.
+            generator: decides on the two heads, again in each call; None: torch's global one.
         """
         return partial(self.value, context=context, reduce="mean", generator=generator)
-
-    @staticmethod
-    def _of(layer: Any, heads: Tensor | None) -> tuple[Tensor, Tensor]:
-        return layer.of(heads)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

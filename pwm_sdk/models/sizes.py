@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pwm_sdk.calls import checked, has, least
+from pwm_sdk.contract.parts import Numbered, PaddedTasks
 
 # millions of parameters: widths of the encoder, latent, widths of the other networks, Q functions
 _SIZES: dict[int, tuple[tuple[int, ...], int, int, int]] = {
@@ -44,7 +46,7 @@ class ModelSize:
 
 
 @checked(tasks=has("__iter__"))
-def model_size(size: int, tasks: Any = None) -> ModelSize:
+def model_size(size: int, tasks: Iterable[Numbered] | None = None) -> ModelSize:
     """Look up a published size.
 
     Args:
@@ -56,7 +58,7 @@ def model_size(size: int, tasks: Any = None) -> ModelSize:
         The widths.
 
     Raises:
-        ValueError: for another size.
+        ValueError: if there is no such size.
 
     Source: TD-MPC2 (arXiv 2310.16828), table of model sizes, and its program. Differs: PWM's files
     give size 317 an embedding of 64 for MT30; its public weights have 96, as here.
@@ -71,12 +73,14 @@ def model_size(size: int, tasks: Any = None) -> ModelSize:
     return ModelSize(encoder_hidden, latent_dim, (width, width), task_dim, ensemble)
 
 
-def number_of_ids(tasks: Any) -> int:
+def number_of_ids(tasks: Iterable[Numbered]) -> int:
     """Rows that an embedding needs to be indexed by the tasks' ids."""
     return 1 + max(task.index for task in tasks)
 
 
-def sized_settings(size: int, tasks: Any, overrides: dict[str, Any]) -> dict[str, Any]:
+def sized_settings(
+    size: int, tasks: PaddedTasks | None, overrides: Mapping[str, object]
+) -> dict[str, Any]:
     """Return the arguments of a `WorldModel` of a published size.
 
     Args:
@@ -85,7 +89,7 @@ def sized_settings(size: int, tasks: Any, overrides: dict[str, Any]) -> dict[str
         overrides: arguments that replace these; without tasks `observation_dim` and `action_dim`.
 
     Raises:
-        ValueError: for another size, or sizes of observation and action that are missing.
+        ValueError: if there is no such size, or sizes of observation and action are missing.
     """
     widths = model_size(size, tasks)
     settings: dict[str, Any] = {

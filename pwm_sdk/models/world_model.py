@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from pwm_sdk.calls import checked, has, least, shaped
+from pwm_sdk.calls import checked, least, shaped
 from pwm_sdk.checkpoints.fit import fit_tasks
 from pwm_sdk.checkpoints.pwm import pwm_world_model
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_world_model
+from pwm_sdk.contract.parts import PaddedTasks, Spaces
 from pwm_sdk.functional.losses import two_hot_loss
 from pwm_sdk.functional.precision import full
 from pwm_sdk.functional.twohot import two_hot_decode
@@ -34,7 +35,6 @@ from pwm_sdk.models.sizes import sized_settings
 @checked(
     num_tasks=least(0),
     simnorm_size=least(0),
-    tasks=has("observation_dim"),
     encoder_hidden=least(1),
     hidden=least(1),
     reward=shaped(..., 1),
@@ -75,7 +75,7 @@ class WorldModel(Checkpointed):
             and SimNorm; `simnorm_size` must be 0.
 
     Raises:
-        ValueError: for sizes that do not fit together.
+        ValueError: if sizes do not fit together.
 
     Source: TD-MPC2 (arXiv 2310.16828), section 3 and appendix; PWM (arXiv 2407.02466), section 4.1.
     """
@@ -154,7 +154,7 @@ class WorldModel(Checkpointed):
                 nn.init.normal_(self.task_embedding, std=task_init)
 
     @classmethod
-    def published(cls, observation_dim: int, action_dim: int, **settings: Any) -> Self:
+    def published(cls, observation_dim: int, action_dim: int, **settings: object) -> Self:
         """Build a world model with the settings of TD-MPC2's program, of 5 million parameters.
 
         Latents of 512, rewards of 101 bins, Mish, observations as they are.
@@ -166,10 +166,11 @@ class WorldModel(Checkpointed):
 
         Source: TD-MPC2 (arXiv 2310.16828), its program; see docs/differences.md.
         """
-        return cls(observation_dim, action_dim, **{**cls.published_settings, **settings})
+        arguments: dict[str, Any] = {**cls.published_settings, **settings}
+        return cls(observation_dim, action_dim, **arguments)
 
     @classmethod
-    def from_size(cls, size: int, tasks: Any = None, **overrides: Any) -> Self:
+    def from_size(cls, size: int, tasks: PaddedTasks | None = None, **overrides: object) -> Self:
         """Build a published model of a published size, with masks for actions that tasks lack.
 
         Args:
@@ -182,12 +183,12 @@ class WorldModel(Checkpointed):
             A model with first weights; see `model_size` for the widths.
 
         Raises:
-            ValueError: for another size, or sizes of observation and action that are missing.
+            ValueError: if there is no such size, or sizes of observation and action are missing.
         """
         return cls(**{**cls.published_settings, **sized_settings(size, tasks, overrides)})
 
     @classmethod
-    def from_checkpoint(cls, path: str | os.PathLike[str], tasks: Any = None) -> Self:
+    def from_checkpoint(cls, path: str | os.PathLike[str], tasks: Spaces | None = None) -> Self:
         """Build a world model from a file of `save`, of TD-MPC2 or of PWM, on the CPU.
 
         All sizes are those of the weights.
@@ -213,7 +214,7 @@ class WorldModel(Checkpointed):
         """Set mean and std `[O]` by which `encode` standardises the observations (of one task).
 
         Raises:
-            ValueError: for a model without statistics, or others than it can have.
+            ValueError: if the model has no statistics, or these do not fit it.
         """
         if self.observation_mean is None or self.observation_std is None:
             raise ValueError(
@@ -228,7 +229,7 @@ class WorldModel(Checkpointed):
         """Look up embedding and action mask of task ids `[..]`; pass the result as `task`.
 
         Raises:
-            ValueError: without ids where the model has tasks, or (on the CPU) for unknown ones.
+            ValueError: if the model has tasks and ids are missing, or (on the CPU) unknown.
         """
         if isinstance(task, TaskContext):
             return task
@@ -316,7 +317,7 @@ class WorldModel(Checkpointed):
         """Return log odds `[.., 1]` that latents `[.., D]` ended their episode.
 
         Raises:
-            ValueError: for a model that is not episodic.
+            ValueError: if the model is not episodic.
         """
         if self.termination_head is None:
             raise ValueError("episodic must be True to predict terminations, got False")
@@ -331,8 +332,8 @@ class WorldModel(Checkpointed):
     ) -> tuple[Tensor, ...]:
         """Predict next latent `[.., D]`, reward `[.., 1]` and, if episodic, its end `[.., 1]`."""
         context = self.context(task)
-        following = self.next(latent, action, context)
+        next_latent = self.next(latent, action, context)
         reward = self.reward(latent, action, context)
         if self.termination_head is None:
-            return following, reward
-        return following, reward, self.terminated(following, context)
+            return next_latent, reward
+        return next_latent, reward, self.terminated(next_latent, context)

@@ -69,7 +69,7 @@ def imagined_returns(
         `[.., B, 1]`, in units of the reward.
 
     Raises:
-        ValueError: for an extra discount of lambda-returns, or a trajectory or discounts that do
+        ValueError: if lambda-returns should have an extra discount, or trajectory or discounts do
             not fit the critic's population.
 
     Source: PWM eq. 5 (H-step return); Dreamer (arXiv 1912.01603), eq. 6-7 (lambda-returns as actor
@@ -127,7 +127,7 @@ def actor_loss(
         Scalar loss, the sum over policies of their means.
 
     Raises:
-        ValueError: for a trajectory, discounts or scales that do not fit the critic's population.
+        ValueError: if trajectory, discounts or scales do not fit the critic's population.
 
     Source: PWM eq. 5 and algorithm 1. Differs: gamma^H before the last value, where the published
     program has gamma^(H+1): hand over `imagined_returns(.., extra_discount=True)` for that. The
@@ -164,7 +164,7 @@ def lambda_targets(
         lam: lambda in [0, 1].
 
     Raises:
-        ValueError: for a trajectory or discounts that do not fit the critic's population.
+        ValueError: if trajectory or discounts do not fit the critic's population.
 
     Source: PWM eq. 6. Differs: the published multi-task path uses one-step targets.
     """
@@ -195,7 +195,7 @@ def critic_loss(
         critic: a `Critic`, or any module with `values(latent) -> [E, .., 1]`.
         latents: `[.., D]`, or `[P, .., D]` for a population; gradients do not flow into them.
         targets: `[.., 1]` or `[P, .., 1]`.
-        weight: of each state in the mean, as `targets`; 0 leaves out states behind the end of an
+        weight: of each state in the mean, as `targets`; 0 leaves out states after the end of an
             episode. None: all alike.
         per_policy: return the loss of each policy, `[P]`, not their sum.
 
@@ -203,7 +203,7 @@ def critic_loss(
         Scalar loss, the sum over policies of their means.
 
     Raises:
-        ValueError: for targets or weights that do not fit.
+        ValueError: if targets or weights do not fit.
 
     Source: PWM eq. 6.
     """
@@ -249,7 +249,7 @@ def behaviour_loss(
         Scalar, the sum over policies of their means.
 
     Raises:
-        ValueError: for actions of another shape than the policy's, or weights that do not fit.
+        ValueError: if actions have another shape than the policy's, or weights do not fit.
 
     Source: TD3+BC (arXiv 2106.06860), eq. 5.
     """
@@ -262,7 +262,7 @@ def behaviour_loss(
     return loss if per_policy else loss.sum()
 
 
-def _population_of(network: Any, name: str, value: Tensor) -> int | None:
+def _population_of(network: object, name: str, value: Tensor) -> int | None:
     """Ask a network for its population, and check that `value` `[.., X]` is of it."""
     population = population_of(network)
     if population is None and isinstance(network, FUNCTIONS) and value.dim() > 2:
@@ -298,7 +298,7 @@ def _weighted(values: Tensor, weight: Tensor | None, population: int | None) -> 
     return _means(values * weight, population) / share
 
 
-def _fits(name: str, latents: Tensor, module: Any) -> None:
+def _fits(name: str, latents: Tensor, module: object) -> None:
     """Raise ValueError for latents of another size than the module's."""
     size = latent_size(module)
     if size is not None and latents.shape[-1] != size:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from tensordict import TensorDictBase
@@ -21,7 +21,7 @@ from pwm_sdk.contract.policies import (
     action_size,
     latent_size,
 )
-from pwm_sdk.functional.context import with_time
+from pwm_sdk.functional.context import Context, with_time
 from pwm_sdk.functional.gaussian import gaussian_log_prob, tanh_log_slope
 from pwm_sdk.functional.losses import step_powers
 from pwm_sdk.functional.scale import running_scale
@@ -69,7 +69,7 @@ class PriorLoss(NamedTuple):
 @checked(
     batch=holds(keys.REWARD),
     gamma=in_unit,
-    following=shaped("B", "H", "D"),
+    next_latent=shaped("B", "H", "D"),
     noise=shaped("B", "H", "A"),
     heads=(shaped(None), least(0)),
 )
@@ -78,8 +78,8 @@ def td_targets(
     q: QFunction,
     prior: Prior,
     batch: TensorDictBase,
-    following: Tensor,
-    context: Any,
+    next_latent: Tensor,
+    context: Context,
     gamma: float | Tensor,
     *,
     noise: Tensor,
@@ -94,7 +94,7 @@ def td_targets(
         q: target `QEnsemble`.
         prior: `PolicyPrior`.
         batch: windows `[B]` with reward `[B, H, 1]` and, if known, terminated `[B, H, 1]`.
-        following: encodings of the later observations, `[B, H, D]`.
+        next_latent: encodings of the later observations, `[B, H, D]`.
         context: what the model looked up of the tasks `[B]`.
         gamma: discount per step in [0, 1], one number or one per window `[B]`.
         noise: standard normal `[B, H, A]` of the actions.
@@ -105,13 +105,13 @@ def td_targets(
 
     Source: TD-MPC2 eq. 4.
     """
-    sizes = {"following": (following, latent_size(q)), "noise": (noise, action_size(prior))}
+    sizes = {"next_latent": (next_latent, latent_size(q)), "noise": (noise, action_size(prior))}
     for name, (value, size) in sizes.items():
         if size is not None and value.shape[-1] != size:
             raise ValueError(f"{name} must have size {size}, got {list(value.shape)}")
     wide = with_time(context)
-    action = prior(following, wide, noise)
-    value = q.value(following, action, wide, heads=heads, reduce="min")
+    action = prior(next_latent, wide, noise)
+    value = q.value(next_latent, action, wide, heads=heads, reduce="min")
     if isinstance(gamma, Tensor):
         gamma = gamma.view(-1, 1, 1)
     terminated = batch.get(keys.TERMINATED, None)
@@ -197,7 +197,7 @@ def scaled_entropy(
         `[.., 1]`.
 
     Raises:
-        ValueError: for another kind.
+        ValueError: if the kind is another.
     """
     gaussian = gaussian_log_prob(noise, log_std)
     if kind == "action":
@@ -223,7 +223,7 @@ def prior_loss(
     prior: LearnedPrior,
     q: QFunction,
     latent: Tensor,
-    context: Any,
+    context: Context,
     scale: Tensor,
     *,
     noise: Tensor,

@@ -14,7 +14,7 @@ from pwm_sdk.calls import WINDOWS, anywhere, checked, has, least, shaped
 from pwm_sdk.checks import in_unit
 from pwm_sdk.contract.memory import has_memory
 from pwm_sdk.contract.models import TrainableModel, is_episodic, looked_up, num_tasks
-from pwm_sdk.functional.context import with_time
+from pwm_sdk.functional.context import Context, with_time
 from pwm_sdk.functional.losses import step_powers, step_weights
 
 
@@ -30,7 +30,7 @@ class StepErrors(NamedTuple):
         termination: cross entropy of predicted ends `[B, H, 1]`; None if the model predicts none.
     """
 
-    context: Any
+    context: Context
     latent: Tensor
     target: Tensor
     consistency: Tensor
@@ -55,8 +55,8 @@ def step_errors(model: TrainableModel, batch: TensorDictBase) -> StepErrors:
         Predictions and errors.
 
     Raises:
-        ValueError: for windows whose shapes do not fit, or that lack terminated, and for a model
-            with memory, whose latents these predictions do not use.
+        ValueError: if shapes of the windows do not fit, terminated is missing, or the model has a
+            memory, whose latents these predictions do not use.
     """
     if has_memory(model):
         raise ValueError("model must be trained by a loss of its own, got one with memory")
@@ -134,7 +134,7 @@ def world_model_errors(
         Consistency `[B, 1]` and reward error `[B, 1]`.
 
     Raises:
-        ValueError: for windows whose lengths do not fit.
+        ValueError: if lengths of the windows do not fit.
 
     Source: TD-MPC2 eq. 3-4 without the value terms; PWM section 4.1.
     """

@@ -27,7 +27,7 @@ from pwm_sdk.contract.policies import (
 )
 from pwm_sdk.execution.runner import Runner
 from pwm_sdk.execution.settings import Execution
-from pwm_sdk.functional.context import with_time
+from pwm_sdk.functional.context import Context, Ids, with_time
 from pwm_sdk.functional.planning import draw_by_weight, elite_weights, weighted_moments
 from pwm_sdk.functional.precision import full
 from pwm_sdk.planner.draws import Draws, sample_action
@@ -70,7 +70,7 @@ class MPPI:
     A policy or value that depends on the task has a method `given(context)`.
 
     Raises:
-        ValueError: for settings, or later observations and tasks, that do not fit.
+        ValueError: if settings, or later observations and tasks, do not fit.
 
     Source: TD-MPC2 (arXiv 2310.16828), section 3.2. Differs: without exploration the action is the
     elites' mean, where the published program draws one elite (`choice="elite"`).
@@ -118,7 +118,7 @@ class MPPI:
             self.mean[index] = 0.0
 
     @torch.no_grad()
-    def plan(self, observation: Tensor, task: Any = None, *, choice: str = "mean") -> Tensor:
+    def plan(self, observation: Tensor, task: Ids = None, *, choice: str = "mean") -> Tensor:
         """Return the actions to take now.
 
         Args:
@@ -159,7 +159,7 @@ class MPPI:
         """Plan afresh from latents `[.., D]`, as a `Policy` without memory: actions `[.., A]`."""
         return self.given(looked_up(self.model, None))(latent)
 
-    def given(self, context: Any) -> Callable[[Tensor], Tensor]:
+    def given(self, context: Context) -> Callable[[Tensor], Tensor]:
         """Return this planner as a `Policy` without memory for looked-up tasks.
 
         Args:
@@ -172,7 +172,7 @@ class MPPI:
         return partial(self._act, context=context)
 
     @torch.no_grad()
-    def _act(self, latent: Tensor, context: Any) -> Tensor:
+    def _act(self, latent: Tensor, context: Context) -> Tensor:
         """Plan afresh from latents `[.., D]`, every row by itself."""
         flat, context = latent.reshape(-1, latent.shape[-1]), _flat(context)
         task = task_of(context)
@@ -194,7 +194,12 @@ class MPPI:
             yield
 
     def _search(
-        self, latent: Tensor, context: Any, start: Tensor | None, gamma: Any, choice: str
+        self,
+        latent: Tensor,
+        context: Context,
+        start: Tensor | None,
+        gamma: float | Tensor,
+        choice: str,
     ) -> tuple[Tensor, Tensor]:
         """Return the final mean `[N, H, A]` and the chosen action `[N, A]` for latents `[N, D]`."""
         if choice not in CHOICES:
@@ -235,35 +240,42 @@ class MPPI:
             action = action + std[:, 0] * self._draws.normal(action.shape, action)
         return action.clamp(-1.0, 1.0)
 
-    def _proposals(self, latent: Tensor, context: Any) -> Tensor:
+    def _proposals(self, latent: Tensor, context: Context) -> Tensor:
         """Unroll the policy: `[N, policy_samples, H, A]`."""
         count, width = self.policy_samples, self.model.action_dim
         if not count:
             return latent.new_zeros(len(latent), 0, self.horizon, width)
         wide, many = _over(context, count), latent.unsqueeze(1).expand(-1, count, -1)
+        model: Any = self.model  # which takes what it looked up in place of ids
         policy = given(self.policy, wide)
         actions = []
         for t in range(self.horizon):
-            many = self.model.step(many, actions[-1], wide)[0] if t else many
+            many = model.step(many, actions[-1], wide)[0] if t else many
             action = sample_action(policy, features(self.model, many), self._draws)
             actions.append(padded("action", action, width, self.model))
         return torch.stack(actions, 2)
 
     def _evaluate(
-        self, latent: Tensor, actions: Tensor, context: Any, gamma: Any, value: Any
+        self,
+        latent: Tensor,
+        actions: Tensor,
+        context: Context,
+        gamma: float | Tensor,
+        value: ValueFunction,
     ) -> Tensor:
         """Imagined returns `[N, S, 1]` of action sequences `[N, S, H, A]`."""
+        model: Any = self.model
         total, discount = latent.new_zeros(*latent.shape[:-1], 1), torch.ones_like(latent[..., :1])
         for action in actions.unbind(2):
-            latent, reward, *terminated = self.model.step(latent, action, context)
+            latent, reward, *terminated = model.step(latent, action, context)
             total = total + discount * reward
             discount = discount * gamma
             if terminated:
                 discount = discount * ~terminated[0]
         return total + discount * value(features(self.model, latent))
 
-    def _value(self, context: Any) -> Any:
-        """The value behind the horizon for these tasks, with the planner's draws where it draws."""
+    def _value(self, context: Context) -> Any:
+        """The value after the horizon for these tasks, with the planner's draws where it draws."""
         if isinstance(self.value, PolicyValue):
             return self.value.given(context, self._draws)
         return given(self.value, context)
@@ -281,7 +293,7 @@ class MPPI:
         return torch.as_tensor(self.gamma, dtype=dtype, device=task.device)[task].view(-1, 1, 1)
 
 
-def _ids(task: Any, rows: Tensor) -> Tensor:
+def _ids(task: Ids, rows: Tensor) -> Tensor:
     """One task id per row, `[N]`."""
     try:
         ids = torch.as_tensor(task, device=rows.device)
@@ -294,18 +306,17 @@ def _ids(task: Any, rows: Tensor) -> Tensor:
     return ids.expand(len(rows))
 
 
-def _flat(context: Any) -> Any:
+def _flat(context: Context) -> Context:
     """Bring what was looked up of tasks `[..]` into one row per task."""
     if isinstance(context, Tensor):
         return context.reshape(-1)
     if context is None:
         return None
-    return type(context)(
-        *(x if x is None or x.dim() == 1 else x.reshape(-1, x.shape[-1]) for x in context)
-    )
+    make: Any = type(context)
+    return make(*(x if x is None or x.dim() == 1 else x.reshape(-1, x.shape[-1]) for x in context))
 
 
-def _over(context: Any, count: int) -> Any:
+def _over(context: Context, count: int) -> Context:
     """Let what was looked up of `[N]` tasks apply to `[N, count]` candidates."""
     wide = with_time(context)
     return wide.expand(-1, count) if isinstance(wide, Tensor) else wide

@@ -17,6 +17,7 @@ from pwm_sdk.contract.policies import (
     given,
     given_draws,
 )
+from pwm_sdk.functional.context import Context
 from pwm_sdk.planner.draws import Draws, sample_action
 
 
@@ -44,7 +45,7 @@ class PolicyValue:
         self.policy: Any = policy
         self._draws = None if generator is None else Draws(generator)
 
-    def given(self, context: Any, draws: Any = None) -> PolicyValue:
+    def given(self, context: Context, draws: Any = None) -> PolicyValue:
         """Return the same of looked-up tasks.
 
         Args:

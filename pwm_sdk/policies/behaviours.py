@@ -1,4 +1,4 @@
-"""What acts in N environments at once, with a memory that starts anew with every episode."""
+"""What acts in N environments at once, with a memory that starts again with every episode."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class LatentBehaviour:
             coefficient and the same marginal std, which carries further than white noise.
 
     Raises:
-        ValueError: for numbers of policies and environments that differ, for a task that is not
-            known to a model of several, and for noise where a policy takes none.
+        ValueError: if the numbers of policies and environments differ, a model of several tasks
+            does not know a task, or there is `rng` for a policy that takes no noise.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class PlannerBehaviour:
             model's.
 
     Raises:
-        ValueError: for a task that is not known to a model of several.
+        ValueError: if a model of several tasks does not know a task.
     """
 
     def __init__(

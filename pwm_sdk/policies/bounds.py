@@ -22,7 +22,7 @@ class Bounds:
         high: largest one.
 
     Raises:
-        ValueError: unless they are finite, of one size, and low is below high.
+        ValueError: if they are not finite, not of one size, or low is above high.
     """
 
     def __init__(self, low: Edge = -1.0, high: Edge = 1.0) -> None:
@@ -41,10 +41,10 @@ class Bounds:
 
         Args:
             action: `[.., A]`.
-            cut: leave out actions beyond those of the bounds, as of a model of several tasks.
+            cut: leave out actions beyond those of the bounds, which a model of several tasks has.
 
         Raises:
-            ValueError: for another number of actions.
+            ValueError: if the number of actions is another.
         """
         size = self.low.size if self.low.ndim else action.shape[-1]
         action = action[..., :size] if cut else action

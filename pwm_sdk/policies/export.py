@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from pwm_sdk.checkpoints.atomic import write_atomic
-from pwm_sdk.contract.models import features, looked_up, num_tasks, observation_size
+from pwm_sdk.contract.models import Encoder, features, looked_up, num_tasks, observation_size
 from pwm_sdk.contract.places import dtype_of
-from pwm_sdk.contract.policies import depends_on_task, given, latent_size
+from pwm_sdk.contract.policies import Policy, TaskPart, depends_on_task, given, latent_size
 from pwm_sdk.keys import ACTION, OBSERVATION, TASK
 from pwm_sdk.policies.bounds import Bounds
 from pwm_sdk.policies.networks import MeanActor, Normalized
@@ -31,7 +32,9 @@ class Program(nn.Module):
         task: the one task id; None: it comes with each call where the model has tasks.
     """
 
-    def __init__(self, actor: Any, model: Any, bounds: Bounds, task: int | None) -> None:
+    def __init__(
+        self, actor: Policy | TaskPart, model: Encoder | None, bounds: Bounds, task: int | None
+    ) -> None:
         super().__init__()
         self.actor, self.model, self.bounds, self.task = actor, model, bounds, task
         self.asks = num_tasks(model) > 0 and task is None
@@ -60,7 +63,7 @@ def export_program(
         observation_dim: O; None: as the networks say.
 
     Raises:
-        ValueError: for another suffix, or networks that do not say how wide their observations are.
+        ValueError: if the suffix is another, or networks do not say how wide observations are.
         ImportError: if the packages of the extra `export` are missing for ONNX.
     """
     if not isinstance(program.actor, nn.Module):
@@ -82,12 +85,12 @@ def export_program(
     write_atomic(path, lambda part: WRITERS[kind](exported, names, part))
 
 
-def _pt2(exported: Any, names: list[str], path: Path) -> None:
+def _pt2(exported: ExportedProgram, names: list[str], path: Path) -> None:
     with path.open("wb") as file:
         torch.export.save(exported, file)
 
 
-def _onnx(exported: Any, names: list[str], path: Path) -> None:
+def _onnx(exported: ExportedProgram, names: list[str], path: Path) -> None:
     try:
         import onnxscript  # noqa: F401 # pyright: ignore[reportMissingImports] - torch asks for it late, in other words
     except ImportError as error:
@@ -100,17 +103,22 @@ def _onnx(exported: Any, names: list[str], path: Path) -> None:
     made.save(path)
 
 
-WRITERS: dict[str, Callable[[Any, list[str], Path], None]] = {".pt2": _pt2, ".onnx": _onnx}
+WRITERS: dict[str, Callable[[ExportedProgram, list[str], Path], None]] = {
+    ".pt2": _pt2,
+    ".onnx": _onnx,
+}
 
 
 def _width(program: Program) -> int:
     """Return how wide observations are, as the networks say."""
     model, actor = program.model, program.actor
+    own: Any = actor
     if isinstance(model, Normalized):
-        return model.moments.mean.shape[-1]
+        moments: Any = model.moments
+        return moments.mean.shape[-1]
     if size := observation_size(model):
         return size
-    layers = [m for m in actor.modules() if isinstance(m, nn.Linear)] if model is None else []
+    layers = [m for m in own.modules() if isinstance(m, nn.Linear)] if model is None else []
     net = actor.net if isinstance(actor, MeanActor) else actor
     size = latent_size(net) or (layers[0].in_features if layers else 0)
     if model is not None or not size:

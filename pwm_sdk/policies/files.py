@@ -29,20 +29,20 @@ OWN = "own"  # kind of a module that no file can describe
 _MOST = 1000  # layers
 
 
-def _linear(layer: Any) -> dict[str, Any]:
+def _linear(layer: nn.Linear) -> dict[str, Any]:
     sizes = {"in_features": layer.in_features, "out_features": layer.out_features}
     return {**sizes, "bias": layer.bias is not None}
 
 
-def _moments(moments: Any) -> dict[str, Any]:
+def _moments(moments: RunningMeanStd) -> dict[str, Any]:
     return {"shape": list(moments.mean.shape), "limit": moments.limit, "eps": moments.eps}
 
 
-def _nothing(_: Any) -> dict[str, Any]:
+def _nothing(_: nn.Module) -> dict[str, Any]:
     return {}
 
 
-def _settings(module: Any) -> dict[str, Any]:
+def _settings(module: Checkpointed) -> dict[str, Any]:
     return module.settings
 
 
@@ -67,7 +67,7 @@ KINDS: dict[str, tuple[type[nn.Module], Callable[[Any], dict[str, Any]]]] = {
 _NAMES = {kind: name for name, (kind, _) in KINDS.items()}
 
 
-def described(module: Any) -> dict[str, Any]:
+def described(module: nn.Module) -> dict[str, Any]:
     """Return what a file says of a module: its kind, settings and parts, JSON values."""
     module = uncompiled(module)
     mlp = type(module) is MLP and isinstance(module.out_features, int)
@@ -99,7 +99,7 @@ def save_policy(
     """Write the parts of a policy and its settings to one file, atomically.
 
     Raises:
-        ValueError: for a part that is no module, or weights that are not finite.
+        ValueError: if a part is no module, or weights are not finite.
         OSError: if the file cannot be written.
     """
     about, tensors = {}, {}
@@ -118,12 +118,12 @@ def save_policy(
 
 def read_policy(
     path: str | os.PathLike[str], given: Mapping[str, nn.Module | None]
-) -> tuple[dict[str, nn.Module | None], dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read parts and settings of a policy, the parts on the CPU.
 
     Args:
         path: the file.
-        given: modules of the caller's own, by name, which get the file's weights.
+        given: modules of the caller, by name, which get the file's weights.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -147,7 +147,7 @@ def read_policy(
     return parts, about
 
 
-def _about(metadata: Mapping[str, str], path: Any) -> tuple[dict[str, Any], int]:
+def _about(metadata: Mapping[str, str], path: str | os.PathLike[str]) -> tuple[dict[str, Any], int]:
     """Read what a file says of its policy, and its version."""
     if metadata.get("format") != FORMAT:
         raise ValueError(f"path must hold a {FORMAT}, got {metadata.get('format')} in {path}")
@@ -178,7 +178,11 @@ def _upgraded(about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _part(
-    name: str, about: Any, weights: dict[str, Tensor], own: nn.Module | None, path: Any
+    name: str,
+    about: Mapping[str, Any],
+    weights: dict[str, Tensor],
+    own: nn.Module | None,
+    path: str | os.PathLike[str],
 ) -> nn.Module:
     """Build a part, or take the caller's, and give it its weights."""
     try:
@@ -186,7 +190,8 @@ def _part(
             raise ValueError(
                 f"{name} must be given, as {path} holds weights of {', '.join(unknown)} alone"
             )
-        checkpointed = KINDS.get(about.get("kind"), (nn.Module, None))[0]
+        kind: Any = about.get("kind")
+        checkpointed = KINDS.get(kind, (nn.Module, None))[0]
         if own is None and issubclass(checkpointed, Checkpointed):
             return checkpointed._build(about["settings"], weights, path)
         if own is None:
@@ -206,7 +211,7 @@ def _part(
     return module
 
 
-def _built(about: Any) -> nn.Module:
+def _built(about: Mapping[str, Any]) -> nn.Module:
     """Build a module from its description, with weights that are replaced later."""
     kind, _ = KINDS[about["kind"]]
     if len(about["parts"]) > _MOST:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 from torch import Tensor, nn
 
-from pwm_sdk.calls import checked, has, one_of
+from pwm_sdk.calls import checked, one_of
 from pwm_sdk.functional.precision import exact, full
 
 
-@checked(moments=has("normalize"))
+class Normalizer(Protocol):
+    """Moments that standardise observations, as a `RunningMeanStd`."""
+
+    def normalize(self, values: Tensor) -> Tensor:
+        """Return `[.., O]` in units of the standard deviation around the mean."""
+        ...
+
+
+@checked()
 class Normalized(nn.Module):
     """Running moments as what encodes: actors see observations normalised by them.
 
@@ -18,7 +26,7 @@ class Normalized(nn.Module):
         moments: for example a `RunningMeanStd`.
     """
 
-    def __init__(self, moments: Any) -> None:
+    def __init__(self, moments: Normalizer) -> None:
         super().__init__()
         self.moments = moments
 

@@ -16,7 +16,7 @@ from pwm_sdk.data.episode import task_index
 __all__ = ["task_ids", "wide_enough"]
 
 
-def task_ids(tasks: Sequence[Any], model: Any) -> Tensor:
+def task_ids(tasks: Sequence[Any], model: object) -> Tensor:
     """Return task ids `[N]` int64 for a model.
 
     Args:
@@ -24,7 +24,7 @@ def task_ids(tasks: Sequence[Any], model: Any) -> Tensor:
         model: one of several tasks must know them, one of a single task takes 0 for None.
 
     Raises:
-        ValueError: for one that is not known to a model of several tasks, or that it has not.
+        ValueError: if a model of several tasks does not know one, or does not have it.
     """
     count = num_tasks(model)
     for i, task in enumerate(tasks):
@@ -44,7 +44,7 @@ def task_ids(tasks: Sequence[Any], model: Any) -> Tensor:
 
 
 def wide_enough(
-    observation: np.ndarray | Tensor, model: Any, device: torch.device, *others: Any
+    observation: np.ndarray | Tensor, model: object, device: torch.device, *others: object
 ) -> Tensor:
     """Return observations `[N, O]` in the model's type and width, padded if it is one of tasks.
 

@@ -27,6 +27,7 @@ from pwm_sdk.contract.policies import (
     member_of,
     population_of,
 )
+from pwm_sdk.functional.context import Ids
 from pwm_sdk.policies.behaviours import LatentBehaviour, PlannerBehaviour, RecurrentBehaviour
 from pwm_sdk.policies.bounds import Bounds, Edge, bounds_of
 from pwm_sdk.policies.export import Program, export_program
@@ -66,7 +67,7 @@ class ObservationPolicy:
         high: largest one.
 
     Raises:
-        ValueError: for bounds or tasks that do not fit.
+        ValueError: if bounds or tasks do not fit.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class ObservationPolicy:
         self._acting: Acting | None = None  # what `act` keeps of each environment
 
     def act(
-        self, observation: np.ndarray | Tensor | Sequence[Any], task: Any = None
+        self, observation: np.ndarray | Tensor | Sequence[Any], task: Ids = None
     ) -> np.ndarray | Tensor:
         """Return actions in the environment's own units, between `low` and `high`.
 
@@ -108,8 +109,8 @@ class ObservationPolicy:
             `[A]` or `[N, A]`: a tensor on the same device for a tensor, else an array.
 
         Raises:
-            ValueError: for observations or tasks that do not fit, or another number of environments
-                than before without a `reset`, where the policy remembers.
+            ValueError: if observations or tasks do not fit, or if the policy remembers and the
+                number of environments changes without a `reset`.
         """
         tensor = isinstance(observation, Tensor)
         seen = observation if tensor else torch.as_tensor(observation, device="cpu")
@@ -146,8 +147,8 @@ class ObservationPolicy:
                 larger; None: the model's.
 
         Raises:
-            ValueError: for numbers of policies and environments that differ, and for a task that is
-                not known to a model of several.
+            ValueError: if the numbers of policies and environments differ, or a model of several
+                tasks does not know a task.
         """
         ids = self._tasks(tasks)
         if is_planner(self.actor):
@@ -178,7 +179,7 @@ class ObservationPolicy:
         """Write networks, tasks and bounds to one file, atomically; nothing in it runs code.
 
         Raises:
-            ValueError: for a policy that plans, remembers or explores, which has more than its
+            ValueError: if the policy plans, remembers or explores, and so is more than its
                 networks, or is no module.
             OSError: if the file cannot be written.
         """
@@ -213,7 +214,8 @@ class ObservationPolicy:
             ValueError: if it is damaged, of another kind or a newer version, if weights do not fit,
                 or if a part must be given.
         """
-        parts, settings = read_policy(path, {"actor": actor, "model": model})
+        found: Any = read_policy(path, {"actor": actor, "model": model})
+        parts, settings = found
         return cls(parts["actor"], model=parts["model"], **settings)
 
     def export(self, path: str | os.PathLike[str], *, observation_dim: int | None = None) -> None:
@@ -228,8 +230,8 @@ class ObservationPolicy:
             observation_dim: O; None: as the networks say.
 
         Raises:
-            ValueError: for a policy that plans, remembers or explores, a population (export a
-                `member`), or networks that do not say how wide their observations are.
+            ValueError: if the policy plans, remembers or explores, is a population (export a
+                `member`), or its networks do not say how wide observations are.
             ImportError: if packages for ONNX are missing.
         """
         self._plain("exported")
@@ -271,9 +273,9 @@ class ObservationPolicy:
                 f"policy must be its networks alone to be {done}, got one that {found[0]}"
             )
 
-    def _with(self, **changed: Any) -> Self:
+    def _with(self, **changed: object) -> Self:
         """Build the same policy but for some arguments, with nothing seen so far."""
-        same = {
+        same: dict[str, Any] = {
             "actor": self.actor,
             "model": None if is_planner(self.actor) else self.model,
             "tasks": self.tasks,
@@ -282,8 +284,9 @@ class ObservationPolicy:
             "correlation": self.correlation,
             "low": self.bounds.low,
             "high": self.bounds.high,
+            **changed,
         }
-        return type(self)(**{**same, **changed})
+        return type(self)(**same)
 
     def _acted(self, rows: Tensor, tasks: list[Any]) -> Tensor:
         """Return actions `[N, A]` in [-1, 1], going on with what was kept."""
@@ -312,7 +315,7 @@ class ObservationPolicy:
         return [mine if task is None else task for mine, task in zip(own, tasks, strict=True)]
 
 
-def _ids(task: Any, count: int) -> list[Any]:
+def _ids(task: Ids, count: int) -> list[Any]:
     """Return one task for each of N environments."""
     if isinstance(task, Tensor | np.ndarray):
         task = task.tolist()

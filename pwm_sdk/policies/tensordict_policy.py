@@ -40,7 +40,7 @@ class TensorDictPolicy(TensorDictModuleBase):
         """Write the actions `[.., A]` of observations `[.., O]`, in the environment's own units.
 
         Raises:
-            ValueError: for a policy that remembers, where nothing marks first steps.
+            ValueError: if the policy remembers and nothing marks first steps.
         """
         seen: Any = tensordict[OBSERVATION]
         rows = seen.reshape(-1, seen.shape[-1])

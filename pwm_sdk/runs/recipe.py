@@ -124,7 +124,7 @@ def online_pwm(
     model = _model(script, job)
     rates = {"lr": config.model_lr, "encoder_lr": config.encoder_lr}
     optimizer = script.make("optimizer", model_optimizer, model, **rates)
-    stream = seed if part is None else 1000 * seed + part
+    stream = seed if part is None else (1000 * seed + part) % 2**32
     if part is not None:  # the model starts equal everywhere; now every process draws its own
         script.do(torch.manual_seed, stream)
     learners = [_learner(script, mine, model) for mine in job.split()]
@@ -302,7 +302,7 @@ def _pool(script: Script, name: str, job: _Job, seed: int, rows: int = 1) -> Poo
     envs = []
     for i, task in enumerate(job.tasks):
         known = task.name if _is_known(task) else task
-        envs.append(script.part(make_gym, known, seed=seed + i, **padded))
+        envs.append(script.part(make_gym, known, seed=(seed + i) % 2**32, **padded))
     return script.make(name, EnvPool, envs)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ from pwm_sdk.data.transitions import EpisodeCutter
 from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.optim import linear_decay
 from pwm_sdk.policies.behaviours import RandomBehaviour
+from pwm_sdk.training.collect import Collector
 from pwm_sdk.training.settings import RoundReport
-from pwm_sdk.training.transitions import transitions
 
 __all__ = ["AgentLoop"]
 
@@ -69,15 +69,15 @@ class AgentLoop:
         floor: learning rates fall along a straight line to this share of their start; 1 keeps them.
         names: what tables call the environments; None: as messages call them.
         test_pool: environments of evaluations, in which nothing is learned; None: there are none.
-        seed: of the random actions and of environments that start anew.
+        seed: of the random actions and of environments that start again.
 
     Attributes:
         steps: environment steps so far, over all environments.
         left_out: episodes so far that were shorter than a window of the replay.
 
     Raises:
-        ValueError: for steps that `every` does not divide, names that do not fit, or a replay that
-            cannot keep what is collected.
+        ValueError: if `every` does not divide `steps`, names do not fit, or the replay cannot keep
+            what is collected.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class AgentLoop:
         self.round = self.steps = self.left_out = 0
         self.code = ""
         self._owed = 0.0
-        self._stream: Iterator[TensorDict] | None = None
+        self._collector: Collector | None = None
         self._acting = _Acting()
         self._returns: list[list[float]] = [[] for _ in known]
         self._totals = np.zeros(len(known))
@@ -198,7 +198,7 @@ class AgentLoop:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a `state_dict`; environments start anew, as those of a `GrowingBatch`."""
+        """Restore a `state_dict`; environments start again, as those of a `GrowingBatch`."""
         self.agent.load_state_dict(state["agent"])
         self.round, self.steps = state["round"], state["steps"]
         self.left_out, self._owed = state["left_out"], state["owed"]
@@ -210,7 +210,7 @@ class AgentLoop:
             drawn = copy.deepcopy(self.rng).integers(2**32, size=4)
             seeds = np.random.SeedSequence([*drawn, self.round]).generate_state(len(self.pool))
             self.pool.reset_many(range(len(self.pool)), [int(seed) for seed in seeds])
-        self._stream, self._cutters = None, []
+        self._collector, self._cutters = None, []
         set_random_state(state["torch_rng"])
 
     def save_data(self, path: Path) -> None:
@@ -235,11 +235,11 @@ class AgentLoop:
     def _collect(self) -> TensorDict:
         """Step every environment `every` times, and keep what a replay is for."""
         pool: Any = self.pool
-        if self._stream is None:
+        if self._collector is None:
             self._acting.explorer = self.agent.explorer().behaviour(pool.tasks)
-            self._stream = transitions(pool, self._acting, self.every)
+            self._collector = Collector(pool, self._acting)
             self._totals[:] = 0.0
-        batch = next(self._stream)
+        batch = self._collector.batch(self.every)
         self.steps += batch.numel()
         self._note_returns(batch)
         if self.replay is not None:

@@ -17,7 +17,7 @@ def acted(behaviour: Callable[[np.ndarray], np.ndarray], observation: np.ndarray
     """Return a copy `[N, A]` float32 of a behaviour's actions for observations `[N, O]`.
 
     Raises:
-        ValueError: for another number of actions, or no matrix of them.
+        ValueError: if the number of actions is another, or they are no matrix.
     """
     with np.errstate(over="ignore"):  # the pool says which is not finite
         actions = np.array(behaviour(observation), np.float32)
@@ -48,7 +48,7 @@ def packed(
 ) -> TensorDict:
     """Lay out transitions `[N, T]` as a TorchRL collector does."""
     terminated, truncated = flags[..., :1], flags[..., 1:]
-    following = {
+    later = {
         keys.OBSERVATION: after,
         keys.REWARD: reward[..., None],
         keys.TERMINATED: terminated,
@@ -60,7 +60,7 @@ def packed(
         {
             keys.OBSERVATION: torch.from_numpy(before),
             keys.ACTION: torch.from_numpy(action),
-            keys.NEXT: TensorDict({k: torch.from_numpy(v) for k, v in following.items()}, shape),
+            keys.NEXT: TensorDict({k: torch.from_numpy(v) for k, v in later.items()}, shape),
         },
         shape,
     )

@@ -48,7 +48,7 @@ class Collector:
 
     Args:
         pool: of N environments with observations of one size.
-        behaviour: acts; it is told where an episode begins.
+        behaviour: acts; its `start` is called where an episode begins.
     """
 
     def __init__(self, pool: Pool, behaviour: Behaviour) -> None:
@@ -60,7 +60,7 @@ class Collector:
         """Start episodes in some environments.
 
         Raises:
-            ValueError: for observations of different sizes, and what the pool refuses.
+            ValueError: if observations differ in size, or the pool refuses to start.
         """
         if not rows:
             return
@@ -83,7 +83,7 @@ class Collector:
             led to in each of `rows`.
 
         Raises:
-            ValueError: for actions that do not fit, and what the pool refuses.
+            ValueError: if actions do not fit, or the pool refuses them.
         """
         if self._seen is None:
             raise ValueError("rows must have begun an episode, got none that did")
@@ -138,11 +138,16 @@ class Collector:
 
     def transitions(self, steps: int) -> Iterator[TensorDict]:
         """Yield batches of `steps` transitions of every environment; see `transitions`."""
-        every = range(len(self.pool))
-        self.begin(every)
         while True:
-            rows = [self._transition(every) for _ in range(steps)]
-            yield packed(*(np.stack(part, 1) for part in zip(*rows, strict=True)))
+            yield self.batch(steps)
+
+    def batch(self, steps: int) -> TensorDict:
+        """Return the next `steps` transitions of every environment; see `transitions`."""
+        every = range(len(self.pool))
+        if not self._begun.all():
+            self.begin(every)
+        rows = [self._transition(every) for _ in range(steps)]
+        return packed(*(np.stack(part, 1) for part in zip(*rows, strict=True)))
 
     def _transition(self, every: Sequence[int]) -> tuple[np.ndarray, ...]:
         """Let every environment take a step, and begin an episode where one ended."""
@@ -179,8 +184,8 @@ def run_episodes(
         Episodes per environment.
 
     Raises:
-        ValueError: for numbers of environments that differ, observations of different sizes,
-            episodes without end, and what the pool refuses.
+        ValueError: if numbers of environments or sizes of observations differ, an episode does not
+            end, or the pool refuses a call.
     """
     collector = Collector(pool, behaviour)
     return collector.episodes(quota, lengths=lengths, seeds=seeds, on_step=on_step)

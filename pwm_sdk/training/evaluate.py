@@ -34,7 +34,7 @@ def summarize(episodes: Sequence[Episode]) -> dict[str, float]:
 
 @checked(episodes=least(1), workers=least(0), env=or_nothing)
 def evaluate(
-    env: Any,
+    env: object,
     policy: ActingPolicy,
     episodes: int = 10,
     *,
@@ -61,8 +61,8 @@ def evaluate(
         return, return_std, return_min, success_any, success_last (shares of episodes), episodes.
 
     Raises:
-        ValueError: for fewer than one episode, a task that is not known to a model of several, and
-            what `EnvPool` refuses.
+        ValueError: if there is less than one episode, a model of several tasks does not know the
+            task, or `EnvPool` refuses an environment.
     """
     with _opened(env, workers, max_steps, timeout) as pool:
         count = len(pool)
@@ -102,8 +102,8 @@ def evaluate_members(
         For each policy what `evaluate` returns.
 
     Raises:
-        ValueError: for fewer than one episode, numbers of policies that differ, a task that is not
-            known to a model of several, and what `EnvPool` refuses.
+        ValueError: if there is less than one episode, numbers of policies differ, a model of
+            several tasks does not know a task, or `EnvPool` refuses an environment.
     """
     for name, given in (("tasks", tasks), ("seeds", seeds)):
         if given is not None and len(given) != len(envs):
@@ -125,10 +125,11 @@ def _behaviour(policy: ActingPolicy, pool: Pool, tasks: Sequence[int | None]) ->
 
 @contextmanager
 def _opened(
-    envs: Any, workers: int, max_steps: int | None, timeout: float | None
+    envs: object, workers: int, max_steps: int | None, timeout: float | None
 ) -> Iterator[Pool]:
     """Give a pool, and close it where its environments are made for it."""
-    pool = make_pool(envs, workers=workers, max_steps=max_steps, timeout=timeout)
+    given: Any = envs  # `make_pool` says what it cannot take
+    pool = make_pool(given, workers=workers, max_steps=max_steps, timeout=timeout)
     try:
         yield pool
     finally:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from tensordict import TensorDictBase
@@ -28,12 +28,13 @@ from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.optim import linear_decay
 
 Hook = Callable[[int, Mapping[str, Tensor]], None]
+Source: TypeAlias = Batches | Iterable[Any]
 
 
 @checked(updates=(least(1), or_nothing), save_every=least(1))
 def fit(
     agent: TrainableAgent,
-    batches: Batches | Iterable[Any] | None,
+    batches: Source | None,
     updates: int | None,
     *,
     schedule: Callable[[float], float] | None = None,
@@ -68,10 +69,10 @@ def fit(
         where there was none.
 
     Raises:
-        ValueError: for fewer than one update, a schedule without a number of updates, batches
-            without an end and no number of updates, a loss that is not finite, at the latest before
-            the next write of `path` and at the end, or a file that is damaged, of another version,
-            agent or size, or would run code (build the agent anew then).
+        ValueError: if there is less than one update, no number of updates for a schedule or for
+            batches without an end, a loss is not finite (seen at the latest before the next write
+            of `path` and at the end), or the file is damaged, of another version, agent or size, or
+            would run code (build the agent again then).
     """
     if updates is None and (schedule is not None or not _ends(batches)):
         raise ValueError("updates must be a number but for an iterable without schedule, got None")
@@ -101,8 +102,8 @@ class _File(NamedTuple):
 
 
 def _train(
-    agent: Any,
-    batches: Any,
+    agent: TrainableAgent,
+    batches: Source | None,
     rates: Callable[[int], float] | None,
     hooks: Sequence[Hook],
     file: _File,
@@ -131,7 +132,7 @@ def _train(
     return metrics
 
 
-def _rates(schedule: Any, begin: int, updates: int) -> Callable[[int], float]:
+def _rates(schedule: Callable[[float], float], begin: int, updates: int) -> Callable[[int], float]:
     """Return what maps the number of updates to the factor of the learning rates."""
     return lambda done: outside(schedule)((done - begin) / updates)
 
@@ -140,18 +141,19 @@ def _nothing() -> None:
     """Do nothing: the agent reads all its losses."""
 
 
-def _ends(batches: Any) -> bool:
+def _ends(batches: Source | None) -> bool:
     return batches is not None and not isinstance(batches, Batches)
 
 
-def _floor_of(agent: Any) -> float:
+def _floor_of(agent: TrainableAgent) -> float:
     return agent.decay_floor if isinstance(agent, DecayingAgent) else 0.02
 
 
-def _drawn(agent: Any, batches: Any, goal: int | None) -> Iterator[Any]:
+def _drawn(agent: TrainableAgent, batches: Source | None, goal: int | None) -> Iterator[Any]:
     """Draw batches on the agent's device until it has done `goal` updates, or they end."""
     device = agent.device if isinstance(agent, PlacedAgent) else None
-    stream = iter(batches) if _ends(batches) else None
+    sample = batches.sample if isinstance(batches, Batches) else None
+    stream = None if batches is None or isinstance(batches, Batches) else iter(batches)
     while goal is None or agent.updates < goal:
         if stream is not None:
             try:
@@ -159,11 +161,11 @@ def _drawn(agent: Any, batches: Any, goal: int | None) -> Iterator[Any]:
             except StopIteration:
                 return
         else:
-            batch = None if batches is None else batches.sample()
+            batch = None if sample is None else sample()
         yield batch if device is None else _moved(batch, device)
 
 
-def _moved(batch: Any, device: torch.device) -> Any:
+def _moved(batch: object, device: torch.device) -> Any:
     if isinstance(batch, (Tensor, TensorDictBase)):
         return batch.to(device)
     if isinstance(batch, Mapping):
@@ -171,30 +173,35 @@ def _moved(batch: Any, device: torch.device) -> Any:
     return batch
 
 
-def _keep(file: _File, agent: Any, batches: Any) -> int:
+def _keep(file: _File, agent: TrainableAgent, batches: Source | None) -> int:
     """Write everything that the loop changes, where there is a file; returns the updates done."""
     if file.path is not None:
-        state = {"algorithm": agent.state_dict(), "begin": file.begin, "torch_rng": random_state()}
+        state: dict[str, Any] = {
+            "algorithm": agent.state_dict(),
+            "begin": file.begin,
+            "torch_rng": random_state(),
+        }
         if isinstance(batches, SeededBatches) and batches.generator is not None:
             state["replay_rng"] = batches.generator.get_state()
         save_state(file.path, state)
     return agent.updates
 
 
-def _restore(file: Path, agent: Any, batches: Any) -> int:
+def _restore(file: Path, agent: TrainableAgent, batches: Source | None) -> int:
     """Read what `_keep` wrote; returns the updates that were done when the call began."""
-    state = load_state(file)
+    state = load_state(file, remedy="delete it to begin anew")
     try:
         agent.load_state_dict(state["algorithm"])
         begin = whole(0, begin=state.get("begin", 0))  # files of before count from none
         whole(begin, updates=agent.updates)
         set_random_state(state["torch_rng"])
         if "replay_rng" in state:
-            batches.generator.set_state(state["replay_rng"])
+            seeded: Any = batches
+            seeded.generator.set_state(state["replay_rng"])
     except Exception as error:  # a state of something else can fail in any way
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(
             f"{file} must be a state of this {type(agent).__name__} and its batches, got "
-            f"another ({reason}): delete it to begin anew"
+            f"another ({reason}): delete it to begin again"
         ) from error
     return begin

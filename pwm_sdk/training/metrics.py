@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
 
 from pwm_sdk import keys
@@ -25,7 +26,7 @@ class Segments(NamedTuple):
 
     Attributes:
         start: first observations, `[P, count, O]`.
-        reward: of the steps, `[P, count, horizon]`; 0 behind the end of an episode.
+        reward: of the steps, `[P, count, horizon]`; 0 after the end of an episode.
         end: last observations, `[P, count, O]`.
         ended: whether the episode ended in the segment, `[P, count]` bool.
         places: of each, its episode and the step at which it starts, `count` for each of P.
@@ -118,7 +119,7 @@ def exploitation_gap(
         Per policy `[P]`: predicted (imagined sum of `horizon` rewards), real (of the environment),
         gap (their difference; large and positive where the policy exploits the model), value (V at
         the starts), value_real (real discounted rewards plus discounted V where they end). Nothing
-        counts behind a termination.
+        counts after a termination.
     """
     _check_numbers(len(episodes), tasks=tasks, reward_scale=reward_scale)
     segments = sample_segments(episodes, horizon, count, rng)
@@ -149,7 +150,7 @@ def exploitation_gap(
 def _start_and_end(model: LatentModel, segments: Segments, task: Tensor) -> tuple[Tensor, Tensor]:
     """Latents `[P, count, D]` where segments start and where they end."""
 
-    def tensor(values: Any) -> Tensor:
+    def tensor(values: object) -> Tensor:
         return torch.as_tensor(np.asarray(values), device=task.device)
 
     if not has_memory(model):
@@ -184,7 +185,8 @@ def _check_numbers(policies: int, **given: Sequence[Any]) -> None:
             )
 
 
-def _alive_rewards(trajectory: Any) -> Tensor:
-    """Imagined rewards `[.., H, 1]` up to the first end, 0 behind it."""
-    over = trajectory[keys.NEXT, keys.TERMINATED].long()
-    return trajectory[keys.NEXT, keys.REWARD].masked_fill(over.cumsum(-2) > over, 0.0)
+def _alive_rewards(trajectory: TensorDictBase) -> Tensor:
+    """Imagined rewards `[.., H, 1]` up to the first end, 0 after it."""
+    after: Any = trajectory[keys.NEXT]
+    over = after[keys.TERMINATED].long()
+    return after[keys.REWARD].masked_fill(over.cumsum(-2) > over, 0.0)

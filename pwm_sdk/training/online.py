@@ -108,8 +108,8 @@ class GrowingBatch:
         left_out: episodes so far that were cut shorter than a window; the replay has none of them.
 
     Raises:
-        ValueError: for numbers of tasks that differ, ids that the model does not know, settings
-            out of range, or a model or an actor that lacks what the loop uses, by its name.
+        ValueError: if numbers of tasks differ, the model does not know an id, settings are out of
+            range, or a model or an actor lacks what the loop uses, by its name.
     """
 
     def __init__(
@@ -138,11 +138,8 @@ class GrowingBatch:
         self.model: Any = model  # its abilities are asked for below
         self.learners, self.replay, self.config = list(learners), replay, config
         self.tasks = [task for learner in learners for task in learner.tasks]
-        self.reward_scale, self.lengths, self.episodes = (
-            list(reward_scale),
-            list(lengths),
-            list(episodes),
-        )
+        self.reward_scale, self.lengths = list(reward_scale), list(lengths)
+        self.episodes = list(episodes)
         self.seed_episodes = (
             [5 * n for n in episodes] if seed_episodes is None else [*seed_episodes]
         )
@@ -163,15 +160,14 @@ class GrowingBatch:
             shared=dist.is_initialized(),
         )
         self.model_loss = model_loss
-        default = STATISTICS_ROUNDS if is_standardized(model) else 0
-        given = config.statistics_rounds
-        self._statistics_rounds = default if given is None else given
+        if (rounds := config.statistics_rounds) is None:
+            rounds = STATISTICS_ROUNDS if is_standardized(model) else 0
+        self._statistics_rounds = rounds
         # a model with memory sees as much before imagination as windows show it
         self._history = {"history": replay.slice_len - 1} if has_memory(model) else {}
         self.rng = np.random.default_rng(seed)
         self.device = model_optimizer.param_groups[0]["params"][0].device
-        wanted = execution or Execution()
-        self.execution = wanted.on(self.device, compiles=False, captures=False)
+        self.execution = (execution or Execution()).on(self.device, compiles=False, captures=False)
         count = max(num_tasks(model), max(self.tasks) + 1)
         self.reward_weight = torch.ones(count, device=self.device)
         self.finite = FiniteWatch([MODEL], sys.maxsize, self.device)  # read by `check_finite`
@@ -372,7 +368,7 @@ class GrowingBatch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`.
 
-        The environments are no part of it. Their random streams begin anew, with seeds that follow
+        The environments are no part of it. Their random streams begin again, with seeds that follow
         from the saved state, so that no start state comes a second time. A resumed run equals an
         uninterrupted one in everything but what the environments draw, and to the bit another run
         that is resumed from the same state and the same replay (on a GPU: not seen).

@@ -1,4 +1,4 @@
-"""What a growing-batch run is told and what it reports."""
+"""The settings of a growing-batch run, and what it reports."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Learner:
         every: improve in every n-th update only.
 
     Raises:
-        ValueError: for another number of tasks than policies, or numbers below 1.
+        ValueError: if the numbers of tasks and policies differ, or a number is below 1.
     """
 
     pwm: Any
@@ -81,7 +81,7 @@ class RoundConfig:
         hold: longest time that a seed action is held.
 
     Raises:
-        ValueError: for settings out of range.
+        ValueError: if settings are out of range.
     """
 
     updates: int = 100
@@ -156,7 +156,7 @@ def check_ids(tasks: Sequence[int], known: int) -> None:
 
 
 def check_abilities(
-    model: Any, learners: Sequence[Learner], *, own_loss: bool, rounds: int | None, shared: bool
+    model: object, learners: Sequence[Learner], *, own_loss: bool, rounds: int | None, shared: bool
 ) -> None:
     """Raise ValueError, which names what is missing, for parts that a growing batch cannot use.
 

@@ -31,7 +31,7 @@ def transitions(pool: Pool, behaviour: Behaviour, steps: int) -> Iterator[Tensor
         reward `[1]`, terminated, truncated and done `[1]`.
 
     Raises:
-        ValueError: for fewer than one step, observations of different sizes, and what the pool
-            refuses.
+        ValueError: if there is less than one step, observations differ in size, or the pool refuses
+            a call.
     """
     yield from Collector(pool, behaviour).transitions(whole(1, steps=steps))

@@ -320,7 +320,8 @@ class Line:
     """An `EnvPool` of one point on a line, which terminates beyond 1."""
 
     def __init__(self) -> None:
-        self.draws, self.place = np.random.default_rng(0), 0.0
+        self.draws, self.place, self.max_steps = np.random.default_rng(0), 0.0, None
+        self.tasks, self.action_dims, self.names = [0], [2], ["line"]
 
     def __len__(self) -> int:
         return 1
@@ -339,6 +340,9 @@ class Line:
         self.place += 0.3 * float(actions[0, 0])
         ended = abs(self.place) > 1.0
         return [PoolStep(self._seen(), -abs(self.place), False, ended, False)]
+
+    def close(self) -> None:
+        pass
 
 
 def make_loop(device: Any, kept: Any, **options: Any) -> GrowingBatch:

@@ -142,7 +142,7 @@ def _part_2() -> dict[str, Call]:
         "step_errors": (sdk.step_errors, f(model=p.model, batch=p.batch)),
         "summarize": (sdk.summarize, f(episodes=[p.episode])),
         "td_targets": (sdk.td_targets, f(q=p.q, prior=p.prior, batch=p.batch,
-            following=torch.randn(B, H, D), context=p.context, gamma=0.9,
+            next_latent=torch.randn(B, H, D), context=p.context, gamma=0.9,
             noise=torch.randn(B, H, A), heads=torch.tensor([0, 1]))),
         "tdmpc2_policy_prior": (sdk.tdmpc2_policy_prior, f(contents={})),
         "tdmpc2_q_ensemble": (sdk.tdmpc2_q_ensemble, f(contents={}, target=False)),

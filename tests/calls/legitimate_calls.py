@@ -47,7 +47,6 @@ LEGITIMATE = [
     (r"observed_latents|LatentTracker\.acted", "action", "last axis", "not read without memory"),
     ("frozen", "modules", ".*", "plain objects are left alone"),
     (r"LatentBehaviour.*|.*\.behaviour", "tasks", "of None", "not known, of a model without"),
-    ("LatentBehaviour", "model", "None", "the policies see observations"),
     (r"ObservationPolicy(\.bounded)?", "low|high", "list|negative", "any interval, by action"),
     (r"ObservationPolicy\.act", "observation", "list|numpy", "whatever becomes a tensor"),
     ("run_identity", "settings|part", ".*", "whatever JSON says, or str"),

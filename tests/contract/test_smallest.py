@@ -34,6 +34,8 @@ from smallest import (
     SmallTrainableAgent,
     SmallValue,
 )
+from smallest_agents import USES_OF_AGENTS, B, H, windows
+from smallest_parts import SMALLEST_PARTS
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -41,8 +43,8 @@ import pwm_sdk as sdk
 from pwm_sdk.calls.abilities import members
 
 # parts of the package whose arguments are not typed yet, or are being typed
-WAITING = ("algorithms", "models", "envs", "data")
-B, H = 4, 3
+WAITING = ("envs", "data")
+ALL = {**SMALLEST, **SMALLEST_PARTS}
 
 
 class Place(NamedTuple):
@@ -82,15 +84,6 @@ def places() -> list[Place]:
 
 def trajectory() -> TensorDict:
     return sdk.LatentRollout(SmallModel(), SmallStochastic(), H)(torch.rand(B, 2))
-
-
-def windows() -> TensorDict:
-    rows = {
-        "observation": torch.rand(B, H + 1, 2),
-        "action": torch.rand(B, H, 1),
-        "reward": torch.rand(B, H, 1),
-    }
-    return TensorDict(rows, [B])
 
 
 def recorded() -> sdk.Episode:
@@ -175,8 +168,8 @@ def prior_loss(**parts: Any) -> list[Tensor]:
 def td_targets(**parts: Any) -> Tensor:
     whole = {"q": SmallQ(), "prior": SmallPrior(), **parts}
     more = {"noise": torch.randn(B, H, 1), "heads": torch.tensor([0])}
-    return sdk.td_targets(**whole, batch=windows(), following=torch.rand(B, H, 2), context=None,
-                          gamma=0.9, **more)  # fmt: skip
+    return sdk.td_targets(**whole, batch=windows(), next_latent=torch.rand(B, H, 2),
+                          context=None, gamma=0.9, **more)  # fmt: skip
 
 
 def joint_loss(q: Any) -> list[Tensor]:
@@ -211,6 +204,7 @@ START = torch.rand(B, 2)
 behaviour = sdk.LatentBehaviour
 # how an argument is fed; the result must be finite
 USES: dict[str, Callable[[Any], Any]] = {
+    **USES_OF_AGENTS,
     "AgentLoop.agent": lambda x: looped(agent=x),
     "AgentLoop.pool": lambda x: looped(pool=x, replay=None),
     "AgentLoop.replay": lambda x: looped(replay=x),
@@ -252,6 +246,7 @@ USES: dict[str, Callable[[Any], Any]] = {
     "imagined_returns.critic": lambda x: sdk.imagined_returns(trajectory(), x, 0.9),
     "joint_loss.q": joint_loss,
     "lambda_targets.critic": lambda x: sdk.lambda_targets(trajectory(), x, 0.9),
+    "model_size.tasks": lambda x: float(sdk.model_size(1, iter([x])).latent_dim),
     "observed_latents.model": lambda x: sdk.observed_latents(
         x, torch.rand(B, H, 2), torch.rand(B, H - 1, 1)
     ),
@@ -290,7 +285,7 @@ def finite(value: Any) -> bool:
 def test_the_smallest_object_is_enough(place: Place) -> None:
     torch.manual_seed(0)
     use = USES[f"{place.call}.{place.argument}"]
-    assert finite(use(SMALLEST[place.protocol]()))
+    assert finite(use(ALL[place.protocol]()))
 
 
 def test_arguments_are_found() -> None:
@@ -312,10 +307,10 @@ def kinds() -> dict[str, type]:
     return found
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize("name", ALL)
 def test_the_smallest_object_has_what_is_named_and_nothing_else(name: str) -> None:
     known = kinds() | {"MemoryModel": sdk.MemoryModel, "SimulatorModel": sdk.SimulatorModel}
-    part = SMALLEST[name]()
+    part = ALL[name]()
     named = {m for m in members(known[name]) if m != "__call__"}
     assert {m for m in dir(part) if not m.startswith("_")} == named
 

@@ -310,7 +310,7 @@ def test_learners_are_pickled_whole_by_torch_and_with_their_methods(tmp_path: Pa
         used(case, original)
         torch.save(original, tmp_path / name)
         loaded = torch.load(tmp_path / name, weights_only=False)
-        if name != "GrowingBatch":
+        if name not in ("GrowingBatch", "AgentLoop"):
             update = copy.deepcopy(loaded.update)  # of a copy
             assert update.__self__ is not loaded
         same(used(case, loaded), used(case, original))

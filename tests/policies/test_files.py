@@ -131,3 +131,17 @@ def test_other_files_are_named(tmp_path) -> None:
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(ValueError, match=r"actor\.safetensors"):
         ObservationPolicy.load(path)
+
+
+def test_files_from_before_the_defaults_changed_mean_what_they_meant(tmp_path) -> None:
+    path, seen = tmp_path / "policy.safetensors", torch.randn(3, 8)
+    actor = FirstOrderActor.published(8, 2, (4,), noise="post_tanh")
+    ObservationPolicy(actor).save(path)
+    tensors, metadata = read_tensors(path)
+    about = json.loads(metadata["policy"])
+    settings = {"latent_dim": 8, "action_dim": 2, "hidden": [4], "noise": "after", "norm": "after"}
+    about["actor"]["settings"] = settings
+    write_tensors(path, tensors, {**metadata, "version": "1", "policy": json.dumps(about)})
+    loaded = ObservationPolicy.load(path).actor
+    assert loaded.settings == actor.settings
+    assert torch.equal(loaded(seen), actor(seen))

@@ -24,6 +24,7 @@ from pwm_sdk.models.actor import FirstOrderActor
 from pwm_sdk.models.critic import Critic
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.planner.mppi import MPPI
+from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.training.evaluate import evaluate
 from pwm_sdk.training.online import GrowingBatch
 from pwm_sdk.training.settings import Learner, RoundConfig
@@ -45,6 +46,9 @@ class Slider(gymnasium.Env):
 
     observation_space = gymnasium.spaces.Box(-10.0, 10.0, (1,))
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,))
+
+    def __init__(self) -> None:
+        self.np_random = np.random.default_rng(0)
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
@@ -121,10 +125,10 @@ def test_each_trains_and_drives_pwm(name: str, population: int | None) -> None:
     assert all(np.isfinite(column).all() for column in report.alarms.values())
     assert any(not torch.equal(a, b) for a, b in zip(start, actor.parameters(), strict=True))
     policy = actor if population is None else actor.member(0)
-    assert evaluate(Slider(), model, policy, episodes=1)["episodes"] == 1
+    assert evaluate(Slider(), ObservationPolicy(policy, model=model), episodes=1)["episodes"] == 1
     planner = MPPI(model, policy, growing.learners[0].pwm.critic if population is None else zero,
                    horizon=2, samples=8, elites=4, policy_samples=2, iterations=1)  # fmt: skip
-    assert np.isfinite(evaluate(Slider(), model, planner, episodes=1)["return"])
+    assert np.isfinite(evaluate(Slider(), ObservationPolicy(planner), episodes=1)["return"])
 
 
 def loss(model: Any, batch: Any) -> float:
@@ -147,7 +151,8 @@ def test_memory_beats_none_where_speed_is_hidden() -> None:
         for i in range(12):
             growing.run_round(progress=i / 12)
         actor = growing.learners[0].pwm.actor
-        returns[name] = evaluate(Slider(), growing.model, actor, episodes=10)["return"]
+        policy = ObservationPolicy(actor, model=growing.model)
+        returns[name] = evaluate(Slider(), policy, episodes=50)["return"]
     assert returns["gru"] > 0.5 * returns["memoryless"], returns  # costs: half of them
 
 
@@ -170,3 +175,21 @@ def test_a_planner_remembers_each_environment_and_forgets_where_it_is_told() -> 
     expected = model.observe(model.encode(seen[0]), first, seen[1], begins)
     assert torch.allclose(met[-1], expected)
     assert torch.allclose(met[1], model.encode(seen[2]))
+
+
+def test_a_policy_remembers_by_its_model_until_it_is_reset(tmp_path) -> None:
+    torch.manual_seed(0)
+    model, actor, seen = gru(), FirstOrderActor(32, 1, (4,)), torch.randn(2, 2, 1)
+    policy = ObservationPolicy(actor, model=model)
+    first = policy.act(seen[0])
+    latent = model.encode(seen[0])
+    policy.reset(1)
+    begins = torch.tensor([[False], [True]])
+    expected = actor(model.observe(latent, first, seen[1], begins))
+    torch.testing.assert_close(policy.act(seen[1]), expected.detach())
+    policy.reset()
+    torch.testing.assert_close(policy.act(seen[0]), first)
+    assert policy.remembers
+    for name, done in ((policy.save, "saved"), (policy.export, "exported")):
+        with pytest.raises(ValueError, match=f"to be {done}, got one that remembers"):
+            name(tmp_path / "policy.pt2")

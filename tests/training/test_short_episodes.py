@@ -22,7 +22,8 @@ class Scripted:
     """A pool of one environment whose episodes have given lengths; the last state is far off."""
 
     def __init__(self, lengths: Sequence[int], terminates: bool) -> None:
-        self.lengths, self.terminates = iter(lengths), terminates
+        self.lengths, self.terminates, self.max_steps = iter(lengths), terminates, None
+        self.tasks, self.action_dims, self.names = [0], [1], ["scripted"]
 
     def __len__(self) -> int:
         return 1
@@ -38,6 +39,9 @@ class Scripted:
         over = not self.left
         seen = np.float32([self.steps, 1000.0 * (over and self.terminates)])
         return [PoolStep(seen, 1.0, False, over and self.terminates, over and not self.terminates)]
+
+    def close(self) -> None:
+        pass
 
 
 def loop_of(lengths: Sequence[int], terminates: bool = False) -> GrowingBatch:

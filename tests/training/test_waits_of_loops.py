@@ -38,7 +38,7 @@ def loop(monkeypatch) -> Any:
     batch = Windows(made.replay.sample())
     first = made.replay.sample_starts([0], 8)
     monkeypatch.setattr(made.replay, "sample", batch.sample)
-    monkeypatch.setattr(made.replay, "sample_starts", lambda tasks, count: first)
+    monkeypatch.setattr(made.replay, "sample_starts", lambda tasks, count, **history: first)
     monkeypatch.setattr(type(first), "to", lambda self, *_: self)  # it is there already
     return made
 
