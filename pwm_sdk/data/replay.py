@@ -41,8 +41,8 @@ _BLOCK = 1024  # episodes that are written or copied at once
 
 @checked(
     capacity=least(1), batch_size=least(1), count=least(1), history=least(0),
-    observations=array, actions=array,
-    rewards=array, terminals=array, timeouts=array, next_observations=array,
+    observations=array, actions=array, rewards=array, terminals=array, timeouts=array,
+    next_observations=array,
 )  # fmt: skip
 class ReplayBuffer:
     """Keeps whole episodes and samples windows of `slice_len` rows from them.

@@ -292,7 +292,7 @@ def _loop(
     )
 
 
-def _pool(script: Script, name: str, job: _Job, seed: int, rows: int = 1) -> Any:
+def _pool(script: Script, name: str, job: _Job, seed: int, rows: int = 1) -> Pool:
     """Make one environment per task, or a simulator's; seeds differ between all of them."""
     if job.batched:
         return script.make(name, make_pool, job.tasks[0].name, batch=rows, seed=seed)
