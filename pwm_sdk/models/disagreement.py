@@ -97,7 +97,7 @@ class Disagreement(nn.Module):
         self.num_tasks, self.observation_dim = model.num_tasks, model.observation_dim
         if sees_features(model):
             self.features = model.features
-        self.heads = nn.ModuleList(DisagreementHead(model) for _ in range(heads))
+        self.heads = nn.ModuleList(DisagreementHead(self.model) for _ in range(heads))
 
     def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
         """Encode with the model: `[.., O]` to `[.., D]`."""
