@@ -63,8 +63,7 @@ def policy_gradients(
         `[len(horizons), B, N]`, N parameters in the order of `policy.parameters()`.
 
     Raises:
-        ValueError: if the estimator is another, horizons are none or senseless, or the policy does
-            not fit.
+        ValueError: if estimator, horizons or policy do not fit.
 
     Source: Williams (1992), REINFORCE, for "score"; Mohamed et al. (arXiv 1906.10652) for both.
     """
