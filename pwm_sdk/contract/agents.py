@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pwm_sdk.contract.pools import Pool
-from pwm_sdk.functional.context import Ids
+
+# task ids as callers give them, one or one per row
+Ids: TypeAlias = Tensor | np.ndarray | Sequence[Any] | int | None
 
 
 @runtime_checkable

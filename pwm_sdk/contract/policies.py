@@ -6,7 +6,8 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from torch import Generator, Tensor
 
-from pwm_sdk.functional.context import Context, Ids
+from pwm_sdk.contract.agents import Ids
+from pwm_sdk.functional.context import Context
 
 
 @runtime_checkable

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
 from torch import Tensor
 
-# ids as callers give them, one or one per row
-Ids: TypeAlias = Tensor | np.ndarray | Sequence[Any] | int | None
 # what a model looked up of tasks, a named tuple; the ids of a model that looks up nothing
 Context: TypeAlias = Tensor | tuple[Tensor | None, ...] | None
 

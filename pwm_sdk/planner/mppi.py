@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pwm_sdk.calls import acts, anywhere, checked, least
 from pwm_sdk.checks import whole
+from pwm_sdk.contract.agents import Ids
 from pwm_sdk.contract.memory import LatentTracker
 from pwm_sdk.contract.models import LatentModel, features, looked_up, padded
 from pwm_sdk.contract.policies import (
@@ -27,7 +28,7 @@ from pwm_sdk.contract.policies import (
 )
 from pwm_sdk.execution.runner import Runner
 from pwm_sdk.execution.settings import Execution
-from pwm_sdk.functional.context import Context, Ids, with_time
+from pwm_sdk.functional.context import Context, with_time
 from pwm_sdk.functional.planning import draw_by_weight, elite_weights, weighted_moments
 from pwm_sdk.functional.precision import full
 from pwm_sdk.planner.draws import Draws, sample_action

@@ -15,6 +15,7 @@ from torchrl.envs import EnvBase
 
 from pwm_sdk.calls import anywhere, checked, least, one_of
 from pwm_sdk.checks import in_unit
+from pwm_sdk.contract.agents import Ids
 from pwm_sdk.contract.memory import has_memory
 from pwm_sdk.contract.models import Encoder, num_tasks
 from pwm_sdk.contract.policies import (
@@ -27,7 +28,6 @@ from pwm_sdk.contract.policies import (
     member_of,
     population_of,
 )
-from pwm_sdk.functional.context import Ids
 from pwm_sdk.policies.behaviours import LatentBehaviour, PlannerBehaviour, RecurrentBehaviour
 from pwm_sdk.policies.bounds import Bounds, Edge, bounds_of
 from pwm_sdk.policies.export import Program, export_program

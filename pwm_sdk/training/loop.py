@@ -189,7 +189,7 @@ def _keep(file: _File, agent: TrainableAgent, batches: Source | None) -> int:
 
 def _restore(file: Path, agent: TrainableAgent, batches: Source | None) -> int:
     """Read what `_keep` wrote; returns the updates that were done when the call began."""
-    state = load_state(file, remedy="delete it to begin anew")
+    state = load_state(file)
     try:
         agent.load_state_dict(state["algorithm"])
         begin = whole(0, begin=state.get("begin", 0))  # files of before count from none
@@ -202,6 +202,6 @@ def _restore(file: Path, agent: TrainableAgent, batches: Source | None) -> int:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(
             f"{file} must be a state of this {type(agent).__name__} and its batches, got "
-            f"another ({reason}): delete it to begin again"
+            f"another ({reason}): delete it to start over"
         ) from error
     return begin

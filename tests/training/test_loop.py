@@ -102,7 +102,7 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, damage: str) ->
         flipped[len(held) // 2] ^= 1
         new = {"empty": b"", "cut": held[: len(held) // 2], "text": b"nothing", "flipped": flipped}
         file.write_bytes(new[damage])
-    expected = "got the folder" if damage == "folder" else "delete it to begin anew"
+    expected = "got the folder" if damage == "folder" else "delete it to start over"
     with pytest.raises(ValueError, match=expected) as found:
         fit(Walk(), Source(), 5, path=file)
     assert str(file) in str(found.value)
@@ -122,7 +122,7 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, damage: str) ->
 )
 def test_a_state_of_something_else_is_named_with_the_remedy(tmp_path: Path, state: Any) -> None:
     save_state(tmp_path / "state.pt", state)
-    expected = r"state\.pt must be a state of this Walk.*delete it to begin anew"
+    expected = r"state\.pt must be a state of this Walk.*delete it to start over"
     with pytest.raises(ValueError, match=expected):
         fit(Walk(), Source(), 5, path=tmp_path / "state.pt")
 
