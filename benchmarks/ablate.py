@@ -24,8 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from tqdm import tqdm
 
 from command_line import command
-from pwm_sdk import write_atomic
-from pwm_sdk.runs import JobPool, cores, markdown, read_csv
+from pwm_sdk.runs import JobPool, cores, markdown, read_csv, write_text
 from pwm_sdk.runs.report import spread
 from quick.recipe import PRESETS, Preset, split_tasks
 
@@ -126,7 +125,7 @@ def main() -> None:
         text = tables(names, arguments.tasks, results)
         if arguments.study == "regularization":
             text += "\n" + published_table()
-        write_atomic(out / f"{arguments.study}.md", lambda part: part.write_text(text))
+        write_text(out / f"{arguments.study}.md", text)
         print(text)
 
 

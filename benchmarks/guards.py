@@ -63,9 +63,9 @@ class Arguments:
     """Tasks of one suite, learned together."""
     episodes: int = 40
     """Episodes of each task, the oldest ones: random actions first, then early policies."""
-    model_steps: int = 2000
+    model_updates: int = 2000
     """Updates of the world model and of the further heads."""
-    policy_steps: int = 1000
+    policy_updates: int = 1000
     """Updates of the policies of each variant."""
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     """Run the study on every seed of a run and print its table."""
     arguments = tyro.cli(Arguments, description=Arguments.__doc__)
     check_once("--tasks", arguments.tasks)
-    check_counts(arguments, "episodes", "model_steps", "policy_steps")
+    check_counts(arguments, "episodes", "model_updates", "policy_updates")
     with refused("--tasks"):
         suites = sorted({MT80[name].suite for name in arguments.tasks})
     if len(suites) > 1:
@@ -105,7 +105,7 @@ def study(data: Path, arguments: Arguments) -> list[dict[str, Any]]:
             loop.replay.add(episode)
     loop.refresh_statistics(observations=True)
     guard = Disagreement(loop.model, heads=2)
-    _train_models(loop, guard, arguments.model_steps)
+    _train_models(loop, guard, arguments.model_updates)
     rows = []
     for name, (behaviour, disagreement) in VARIANTS.items():
         guard.coef = disagreement
@@ -113,7 +113,7 @@ def study(data: Path, arguments: Arguments) -> list[dict[str, Any]]:
         changed = replace(preset, pwm=replace(preset.pwm, behaviour=behaviour))
         model = guard if disagreement else loop.model
         learner = _learner(changed, model, loop.learners[0])
-        _train_policies(loop, learner, arguments.policy_steps)
+        _train_policies(loop, learner, arguments.policy_updates)
         rows += _evaluate(loop, learner, preset, name, seed)
     return rows
 
@@ -127,14 +127,14 @@ def _learner(preset: Preset, model: WorldModel | Disagreement, like: Learner) ->
     return Learner(PWM(model, actor, critic, config, return_scale=scale), like.tasks, starts=16)
 
 
-def _train_models(loop: GrowingBatch, guard: Disagreement, steps: int) -> None:
+def _train_models(loop: GrowingBatch, guard: Disagreement, updates: int) -> None:
     """Train the world model, and the further heads on the latents it has by then."""
     heads = torch.optim.Adam(guard.heads.parameters(), lr=1e-3, fused=True)
     members = [[loop.model], list(guard.heads)]
     optimizers = [loop.model_optimizer, heads]
-    decays = [LinearLR(optimizer, 1.0, 0.02, steps) for optimizer in optimizers]
+    decays = [LinearLR(optimizer, 1.0, 0.02, updates) for optimizer in optimizers]
     config = loop.config
-    for _ in range(steps):
+    for _ in range(updates):
         batch = loop.replay.sample()
         for models, optimizer, decay in zip(members, optimizers, decays, strict=True):
             losses = [
@@ -152,11 +152,11 @@ def _train_models(loop: GrowingBatch, guard: Disagreement, steps: int) -> None:
             decay.step()
 
 
-def _train_policies(loop: GrowingBatch, learner: Learner, steps: int) -> None:
+def _train_policies(loop: GrowingBatch, learner: Learner, updates: int) -> None:
     """Improve policies from starts in the data, with the actions that were taken there."""
     pairs = [_pairs(loop.replay.episodes(task)) for task in learner.tasks]
-    for step in range(steps):
-        learner.pwm.set_learning_rates(linear_decay(step / steps))
+    for done in range(updates):
+        learner.pwm.set_learning_rates(linear_decay(done / updates))
         picks = [torch.randint(len(seen), (learner.starts,)) for seen, _ in pairs]
         columns = {
             "observation": torch.stack(

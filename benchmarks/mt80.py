@@ -24,8 +24,8 @@ import tyro
 
 HERE = Path(__file__).resolve().parent
 PUBLISHED = (  # options of the published presets alone
-    *("data", "checkpoint", "population", "steps", "batch_size", "precision", "compile"),
-    *("cuda_graphs", "size", "pretrain_steps", "pretrain_batch", "episodes", "plan_episodes"),
+    *("data", "checkpoint", "population", "updates", "batch_size", "precision", "compile"),
+    *("cuda_graphs", "size", "pretrain_updates", "pretrain_batch", "episodes", "plan_episodes"),
     "plan_samples",
 )
 
@@ -74,7 +74,7 @@ class Arguments:
     """published: file of the world model (TD-MPC2, PWM or our own)."""
     suite: Literal["mt30", "mt80"] = "mt80"
     """Published presets: which tasks data and model have."""
-    steps: int = 10_000
+    updates: int = 10_000
     """Published presets: updates of each policy."""
     batch_size: int = 512
     """Published presets: imagined starts of each update."""
@@ -92,7 +92,7 @@ class Arguments:
     """Published presets: replay updates of policies as CUDA graphs; without a GPU a warning."""
     size: int = 48
     """published-pretrain: size of the world model, 1, 5, 19, 48 or 317."""
-    pretrain_steps: int = 10_000_000
+    pretrain_updates: int = 10_000_000
     """published-pretrain: updates of the world model."""
     pretrain_batch: int = 1024
     """published-pretrain: windows of each."""

@@ -35,7 +35,7 @@ COUNTS = ("batches", "populations", "observations", "rows", "rounds", "threads",
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time updates, training steps, actions, sampling and environment steps."""
+    """Time updates of policies and models, actions, sampling and environment steps."""
 
     groups: tuple[Name, ...] = tuple(name for name in get_args(Name) if name != "factors")
     """What to time. factors: the baseline of the updates with one change at a time."""

@@ -9,10 +9,8 @@ from .algorithms.dreamer_v3_config import DreamerV3Config as DreamerV3Config
 from .algorithms.population import Population as Population
 from .algorithms.ppo import PPO as PPO
 from .algorithms.ppo import PPOConfig as PPOConfig
-from .algorithms.published import PublishedModel as PublishedModel
 from .algorithms.pwm import PWM as PWM
 from .algorithms.pwm_config import PWMConfig as PWMConfig
-from .algorithms.return_scales import ReturnDeviation as ReturnDeviation
 from .algorithms.return_scales import ReturnScale as ReturnScale
 from .algorithms.rssm_model import RSSMModel as RSSMModel
 from .algorithms.sac import SAC as SAC
@@ -21,19 +19,14 @@ from .algorithms.shac import SHAC as SHAC
 from .algorithms.shac_config import SHACConfig as SHACConfig
 from .algorithms.tdmpc2 import TDMPC2 as TDMPC2
 from .algorithms.tdmpc2_config import TDMPC2Config as TDMPC2Config
-from .checkpoints.atomic import write_atomic as write_atomic
-from .checkpoints.foreign import open_foreign as open_foreign
 from .checkpoints.locks import FolderLock as FolderLock
 from .checkpoints.locks import lock_folder as lock_folder
-from .checkpoints.pwm import pwm_statistics as pwm_statistics
 from .checkpoints.reading import OtherRunError as OtherRunError
 from .checkpoints.reading import load_state as load_state
 from .checkpoints.reading import read_json as read_json
 from .checkpoints.runs import read_result as read_result
 from .checkpoints.runs import run_identity as run_identity
 from .checkpoints.runs import write_result as write_result
-from .checkpoints.tdmpc2 import tdmpc2_policy_prior as tdmpc2_policy_prior
-from .checkpoints.tdmpc2 import tdmpc2_q_ensemble as tdmpc2_q_ensemble
 from .checkpoints.writing import save_state as save_state
 from .checkpoints.writing import write_json as write_json
 from .contract.agent_checks import check_agent as check_agent
@@ -67,6 +60,7 @@ from .diagnostics.gradients import gradient_statistics as gradient_statistics
 from .diagnostics.gradients import policy_gradients as policy_gradients
 from .diagnostics.landscape import return_landscape as return_landscape
 from .envs.any_pool import make_pool as make_pool
+from .envs.engines import MissingSimulatorError as MissingSimulatorError
 from .envs.factory import make_env as make_env
 from .envs.factory import make_gym as make_gym
 from .envs.factory import register_task as register_task
@@ -85,7 +79,6 @@ from .models.layers import init_fan_in as init_fan_in
 from .models.normalizers import RunningMeanStd as RunningMeanStd
 from .models.policy_prior import PolicyPrior as PolicyPrior
 from .models.q_ensemble import QEnsemble as QEnsemble
-from .models.sizes import ModelSize as ModelSize
 from .models.sizes import model_size as model_size
 from .models.world_model import WorldModel as WorldModel
 from .objectives.policy import actor_loss as actor_loss
@@ -93,11 +86,7 @@ from .objectives.policy import behaviour_loss as behaviour_loss
 from .objectives.policy import critic_loss as critic_loss
 from .objectives.policy import imagined_returns as imagined_returns
 from .objectives.policy import lambda_targets as lambda_targets
-from .objectives.tdmpc2 import joint_loss as joint_loss
-from .objectives.tdmpc2 import prior_loss as prior_loss
-from .objectives.tdmpc2 import td_targets as td_targets
 from .objectives.world_model import pwm_model_loss as pwm_model_loss
-from .objectives.world_model import step_errors as step_errors
 from .objectives.world_model import world_model_errors as world_model_errors
 from .objectives.world_model import world_model_loss as world_model_loss
 from .optim import frozen as frozen
@@ -142,6 +131,7 @@ from .training.metrics import exploitation_gap as exploitation_gap
 from .training.online import GrowingBatch as GrowingBatch
 from .training.settings import Learner as Learner
 from .training.settings import RoundConfig as RoundConfig
+from .training.settings import RoundReport as RoundReport
 from .training.transitions import transitions as transitions
 
 __version__: str

@@ -53,9 +53,9 @@ class OfflinePreset:
         tasks: names of the tasks to learn.
         pretrain: train the world model from the data; otherwise it is opened from a file.
         size: of the world model to train, in millions of TD-MPC2's parameters.
-        pretrain_steps: updates of the world model.
+        pretrain_updates: updates of the world model.
         pretrain_batch: windows of each.
-        steps: updates of a policy.
+        updates: of a policy.
         batch_size: imagined starts of each.
         readings: evaluations on the way, besides the last.
         episodes: episodes of an evaluation.
@@ -66,9 +66,9 @@ class OfflinePreset:
     tasks: tuple[str, ...] = ()
     pretrain: bool = False
     size: int = 48
-    pretrain_steps: int = 10_000_000
+    pretrain_updates: int = 10_000_000
     pretrain_batch: int = 1024
-    steps: int = 10_000
+    updates: int = 10_000
     batch_size: int = 512
     readings: int = 4
     episodes: int = 10
@@ -195,26 +195,26 @@ class Extraction:
 
     def run(self) -> None:
         """Train to the end, evaluate every policy and keep it."""
-        preset, every = self.preset, max(1, self.preset.steps // (self.preset.readings + 1))
+        preset, every = self.preset, max(1, self.preset.updates // (self.preset.readings + 1))
         begin = time.perf_counter()
 
-        def on_step(step: int, metrics: Mapping[str, torch.Tensor]) -> None:
+        def on_update(done: int, metrics: Mapping[str, torch.Tensor]) -> None:
             now = metrics["return"]
             self.imagined = torch.where(now.isfinite(), now, self.imagined)
             self.news.put(len(self.policies))
-            if step % preset.save_every == 0 or step == preset.steps or stop_asked():
+            if done % preset.save_every == 0 or done == preset.updates or stop_asked():
                 self._save()
             if stop_asked():
                 raise Interrupted
-            if step % every == 0 and step < preset.steps:
-                self._read(pool, step, time.perf_counter() - begin)
+            if done % every == 0 and done < preset.updates:
+                self._read(pool, done, time.perf_counter() - begin)
 
         with self.starts, contextlib.closing(self._open()) as pool:
-            left = preset.steps - self.learners.updates
+            left = preset.updates - self.learners.updates
             if left:
                 with patience():
-                    fit(self.learners, self.starts, left, schedule=self._rates, hooks=[on_step])
-            scores = self._read(pool, preset.steps, time.perf_counter() - begin)
+                    fit(self.learners, self.starts, left, schedule=self._rates, hooks=[on_update])
+            scores = self._read(pool, preset.updates, time.perf_counter() - begin)
         stopped = self.learners.stopped
         for i, policy in enumerate(self.policies):
             self.learners.actor.member(i).save(self.place.file(policy, "actor.safetensors"))
@@ -228,21 +228,21 @@ class Extraction:
 
     def _rates(self, _: float) -> float:
         """Return the published factor of the learning rates, over all updates of all calls."""
-        return linear_decay(self.learners.updates / self.preset.steps)
+        return linear_decay(self.learners.updates / self.preset.updates)
 
     def _open(self) -> EnvPool:
         """Make an environment for each policy, for all of its evaluations."""
         kind = {"padded": True, "tasks": TASK_SETS[self.preset.suite]}
         return EnvPool([partial(make_gym, task, **kind) for task in self.tasks], self.place.workers)
 
-    def _read(self, pool: EnvPool, step: int, seconds: float) -> list[dict[str, float]]:
+    def _read(self, pool: EnvPool, updates: int, seconds: float) -> list[dict[str, float]]:
         """Evaluate all policies, every time from the same seeds; a point of each one's curve."""
         seeds, episodes = [42 + policy.seed for policy in self.policies], self.preset.episodes
         policy = ObservationPolicy(self.learners.actor, model=self.model)
         scores = evaluate_members(pool, policy, episodes, seeds=seeds)
         for policy, curve, own in zip(self.policies, self.curves, scores, strict=True):
-            point = {"updates": step, "seconds": seconds, "tasks": {policy.task: own}}
-            curve[:] = [*(old for old in curve if old["updates"] < step), point]
+            point = {"updates": updates, "seconds": seconds, "tasks": {policy.task: own}}
+            curve[:] = [*(old for old in curve if old["updates"] < updates), point]
             table = {"curve": curve, "seconds": {"train": seconds}}
             self.place.write(policy, "curve.json", table)
         return scores

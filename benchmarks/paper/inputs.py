@@ -12,7 +12,7 @@ from pwm_sdk import ReplayBuffer, Task, TaskSet, WorldModel, from_tdmpc2_chunks,
 
 DATA = "a folder with chunk_*.pt files, or with a dataset converted from such"
 CHECKPOINT = "a file of TD-MPC2 or PWM, or a .safetensors of our own"
-COUNTS = ("seeds", "steps", "batch_size", "episodes", "pretrain_steps", "pretrain_batch")
+COUNTS = ("seeds", "updates", "batch_size", "episodes", "pretrain_updates", "pretrain_batch")
 ELSEWHERE = ("rounds", "models", "budget_minutes")  # options of the quick preset
 
 

@@ -38,7 +38,7 @@ def run_published(arguments: Any, folder: Path) -> list[dict[str, Any]]:
     """Run what the command line asks for; rows of the table."""
     pretrain = arguments.preset == "published-pretrain"
     chosen = check_inputs(arguments, TASK_SETS[arguments.suite])
-    names = ("size", "pretrain_steps", "pretrain_batch", "steps", "batch_size", "episodes")
+    names = ("size", "pretrain_updates", "pretrain_batch", "updates", "batch_size", "episodes")
     preset = OfflinePreset(
         suite=arguments.suite,
         tasks=tuple(task.name for task in chosen),
@@ -111,7 +111,7 @@ def run_offline(
     steps = sum(tasks[name].episode_length for mine in planned for name in mine)
     with JobPool(jobs, errors=folder) as pool:
         news = pool.news()
-        with tqdm(total=len(policies) * preset.steps, desc="policies", unit="update") as bar:
+        with tqdm(total=len(policies) * preset.updates, desc="policies", unit="update") as bar:
             work = [
                 pool.submit(learn, mine, preset, place, news, name=_called(mine)) for mine in groups
             ]
@@ -185,10 +185,10 @@ def pretrain(
     with (
         patience(),
         Prefetcher(replay, device) as batches,
-        tqdm(total=preset.pretrain_steps, desc="world model", unit="update") as bar,
+        tqdm(total=preset.pretrain_updates, desc="world model", unit="update") as bar,
     ):
 
-        def on_step(done: int, metrics: Any) -> None:
+        def on_update(done: int, metrics: Any) -> None:
             bar.update(done - bar.n)
             if done % 100 == 0:
                 bar.set_postfix_str(f"loss {float(metrics['total_loss']):.3f}", refresh=False)
@@ -198,10 +198,10 @@ def pretrain(
         fit(
             algorithm,
             batches,
-            preset.pretrain_steps,
+            preset.pretrain_updates,
             path=folder / "pretraining.pt",
             save_every=preset.save_every,
-            hooks=[on_step],
+            hooks=[on_update],
         )
     q.save(folder / Q_FILE)
     prior.save(folder / PRIOR_FILE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ from pwm_sdk import (
     TaskSet,
     WorldModel,
     make_gym,
-    open_foreign,
     run_episodes,
     summarize,
 )
@@ -73,11 +73,15 @@ def open_parts(checkpoint: Path, model: WorldModel) -> Parts | None:
         files = [checkpoint.with_name(name) for name in (Q_FILE, PRIOR_FILE)]
         if not all(file.exists() for file in files):
             return None
-    elif _has_q(open_foreign(checkpoint)):
-        files = [checkpoint, checkpoint]
+        q = QEnsemble.from_checkpoint(files[0])
     else:
-        return None
-    q, prior = QEnsemble.from_checkpoint(files[0]), PolicyPrior.from_checkpoint(files[1])
+        files = [checkpoint, checkpoint]
+        try:
+            q = QEnsemble.from_checkpoint(checkpoint)
+        except ValueError as error:  # it opened for the world model: what lacks is Q functions
+            print(f"no Q functions were read: {error}", file=sys.stderr)
+            return None
+    prior = PolicyPrior.from_checkpoint(files[1])
     expected = PolicyPrior.for_model(model).settings
     for file, part in zip(files, (q, prior), strict=True):
         for name in ("latent_dim", "action_dim", "task_dim"):
@@ -87,12 +91,6 @@ def open_parts(checkpoint: Path, model: WorldModel) -> Parts | None:
                     f"got {part.settings[name]}"
                 )
     return Parts(q.eval().requires_grad_(False), prior.eval().requires_grad_(False))
-
-
-def _has_q(contents: Any) -> bool:
-    """Tell whether a file holds Q functions as TD-MPC2's do, as a whole or as a state dict."""
-    names = list(contents) if isinstance(contents, dict) else []
-    return "model" in names or any("_Qs." in str(name) for name in names)
 
 
 def make_planner(model: WorldModel, parts: Parts, tasks: TaskSet, samples: int) -> MPPI:

@@ -161,7 +161,7 @@ class FinalEvaluation:
         indices = [task.index for task in self.tasks]
         rows = {i: self.loop.replay.episodes(i) for i in indices}
         generator = np.random.default_rng(self.seed)
-        for _ in range(self.preset.cloning_steps):
+        for _ in range(self.preset.cloning_updates):
             batch = [_pairs(rows[i], 64, generator) for i in indices]
             observation, action = (torch.stack(x) for x in zip(*batch, strict=True))
             task = torch.tensor(indices, device=self.device).unsqueeze(1).expand(-1, 64)

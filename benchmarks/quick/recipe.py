@@ -46,7 +46,7 @@ class Preset(OnlineConfig):
     plan_episodes: int = 3
     plan_samples: int = 128
     plan_iterations: int = 3
-    cloning_steps: int = 400
+    cloning_updates: int = 400
     whole_episodes: bool = False
     batch: float = 1.0  # times the plans' rows
     capacity: int = 400_000
@@ -64,7 +64,7 @@ PRESETS = {
         plan_episodes=1,
         plan_samples=32,
         plan_iterations=1,
-        cloning_steps=20,
+        cloning_updates=20,
         latent_dim=32,
         hidden=64,
         actor=(32, 32),

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from machine import describe
-from pwm_sdk import read_json, write_atomic
-from pwm_sdk.runs import markdown
+from pwm_sdk import read_json
+from pwm_sdk.runs import markdown, write_text
 from pwm_sdk.runs.report import save_figure, shades, subplots
 
 OFFSETS = np.linspace(-0.5, 0.5, 41).tolist()
@@ -52,7 +52,7 @@ def write_report(folder: Path, command: str) -> str:
         plot_landscapes(folder, task, mine)
         parts += [f"## {task}", about(mine), gradient_table(mine, horizons), landscape_table(mine)]
     text = "\n\n".join(parts) + "\n"
-    write_atomic(folder / "report.md", lambda part: part.write_text(text))
+    write_text(folder / "report.md", text)
     return text
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from files import write_json
 from machine import describe
-from pwm_sdk import read_json, write_atomic
+from pwm_sdk import read_json
+from pwm_sdk.runs import write_text
 from pwm_sdk.runs.report import Curves, Row, counted, fill, plot_curves, tasks_of, verdict
 from reporting.notes import (
     LEARNED,
@@ -88,7 +89,7 @@ def _write(folder: Path, rows: Sequence[Row], about: dict[str, Any]) -> str:
     }
     text = report_text(folder, rows, about, published)
     text += "".join(f"\n![{name}]({name}.png)\n" for name, done in drawn.items() if done)
-    write_atomic(folder / "report.md", lambda part: part.write_text(text))
+    write_text(folder / "report.md", text)
     return text
 
 

@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.ticker import EngFormatter
 
 from machine import describe
-from pwm_sdk import write_atomic
-from pwm_sdk.runs import markdown, write_csv
+from pwm_sdk.runs import markdown, write_csv, write_text
 from pwm_sdk.runs.report import (
     Row,
     aggregate,
@@ -54,7 +53,7 @@ def write_comparison(folder: Path, about: dict[str, Any]) -> str:
     write_csv(folder / "scores.csv", rows)
     plot_curves(folder, results)
     text = comparison_text(folder.name, rows, {"absent": load_absent(folder), **about})
-    write_atomic(folder / "report.md", lambda part: part.write_text(text))
+    write_text(folder / "report.md", text)
     return text
 
 

@@ -112,9 +112,9 @@ class Population(PWM):
     def keep(self, members: Sequence[int]) -> None:
         """Go on with some members alone; the others end here.
 
-        In place, unlike `keep` of a `FirstOrderActor` or `Critic`, which return a copy: `actor`,
-        `critic`, `target`, `average`, `return_scale` and the optimizers of this object are replaced
-        by smaller ones with the state of the members that stay, and its random streams go on. What
+        In place; `take` of a `FirstOrderActor` or `Critic` returns a copy. `actor`, `critic`,
+        `target`, `average`, `return_scale` and the optimizers of this object are replaced by
+        smaller ones with the state of the members that stay, and its random streams go on. What
         was read from it before (`population.actor` in a variable, an optimizer handed to a
         scheduler) is then no longer trained: read it again.
 
@@ -122,7 +122,7 @@ class Population(PWM):
             members: 0-based, each once, in their new order.
         """
         state = take_members(self.state_dict(), members)
-        actor, critic = self.actor.keep(members), self.critic.keep(members)
+        actor, critic = self.actor.take(members), self.critic.take(members)
         config, gamma = self.config, self.config.gamma
         if not isinstance(gamma, (int, float)):
             config = replace(config, gamma=[gamma[i] for i in members])
@@ -133,7 +133,7 @@ class Population(PWM):
             config,
             seeds=[self._seeds[i] for i in members],
             rates=[self.rates[i] for i in members],
-            return_scale=_keep_scale(self.return_scale, members),
+            return_scale=_take_scale(self.return_scale, members),
             generator=self.generator,
             execution=self.execution,
         )
@@ -243,7 +243,7 @@ def join_members(states: Sequence[Any], name: str = "state") -> Any:
     return first
 
 
-def _keep_scale(scale: object, members: Sequence[int]) -> Any:
+def _take_scale(scale: object, members: Sequence[int]) -> Any:
     """Copy a return scale for fewer members."""
     if scale is None:
         return None

@@ -95,7 +95,7 @@ class PPO(OverTorchRL):
         execution: how updates are run, in which precision; None: eager, in fp32.
 
     Attributes:
-        steps: transitions seen.
+        steps: environment steps seen, of all environments together.
         updates: number of updates so far.
         decay_floor: share of the learning rates that is left at the end of a `fit`: none, as in its
             program.
@@ -283,8 +283,8 @@ class PPO(OverTorchRL):
             sums.append(self.config.gamma * total + now)
             total = sums[-1] * ~ended
         self._sum = total
-        self.returns.update(torch.stack(sums, 1))
-        return self._as_weights(reward / self.returns.std)
+        scale = self.returns.update(torch.stack(sums, 1))
+        return self._as_weights(reward / scale)
 
 
 class _Gaussian(nn.Module):

@@ -24,6 +24,9 @@ class ReturnScale(nn.Module):
     Dividing returns by it makes the actor's gradient independent of the task's reward units,
     without shifting them.
 
+    Every running scale (this one, `RunningMeanStd`, TD-MPC2's `running_scale`) has, or returns, a
+    `scale` that values are divided by; `update` takes values in and returns it.
+
     Args:
         population: P, or None for one policy.
         decay: share of the old value kept at each update; the first update sets the value.
@@ -61,9 +64,14 @@ class ReturnScale(nn.Module):
         """Number of policies it is of, 1 for a single one."""
         return len(self.value)
 
+    @property
+    def scale(self) -> Tensor:
+        """What returns are divided by, `[P]` (`[1]` for one policy)."""
+        return self.value.clamp_min(self.floor)
+
     @torch.no_grad()
     def update(self, returns: Tensor) -> Tensor:
-        """Take in returns `[P, ..]` (`[..]` for one policy) and return the scale `[P]` (`[1]`)."""
+        """Take in returns `[P, ..]` (`[..]` for one policy) and return `scale`."""
         _check_policies(returns, len(self.value))
         rows = returns.detach().reshape(len(self.value), -1).to(self.value.dtype)
         # linspace, since a copy of two numbers to the device would wait for it
@@ -75,7 +83,7 @@ class ReturnScale(nn.Module):
             torch.where(self.started, torch.lerp(spread, self.value, self.decay), spread)
         )
         self.started.fill_(True)
-        return self.value.clamp_min(self.floor)
+        return self.scale
 
 
 @checked(population=least(1), eps=least(0.0), returns=shaped(..., None))
@@ -110,15 +118,20 @@ class ReturnDeviation(nn.Module):
         """Number of policies it is of, 1 for a single one."""
         return len(self.mean)
 
+    @property
+    def scale(self) -> Tensor:
+        """What returns are divided by, `[P]` (`[1]` for one policy)."""
+        return (self.var + self.eps).sqrt()
+
     @torch.no_grad()
     def update(self, returns: Tensor) -> Tensor:
-        """Take in returns `[P, ..]` (`[..]` for one policy) and return the scale `[P]` (`[1]`)."""
+        """Take in returns `[P, ..]` (`[..]` for one policy) and return `scale`."""
         _check_policies(returns, self.policies)
         rows = returns.detach().reshape(len(self.mean), -1).T
         moments = merge_moments(self.mean, self.var, self.count, rows)
         for buffer, value in zip((self.mean, self.var, self.count), moments, strict=True):
             buffer.copy_(value)
-        return (self.var + self.eps).sqrt()
+        return self.scale
 
 
 def named_scale(name: str, population: int | None) -> ReturnScale | ReturnDeviation | None:

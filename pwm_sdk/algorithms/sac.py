@@ -94,7 +94,7 @@ class SAC(OverTorchRL):
         execution: how updates are run, in which precision; None: eager, in fp32.
 
     Attributes:
-        steps: transitions seen by `replayed`.
+        steps: environment steps seen by `replayed`.
         updates: number of updates so far.
         decay_floor: share of the learning rates that is left at the end of a `fit`: all, as in its
             paper.

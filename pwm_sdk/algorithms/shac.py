@@ -58,7 +58,7 @@ class SHAC(FirstOrder):
         decay_floor: share of the learning rates that is left at the end of a `fit`.
         target: the critic that bootstraps.
         streams: the environments.
-        steps: agent steps taken so far, in all environments together.
+        steps: environment steps so far, of all environments together.
 
     Raises:
         ValueError: if the model cannot start episodes, its step detaches the graph or its reward is

@@ -58,7 +58,7 @@ class TDMPC2(Watched):
         decay_floor: share of the learning rates that is left at the end of a `fit`: all, as in its
             program.
         target: the slowly moving Q functions.
-        scale: divides values in the prior's loss, `[]`; see `running_scale`.
+        scale: what values are divided by in the prior's loss, `[]`; see `running_scale`.
 
     Raises:
         ValueError: if parts do not fit, or the generator is on another device.

@@ -205,7 +205,7 @@ class BinnedModel(SizedModel, Protocol):
 class Moments(Protocol):
     """Running moments that normalise what networks see, as `RunningMeanStd`."""
 
-    def update(self, values: Tensor) -> None:
+    def update(self, values: Tensor) -> object:
         """Take in values `[.., O]`."""
         ...
 
@@ -216,15 +216,15 @@ class Moments(Protocol):
 
 @runtime_checkable
 class Spread(Protocol):
-    """A running standard deviation, as that of `RunningMeanStd`."""
+    """A running scale of values, as that of `RunningMeanStd`."""
 
     @property
-    def std(self) -> Tensor:
-        """Standard deviation of what was seen."""
+    def scale(self) -> Tensor:
+        """What values are divided by."""
         ...
 
-    def update(self, values: Tensor) -> None:
-        """Take in values."""
+    def update(self, values: Tensor) -> Tensor:
+        """Take in values and return `scale`."""
         ...
 
 

@@ -100,7 +100,7 @@ class Prefetcher:
         self.source.generator.set_state(state)
 
     def keep(self, members: Sequence[int]) -> None:
-        """Go on for some policies of a `Starts` alone."""
+        """Go on, in place, for some policies of a `Starts` alone."""
         policies = len(self.source.generator)
         if not members or max(members) >= policies:
             raise ValueError(f"members must lie in 0..{policies - 1}, got {list(members)}")

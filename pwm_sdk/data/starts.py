@@ -83,6 +83,6 @@ class Starts:
         return self._ring.starts(rows, goes_on).to(self.device)
 
     def keep(self, members: Sequence[int]) -> None:
-        """Go on for some of the policies alone, in the order given."""
+        """Go on, in place, for some of the policies alone, in the order given."""
         self.tasks = [self.tasks[i] for i in members]
         self.generator.set_state(self.generator.get_state()[list(members)])

@@ -40,7 +40,7 @@ def running_scale(
         floor: smallest range taken in.
 
     Returns:
-        `[]` without gradient.
+        The scale after it, `[]` without gradient; the one before stays as it is.
 
     Raises:
         ValueError: if the rate or the quantiles are out of range.

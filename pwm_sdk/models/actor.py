@@ -15,7 +15,7 @@ from pwm_sdk.checks import positive, whole
 from pwm_sdk.functional.gaussian import gaussian_log_prob
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
-from pwm_sdk.models.members import cut_member, keep_members, stack_members
+from pwm_sdk.models.members import cut_member, stack_members, take_members
 
 
 @checked(std=positive, min_std=positive, output_gain=least(0.0))
@@ -211,13 +211,13 @@ class FirstOrderActor(Checkpointed):
         dims = self.settings["action_dims"]
         return cut_member(self, index, lambda: {"action_dims": dims and [dims[index]]})
 
-    def keep(self, members: Sequence[int]) -> FirstOrderActor:
+    def take(self, members: Sequence[int]) -> FirstOrderActor:
         """Return the population of some policies of this one, in the order given.
 
-        A copy; this population stays as it is, unlike a `Population`, whose `keep` changes itself.
+        A copy; this population stays as it is.
         """
         dims = self.settings["action_dims"]
-        return keep_members(
+        return take_members(
             self, members, lambda: {"action_dims": dims and [dims[i] for i in members]}
         )
 

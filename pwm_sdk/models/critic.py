@@ -13,7 +13,7 @@ from pwm_sdk.checkpoints.pwm import pwm_critic
 from pwm_sdk.checks import positive, whole
 from pwm_sdk.models.files import Checkpointed, constructor_arguments
 from pwm_sdk.models.layers import StackedMLP
-from pwm_sdk.models.members import cut_member, keep_members, stack_members
+from pwm_sdk.models.members import cut_member, stack_members, take_members
 
 
 @checked(scale=positive, output_gain=least(0.0), value=shaped(..., 1))
@@ -153,12 +153,12 @@ class Critic(Checkpointed):
         """Return critic `index` of a population alone, with copied weights and equal values."""
         return cut_member(self, index, lambda: {"scale": float(self.value_scale[index])})
 
-    def keep(self, members: Sequence[int]) -> Critic:
+    def take(self, members: Sequence[int]) -> Critic:
         """Return the population of some critics of this one, in the order given.
 
-        A copy; this population stays as it is, unlike a `Population`, whose `keep` changes itself.
+        A copy; this population stays as it is.
         """
-        return keep_members(
+        return take_members(
             self, members, lambda: {"scale": self.value_scale[list(members)].tolist()}
         )
 

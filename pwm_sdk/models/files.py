@@ -97,11 +97,13 @@ class Checkpointed(nn.Module):
         return cls._build(*cls._read(path), path)
 
     @classmethod
-    def _read(cls, path: str | os.PathLike[str]) -> Part:
-        """Read settings and weights from a file of any known kind."""
+    def _read(
+        cls, path: str | os.PathLike[str], foreign: Mapping[str, PartReader] | None = None
+    ) -> Part:
+        """Read settings and weights from a file of any known kind; `foreign` as of the class."""
         path = existing_file(path)
         if is_pickled(path):
-            part = read_part(path, cls.foreign, cls.__name__)
+            part = read_part(path, cls.foreign if foreign is None else foreign, cls.__name__)
             return Part({**cls.published_settings, **part.settings}, part.weights)
         weights, about = read_tensors(path)
         expected = f"pwm_sdk.{cls.__name__}"

@@ -33,7 +33,7 @@ def cut_member(module: Module, index: int, own: Callable[[], dict[str, Any]]) ->
     return _build(module, {"population": None, **own()}, weights)
 
 
-def keep_members(
+def take_members(
     module: Module, members: Sequence[int], own: Callable[[], dict[str, Any]]
 ) -> Module:
     """Build the population of some members of another, in the given order, with copied weights.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pwm_sdk.calls import checked, least, shaped
+from pwm_sdk.checkpoints.foreign import is_pickled
 from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_q_ensemble
 from pwm_sdk.contract.parts import BinnedModel
 from pwm_sdk.functional.losses import two_hot_loss
@@ -106,6 +108,26 @@ class QEnsemble(Checkpointed):
         head = torch.zeros(ensemble, out, widths[-1])  # all values start at zero
         self.head = Stacked(head, torch.zeros(ensemble, out))
         self.activation = make_activation(activation)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | os.PathLike[str], target: bool = False) -> Self:
+        """Build Q functions from a file of `save` or of TD-MPC2, on the CPU.
+
+        Args:
+            path: the file.
+            target: read the target Q functions, which TD-MPC2's files hold beside the others.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is damaged, would run code or holds no such Q functions, as those of
+                `save` hold no target ones, or if a weight is missing, unknown or does not fit.
+        """
+        if not target:
+            return super().from_checkpoint(path)
+        if not is_pickled(path):
+            raise ValueError(f"path must be a file of TD-MPC2 for target Q functions, got {path}")
+        targets = partial(tdmpc2_q_ensemble, target=True)
+        return cls._build(*cls._read(path, {"TD-MPC2": targets}), path)
 
     @classmethod
     def for_model(cls, model: BinnedModel, **overrides: object) -> Self:

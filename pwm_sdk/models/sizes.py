@@ -55,7 +55,7 @@ def model_size(size: int, tasks: Iterable[Numbered] | None = None) -> ModelSize:
             widths of MT30, a larger one those of MT80.
 
     Returns:
-        The widths.
+        Its widths: `encoder_hidden`, `latent_dim`, `hidden`, `task_dim` and `ensemble`.
 
     Raises:
         ValueError: if there is no such size.

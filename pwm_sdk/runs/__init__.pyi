@@ -15,5 +15,6 @@ from .stopping import stop_asked as stop_asked
 from .tables import markdown as markdown
 from .tables import read_csv as read_csv
 from .tables import write_csv as write_csv
+from .tables import write_text as write_text
 
 __all__: list[str]

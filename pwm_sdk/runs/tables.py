@@ -1,4 +1,4 @@
-"""Tables of numbers: as CSV files, and in Markdown."""
+"""Tables of numbers, as CSV files and in Markdown, and files of text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checks import file_path
 
-__all__ = ["csv_line", "markdown", "read_csv", "write_csv"]
+__all__ = ["csv_line", "markdown", "read_csv", "write_csv", "write_text"]
 
 
 def csv_line(values: Iterable[Any]) -> str:
@@ -19,6 +19,16 @@ def csv_line(values: Iterable[Any]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(["" if v is None else v for v in values])
     return text.getvalue()
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file of text in UTF-8, whole or not at all.
+
+    Args:
+        path: the file.
+        text: all of it; its line ends stay as they are.
+    """
+    write_atomic(path, lambda part: part.write_text(text, encoding="utf-8", newline=""))
 
 
 def write_csv(
@@ -33,7 +43,7 @@ def write_csv(
     """
     columns = list(dict.fromkeys([*first, *(name for row in rows for name in row)]))
     lines = [csv_line(columns), *(csv_line(map(row.get, columns)) for row in rows)]
-    write_atomic(path, lambda part: part.write_text("".join(lines), encoding="utf-8", newline=""))
+    write_text(path, "".join(lines))
 
 
 def read_csv(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

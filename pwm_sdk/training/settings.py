@@ -117,11 +117,19 @@ class RoundConfig:
         in_unit(decay_share=self.decay_share, decay_floor=self.decay_floor)
 
 
+@checked()
 @dataclass
 class RoundReport:
     """What one round did; arrays are per task, in the pool's order.
 
-    `left_out` episodes were cut before they were as long as a window; they are not in the replay.
+    Attributes:
+        updates: updates of the loop so far.
+        train_return: mean return of the episodes collected.
+        alarms: warning signs by name, arrays.
+        metrics: of the updates, by name.
+        train_seconds: spent on learning.
+        collect_seconds: spent on collecting.
+        left_out: episodes of the round that were shorter than a window; they are not in the replay.
     """
 
     updates: int
@@ -137,7 +145,14 @@ class RoundReport:
 
         Args:
             names: of the tasks, which end the names of what each has.
+
+        Raises:
+            ValueError: if there is not one name per task.
         """
+        if len(names) != len(self.train_return):
+            raise ValueError(
+                f"names must have one entry per task ({len(self.train_return)}), got {len(names)}"
+            )
         found = {"updates": self.updates, **self.metrics, "left_out": self.left_out}
         for column, values in {"train_return": self.train_return, **self.alarms}.items():
             pairs = zip(names, values, strict=True)

@@ -38,7 +38,7 @@ PRESET = replace(
     save_every=1,
     select_episodes=2,
     plan_episodes=0,
-    cloning_steps=2,
+    cloning_updates=2,
     rounds_config=RoundConfig(updates=3, first_updates=3),
 )
 OWN = replace(MT80["cartpole-swingup"], name="drift", episode_length=60, action_repeat=1)

@@ -51,7 +51,7 @@ def test_an_error_of_the_library_becomes_one_line() -> None:
     [
         ("mt80.py --tasks walker-run walker-run", "--tasks must name each once, got walker-run"),
         ("mt80.py --tasks walkr-run", "--tasks: task must be a known name, got 'walkr-run'"),
-        ("mt80.py --preset smoke --steps 5", "--steps must be left out with --preset smoke"),
+        ("mt80.py --preset smoke --updates 5", "--updates must be left out with --preset smoke"),
         ("single_task.py --baseline foo", "method must be known, got 'foo'"),
         ("single_task.py --methods", "--methods must name at least one"),
         ("diagnose.py --tasks cartpol", "--tasks: task must be a known name, got 'cartpol'"),

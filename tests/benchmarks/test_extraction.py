@@ -26,7 +26,7 @@ from speed.timing import added_bytes
 
 INSERT, PRESS = "mw-hand-insert", "mw-button-press"
 PRESET = OfflinePreset(
-    tasks=(INSERT, PRESS), steps=4, batch_size=4, readings=1, episodes=1, save_every=2
+    tasks=(INSERT, PRESS), updates=4, batch_size=4, readings=1, episodes=1, save_every=2
 )
 CLOSE = {"atol": 1e-4, "rtol": 0.0}  # a fifth of one of Adam's first steps, which ignore size
 POLICIES = [Policy(PRESS, 0), Policy(INSERT, 0), Policy(PRESS, 1)]

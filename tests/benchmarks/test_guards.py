@@ -22,7 +22,7 @@ def test_every_variant_learns_from_the_oldest_episodes(
     loop.collect_seed([2, 2])
     data = tmp_path / "seed3" / "metaworld" / "data"
     loop.replay.save(data)
-    given = guards.Arguments(tmp_path, tasks, episodes=1, model_steps=2, policy_steps=2)
+    given = guards.Arguments(tmp_path, tasks, episodes=1, model_updates=2, policy_updates=2)
     rows = guards.study(data, given)
     assert [(row["variant"], row["task"]) for row in rows] == [
         (name, task) for name in guards.VARIANTS for task in tasks

@@ -47,9 +47,9 @@ def chunks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_from_chunks_to_a_table_and_on_from_its_files(chunks: Path, tmp_path: Path) -> None:
-    small = ["--steps", "2", "--batch-size", "4", "--episodes", "1", "--jobs", "1"]
+    small = ["--updates", "2", "--batch-size", "4", "--episodes", "1", "--jobs", "1"]
     small += ["--plan-episodes", "1", "--plan-samples", "8"]
-    tiny = ["--size", "1", "--pretrain-steps", "2", "--pretrain-batch", "4", *small]
+    tiny = ["--size", "1", "--pretrain-updates", "2", "--pretrain-batch", "4", *small]
     data = ["--data", str(chunks), "--tasks", TASK]
     run = benchmark(tmp_path, "--preset", "published-pretrain", *data, *tiny)
     assert run.returncode == 0, run.stderr
@@ -98,7 +98,7 @@ def test_updates_are_run_as_asked_and_a_run_keeps_its_precision(
     )  # fmt: skip
     model.save(tmp_path / "model.safetensors")
     data = ["--data", str(chunks), "--checkpoint", str(tmp_path / "model.safetensors")]
-    small = ["--steps", "2", "--batch-size", "4", "--episodes", "1", "--jobs", "1"]
+    small = ["--updates", "2", "--batch-size", "4", "--episodes", "1", "--jobs", "1"]
     command = ["--preset", "published", *data, "--tasks", TASK, *small, "--out", str(tmp_path)]
     run = benchmark(tmp_path, *command, "--precision", "bf16", "--cuda-graphs")
     assert run.returncode == 0, run.stderr

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("mw-reach", "cartpole-swingup")  # of 100 and 500 steps
 OWN = replace(PRESETS["smoke"], tasks=TASKS, models="shared", whole_episodes=True)
 SMALL = (
-    "--steps",
+    "--updates",
     "2",
     "--batch-size",
     "4",
@@ -32,7 +32,7 @@ SMALL = (
     "--plan-episodes",
     "0",
 )
-TINY = ("--size", "1", "--pretrain-steps", "2", "--pretrain-batch", "4")
+TINY = ("--size", "1", "--pretrain-updates", "2", "--pretrain-batch", "4")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import pwm_sdk.algorithms.pwm as pwm_module
-from pwm_sdk import PWM, Critic, FirstOrderActor, PWMConfig, ReturnDeviation, WorldModel, keys
+from pwm_sdk import PWM, Critic, FirstOrderActor, PWMConfig, WorldModel, keys
+from pwm_sdk.algorithms.return_scales import ReturnDeviation
 from speed import updates
 from speed.transcription import (
     PublishedActor,
@@ -67,7 +68,7 @@ def test_losses_and_weights_are_those_of_pwm(
         noise = torch.randn(horizon, batch, ACTIONS, generator=draws, dtype=dtype)
         expected = published.update(observation, TASK, noise)
         found = pwm.update({keys.OBSERVATION: observation, keys.TASK: task})
-        scale = (pwm.return_scale.var + pwm.return_scale.eps).sqrt()
+        scale = pwm.return_scale.scale
         found["actor_loss"] = -found["return"] / scale
         for name, value in expected.items():
             assert float(found[name]) == pytest.approx(float(value), rel=bound)

@@ -88,8 +88,6 @@ def _part_1() -> dict[str, Call]:
         "init_fan_in": (sdk.init_fan_in, f(module=world_model())),
         "init_orthogonal": (sdk.init_orthogonal, f(module=sdk.Critic(D, (8,)), gain=1.0)),
         "init_uniform": (sdk.init_uniform, f(module=sdk.Critic(D, (8,)))),
-        "joint_loss": (sdk.joint_loss, f(q=p.q, batch=p.batch, errors=p.errors,
-            target=torch.randn(B, H, 1), value=1.0, **o.coefficients)),
         "lambda_targets": (sdk.lambda_targets, f(trajectory=p.trajectory, critic=p.critic,
             gamma=0.9, lam=0.9)),
         "model_optimizer": (sdk.model_optimizer, f(model=world_model(), lr=1e-3, encoder_lr=3e-4)),
@@ -109,7 +107,6 @@ def _part_1() -> dict[str, Call]:
         "minibatches": (lambda tensors, **more: list(sdk.minibatches(tensors, **more)), f(
             tensors=torch.randn(B, H, D), epochs=1, splits=2, limit=1, shuffle=True,
             generator=torch.Generator())),
-        "open_foreign": (sdk.open_foreign, f(path=p.folder / "none.pt")),
         "optimize": (lambda **more: sdk.optimize(**{"loss": o.loss(), **more}), f(
             optimizer=torch.optim.SGD(p.actor.parameters(), lr=0.0), max_norm=1.0,
             population=None, synchronize=False, watch=None, name="loss")),
@@ -124,12 +121,7 @@ def _part_2() -> dict[str, Call]:
     o = _objects()
     return {
         "model_size": (sdk.model_size, f(size=1, tasks=sdk.MT30)),
-        "prior_loss": (sdk.prior_loss, f(prior=p.prior, q=p.q, latent=torch.randn(B, H + 1, D),
-            context=p.context, scale=torch.ones(()), noise=torch.randn(B, H + 1, A),
-            heads=torch.tensor([0, 1]), rho=0.5, entropy=0.1, kind="action")),
         "pwm_model_loss": (sdk.pwm_model_loss, f(model=p.model, batch=p.batch, gamma=0.9)),
-        "pwm_statistics": (sdk.pwm_statistics, f(contents={"obs_rms": {"mean": torch.zeros(O),
-            "var": torch.ones(O), "count": torch.ones(())}})),
         "register_task": (sdk.register_task, f(
             task=sdk.Task("calls-point", 7001, "own", O, A, 5), factory=Point)),
         "return_landscape": (sdk.return_landscape, f(model=p.model, policy=p.actor,
@@ -139,13 +131,7 @@ def _part_2() -> dict[str, Call]:
             lengths=[2], seeds=[3], on_step=lambda: None)),
         "soft_update": (sdk.soft_update, f(target=nn.Linear(2, 2), source=nn.Linear(2, 2),
             tau=0.1)),
-        "step_errors": (sdk.step_errors, f(model=p.model, batch=p.batch)),
         "summarize": (sdk.summarize, f(episodes=[p.episode])),
-        "td_targets": (sdk.td_targets, f(q=p.q, prior=p.prior, batch=p.batch,
-            next_latent=torch.randn(B, H, D), context=p.context, gamma=0.9,
-            noise=torch.randn(B, H, A), heads=torch.tensor([0, 1]))),
-        "tdmpc2_policy_prior": (sdk.tdmpc2_policy_prior, f(contents={})),
-        "tdmpc2_q_ensemble": (sdk.tdmpc2_q_ensemble, f(contents={}, target=False)),
         "from_tdmpc2_chunks": (sdk.from_tdmpc2_chunks, f(paths=[p.folder / "chunk_0.pt"],
             out=p.folder / "out", tasks=sdk.MT80, episode_length=3)),
         "to_tdmpc2_chunks": (lambda out, **more: sdk.to_tdmpc2_chunks(out=fresh(out),
@@ -254,8 +240,6 @@ def _files() -> dict[str, Call]:
         "write_report": (sdk.write_report, f(folder=p.folder / "report", scale={"walk": 4.0},
             against="steps")),
         "write_result": (sdk.write_result, f(path=o.result, result={"score": 1.0}, run=o.run)),
-        "write_atomic": (sdk.write_atomic, f(path=p.folder / "text",
-            write=lambda part: part.write_text("x"))),
     }  # fmt: skip
 
 

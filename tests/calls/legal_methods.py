@@ -70,12 +70,10 @@ def _objects() -> SimpleNamespace:
     step = f(latent=p.latent, action=p.action, task=None)
     tasked = f(latent=p.latent, action=p.action, task=p.task)
     moves = f(latent=p.state, action=p.pull, task=None)
-    both = {
-        "PublishedModel": sdk.PublishedModel(p.tasked), "MassSpring": p.simulator,
-    }  # fmt: skip
     moments_, value = sdk.RunningMeanStd((O,)), torch.randn(B, 1)
     many, observe = sdk.ReturnScale(P), f(observation=p.observation, task=None)
     state, bar = mj.reset(2), sdk.ProgressBar(10)
+    report = sdk.RoundReport(1, np.ones(1), {"gap": np.zeros(1)}, {"loss": 0.5}, 1.0, 1.0)
     own = locals()
     return SimpleNamespace(**own)
 
@@ -90,7 +88,7 @@ def _part_1() -> dict[str, Call]:
         "Critic.values": (p.critics.values, f(latent=p.latents)),
         "Critic.unit": (p.critics.unit, f(value=torch.randn(P, B, 1))),
         "Critic.member": (p.critics.member, f(index=0)),
-        "Critic.keep": (p.critics.keep, f(members=[1, 0])),
+        "Critic.take": (p.critics.take, f(members=[1, 0])),
         "Critic.stack": (sdk.Critic.stack, f(critics=[p.critic, p.critic])),
         "Critic.save": (p.critic.save, f(path=p.folder / "critic.safetensors")),
         "Critic.from_checkpoint": (sdk.Critic.from_checkpoint, f(
@@ -118,7 +116,7 @@ def _part_1() -> dict[str, Call]:
         "FirstOrderActor.log_prob": (p.actor.log_prob, f(loc=p.noise, noise=p.noise)),
         "FirstOrderActor.set_std": (p.actors.set_std, f(std=0.5)),
         "FirstOrderActor.member": (p.actors.member, f(index=0)),
-        "FirstOrderActor.keep": (p.actors.keep, f(members=[1, 0])),
+        "FirstOrderActor.take": (p.actors.take, f(members=[1, 0])),
         "FirstOrderActor.stack": (sdk.FirstOrderActor.stack, f(actors=[p.actor, p.actor])),
         "FirstOrderActor.save": (p.actor.save, f(path=p.folder / "actor.safetensors")),
         "FirstOrderActor.from_checkpoint": (sdk.FirstOrderActor.from_checkpoint, f(
@@ -215,7 +213,7 @@ def _part_3() -> dict[str, Call]:
         "QEnsemble.for_model": (sdk.QEnsemble.for_model, f(model=p.model)),
         "QEnsemble.save": (p.q.save, f(path=p.folder / "q.safetensors")),
         "QEnsemble.from_checkpoint": (sdk.QEnsemble.from_checkpoint, f(
-            path=p.folder / "q.safetensors")),
+            path=p.folder / "q.safetensors", target=False)),
         "RandomBehaviour.__call__": (sdk.RandomBehaviour(1, A, 0).__call__, f(
             observation=p.seen)),
         "RandomBehaviour.start": (sdk.RandomBehaviour(1, A, 0).start, f(index=0)),
@@ -229,10 +227,12 @@ def _part_3() -> dict[str, Call]:
         "ReplayBuffer.episodes": (p.replay.episodes, f(task=0)),
         "ReplayBuffer.iter_episodes": (p.replay.iter_episodes, f(task=0)),
         "ReplayBuffer.num_episodes": (p.replay.num_episodes, f(task=0)),
-        "ReturnDeviation.update": (sdk.ReturnDeviation(P).update, f(returns=torch.randn(P, B, 1))),
         "ReturnScale.update": (o.many.update, f(returns=torch.randn(P, B, 1))),
         "ProgressBar.log": (o.bar.log, f(metrics={"return": 1.0}, step=3)),
         "ProgressBar.__call__": (o.bar.__call__, f(step=4, metrics={"return": 1.0})),
+        "RoundReport.row": (o.report.row, f(names=["point"])),
+        "RunningMeanStd.from_checkpoint": (sdk.RunningMeanStd.from_checkpoint, f(
+            path=p.folder / "pwm.pt", name="rew_rms", limit=5.0, eps=1e-5)),
         "RunningMeanStd.update": (o.moments_.update, f(values=p.observation)),
         "RunningMeanStd.normalize": (o.moments_.normalize, f(values=p.observation)),
         "RunningMeanStd.unnormalize": (o.moments_.unnormalize, f(values=p.observation)),
@@ -337,17 +337,9 @@ def methods() -> dict[str, Call]:
     p, f = parts(), dict
     o = _objects()
     found = {**_part_1(), **_runs(), **_part_2(), **_part_3(), **_part_4()}
-    for name, model in o.both.items():
-        call = o.moves if name == "MassSpring" else o.tasked
-        found[f"{name}.step"] = model.step, call
-        seen = f(observation=p.state, task=None) if call is o.moves else f(
-            observation=p.observation, task=p.task)  # fmt: skip
-        found[f"{name}.encode"] = model.encode, seen
-    published = o.both["PublishedModel"]
     found |= {
-        "PublishedModel.context": (published.context, f(task=p.task)),
-        "PublishedModel.next": (published.next, o.tasked),
-        "PublishedModel.reward": (published.reward, o.tasked),
+        "MassSpring.step": (p.simulator.step, o.moves),
+        "MassSpring.encode": (p.simulator.encode, f(observation=p.state, task=None)),
         "MassSpring.features": (p.simulator.features, f(latent=p.state)),
         "MassSpring.reset": (p.simulator.reset, f(count=2, generator=torch.Generator())),
     }

@@ -21,7 +21,7 @@ from pwm_sdk import keys
 B, H, P, O, A, D = 4, 3, 2, 3, 2, 8  # noqa: E741 - the legend of shapes
 COUNTER = itertools.count()
 # what reads files of other programs, of which there is none here
-FOREIGN = {"open_foreign", "tdmpc2_policy_prior", "tdmpc2_q_ensemble", "from_tdmpc2_chunks"}
+FOREIGN = {"from_tdmpc2_chunks"}
 Call = tuple[Callable[..., Any], dict[str, Any]]
 
 
@@ -126,7 +126,6 @@ def parts() -> SimpleNamespace:
     p.rollout = sdk.LatentRollout(p.model, p.actor, H)
     p.trajectory = p.rollout(p.latent).detach()
     p.batch, p.replay, p.episode = windows(), replay(), recorded()
-    p.errors = sdk.step_errors(p.model, p.batch)
     p.context = p.model.context(None)
     p.simulator = sdk.MassSpring(2, 2, substeps=2, episode_length=5)
     p.state = p.simulator.reset(B)
@@ -145,6 +144,8 @@ def parts() -> SimpleNamespace:
     p.acting.save(p.folder / "acting.safetensors")
     p.q.save(p.folder / "q.safetensors")
     p.prior.save(p.folder / "prior.safetensors")
+    numbers = {"mean": torch.zeros(1), "var": torch.ones(1), "count": torch.ones(())}
+    torch.save({"world_model": {}, "rew_rms": numbers}, p.folder / "pwm.pt")
     return p
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pwm_sdk import write_atomic
-from pwm_sdk.checkpoints.atomic import is_part
+from pwm_sdk.checkpoints.atomic import is_part, write_atomic
 
 
 def test_a_file_in_a_new_folder_and_its_replacement(tmp_path: Path) -> None:

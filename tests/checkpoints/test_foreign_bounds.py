@@ -12,7 +12,8 @@ import pytest
 import torch
 from vectors import path as golden
 
-from pwm_sdk import WorldModel, from_tdmpc2_chunks, open_foreign
+from pwm_sdk import WorldModel, from_tdmpc2_chunks
+from pwm_sdk.checkpoints.foreign import open_foreign
 from pwm_sdk.checkpoints.kinds import kind_of
 from pwm_sdk.tasks import MT80
 

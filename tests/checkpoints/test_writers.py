@@ -17,8 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pwm_sdk import Critic, ReplayBuffer, make_episode, write_atomic
-from pwm_sdk.checkpoints.atomic import _HOST, is_part, remove_parts
+from pwm_sdk import Critic, ReplayBuffer, make_episode
+from pwm_sdk.checkpoints.atomic import _HOST, is_part, remove_parts, write_atomic
 from pwm_sdk.checkpoints.locks import lock_folder
 from pwm_sdk.checkpoints.reading import load_state, read_json, read_tensors
 from pwm_sdk.checkpoints.writing import save_state, write_json, write_tensors

@@ -21,6 +21,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 import pwm_sdk as sdk
+from pwm_sdk.algorithms.published import PublishedModel
 
 B, H = 4, 3
 
@@ -96,7 +97,7 @@ USES_OF_AGENTS: dict[str, Callable[[Any], Any]] = {
     "Population.model": lambda x: population(model=x),
     "Population.return_scale": lambda x: population(return_scale=x),
     "PublishedModel.model": lambda x: list(
-        sdk.PublishedModel(x).step(torch.rand(B, 2), torch.rand(B, 1))
+        PublishedModel(x).step(torch.rand(B, 2), torch.rand(B, 1))
     ),
     "SAC.replayed.replay": replayed,
     "SHAC.actor": lambda x: shac(actor=x),

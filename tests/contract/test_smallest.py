@@ -40,11 +40,18 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 import pwm_sdk as sdk
+from pwm_sdk.algorithms.published import PublishedModel
 from pwm_sdk.calls.abilities import members
+from pwm_sdk.objectives import tdmpc2 as objectives
+from pwm_sdk.objectives.world_model import step_errors
 
 # parts of the package whose arguments are not typed yet, or are being typed
 WAITING = ("envs", "data")
 ALL = {**SMALLEST, **SMALLEST_PARTS}
+# parts of algorithms, which are not public but typed like what is
+INNER = (
+    PublishedModel, objectives.joint_loss, objectives.prior_loss, objectives.td_targets, step_errors
+)  # fmt: skip
 
 
 class Place(NamedTuple):
@@ -62,11 +69,15 @@ def protocols(hint: Any) -> list[type]:
     return [found for inner in get_args(hint) for found in protocols(inner)]
 
 
+def named() -> dict[str, Any]:
+    """Return the public names, and those of `INNER`."""
+    return {name: getattr(sdk, name) for name in sdk.__all__} | {f.__name__: f for f in INNER}
+
+
 def places() -> list[Place]:
-    """Return every argument of the public names that is typed by a protocol."""
+    """Return every argument of the public names, and of `INNER`, that is typed by a protocol."""
     found = []
-    for name in sdk.__all__:
-        value = getattr(sdk, name)
+    for name, value in named().items():
         part = getattr(value, "__module__", "").removeprefix("pwm_sdk.").split(".")[0]
         if not callable(value) or getattr(value, "_is_protocol", False) or part in WAITING:
             continue
@@ -161,20 +172,21 @@ def grown(**parts: Any) -> list[Any]:
 def prior_loss(**parts: Any) -> list[Tensor]:
     whole = {"prior": SmallLearnedPrior(), "q": SmallQ(), **parts}
     more = {"noise": torch.randn(B, H, 1), "heads": torch.tensor([0])}
-    return list(sdk.prior_loss(**whole, latent=torch.rand(B, H, 2), context=None,
-                               scale=torch.ones(()), **more))  # fmt: skip
+    more |= {"latent": torch.rand(B, H, 2), "context": None, "scale": torch.ones(())}
+    return list(objectives.prior_loss(**whole, **more))
 
 
 def td_targets(**parts: Any) -> Tensor:
     whole = {"q": SmallQ(), "prior": SmallPrior(), **parts}
     more = {"noise": torch.randn(B, H, 1), "heads": torch.tensor([0])}
-    return sdk.td_targets(**whole, batch=windows(), next_latent=torch.rand(B, H, 2),
-                          context=None, gamma=0.9, **more)  # fmt: skip
+    return objectives.td_targets(
+        **whole, batch=windows(), next_latent=torch.rand(B, H, 2), context=None, gamma=0.9, **more
+    )
 
 
 def joint_loss(q: Any) -> list[Tensor]:
-    errors = sdk.step_errors(SmallTrainable(), windows())
-    return list(sdk.joint_loss(q, windows(), errors, torch.rand(B, H, 1)))
+    errors = step_errors(SmallTrainable(), windows())
+    return list(objectives.joint_loss(q, windows(), errors, torch.rand(B, H, 1)))
 
 
 def simulated(**parts: Any) -> list[Tensor]:
@@ -262,7 +274,7 @@ USES: dict[str, Callable[[Any], Any]] = {
     ),
     "run_episodes.behaviour": lambda x: collected(SmallPool(), x),
     "run_episodes.pool": lambda x: collected(x, SmallBehaviour()),
-    "step_errors.model": lambda x: list(sdk.step_errors(x, windows()))[1:5],
+    "step_errors.model": lambda x: list(step_errors(x, windows()))[1:5],
     "td_targets.q": lambda x: td_targets(q=x),
     "td_targets.prior": lambda x: td_targets(prior=x),
     "transitions.behaviour": lambda x: next(sdk.transitions(SmallPool(), x, 7))["action"],
@@ -297,8 +309,7 @@ def test_arguments_are_found() -> None:
 def kinds() -> dict[str, type]:
     """Return the protocols that arguments are typed by."""
     found = {}
-    for name in sdk.__all__:
-        value = getattr(sdk, name)
+    for value in named().values():
         functions = [value.__init__, *vars(value).values()] if inspect.isclass(value) else [value]
         for function in (f for f in functions if inspect.isfunction(f)):
             part = function.__module__.removeprefix("pwm_sdk.").split(".")[0]

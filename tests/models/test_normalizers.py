@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from vectors import path as golden
 
-from pwm_sdk.algorithms.return_scales import ReturnScale
+from pwm_sdk.algorithms.return_scales import ReturnDeviation, ReturnScale
+from pwm_sdk.checkpoints.foreign import open_foreign
+from pwm_sdk.checkpoints.pwm import pwm_statistics
 from pwm_sdk.models.normalizers import RunningMeanStd
 
 
@@ -50,3 +53,27 @@ def test_statistics_keep_their_type_whatever_they_take_in(dtype: torch.dtype, do
         assert {name: buffer.dtype for name, buffer in kept.named_buffers()} == before
     scale = ReturnScale(low=0.0, high=1.0)
     assert float(scale.update(values)) == 7.0
+
+
+@pytest.mark.parametrize("kind", ["pickled", "plain"])
+def test_statistics_of_a_file_of_pwm(kind: str) -> None:
+    file = golden(f"g7_pwm_ckpt_{kind}.pt")
+    found = pwm_statistics(open_foreign(file))["rew_rms"]
+    rewards = RunningMeanStd.from_checkpoint(file, limit=3.0, eps=0.0)
+    assert torch.equal(rewards.mean, found["mean"]) and torch.equal(rewards.var, found["var"])
+    assert float(rewards.count) == pytest.approx(float(found["count"]))
+    torch.testing.assert_close(rewards.scale, found["var"].sqrt())
+    assert rewards.limit == 3.0
+    returns = RunningMeanStd.from_checkpoint(file, "ret_rms")
+    assert not torch.equal(returns.mean, rewards.mean)
+    with pytest.raises(ValueError, match=r"name must be one of \['ret_rms', 'rew_rms'\], got 'obs"):
+        RunningMeanStd.from_checkpoint(file, "obs_rms")
+
+
+def test_every_running_scale_returns_what_values_are_divided_by() -> None:
+    values = torch.rand(9, 1)
+    for made in (ReturnScale(), ReturnDeviation(), RunningMeanStd()):
+        found = made.update(values)
+        assert torch.equal(found, made.scale) and found.shape == (1,)
+    moments = RunningMeanStd((2,))
+    assert torch.equal(moments.update(torch.rand(9, 2)), moments.scale)

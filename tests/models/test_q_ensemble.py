@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from vectors import path as golden
 
+from pwm_sdk.checkpoints.foreign import open_foreign
+from pwm_sdk.checkpoints.tdmpc2 import tdmpc2_q_ensemble
 from pwm_sdk.functional.losses import two_hot_loss
 from pwm_sdk.models.conditioning import TaskContext
 from pwm_sdk.models.policy_prior import PolicyPrior
@@ -132,3 +137,19 @@ def test_errors_name_the_argument() -> None:
         q.logits(torch.zeros(3, 8), torch.zeros(3, 1))
     with pytest.raises(ValueError, match="reduce must be 'min' or 'mean', got 'max'"):
         q.value(torch.zeros(3, 8), torch.zeros(3, 2), reduce="max")
+
+
+@pytest.mark.parametrize("style", ["old", "new"])
+def test_target_q_functions_of_a_file_of_tdmpc2(style: str, tmp_path: Path) -> None:
+    file = golden(f"g7_tdmpc2_ckpt_{style}.pt")
+    expected = tdmpc2_q_ensemble(open_foreign(file), target=True)
+    target = QEnsemble.from_checkpoint(file, target=True)
+    for name, value in target.state_dict().items():
+        assert torch.equal(value, expected.weights[name])
+    learned = QEnsemble.from_checkpoint(file)
+    assert not torch.equal(learned.head.weight, target.head.weight)
+    learned.save(tmp_path / "q.safetensors")
+    with pytest.raises(ValueError, match="path must be a file of TD-MPC2 for target Q functions"):
+        QEnsemble.from_checkpoint(tmp_path / "q.safetensors", target=True)
+    with pytest.raises(ValueError, match="must hold a QEnsemble, got a checkpoint of PWM"):
+        QEnsemble.from_checkpoint(golden("g7_pwm_ckpt_plain.pt"), target=True)

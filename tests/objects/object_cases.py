@@ -341,9 +341,6 @@ CASES: dict[str, Case] = {
     "Learner": Case(lambda n: P.Learner(pwm(n), [n(0)], n(3)), lambda own: [own.tasks, own.starts]),
     "MPPI": Case(mppi, planned),
     "MassSpring": Case(lambda n: P.MassSpring(n(2), n(2), stroke=n(0.25)), simulated),
-    "ModelSize": Case(
-        lambda n: P.ModelSize((n(4),), n(8), (n(4), n(4)), n(2), n(3)), lambda size: vars(size)
-    ),
     "MuJoCoModel": Case(
         lambda n: P.MuJoCoModel(POLE, closeness, substeps=n(2), threads=n(1)), simulated
     ),
@@ -384,7 +381,6 @@ CASES: dict[str, Case] = {
         lambda n: P.EpisodeCutter(n(0), bounds=(n(-2.0), n(2.0)), absorbing=n(1)),
         lambda cutter: [e.to_dict() for e in (*cutter.cut(transitions_of(5)), *cutter.rest())],
     ),
-    "PublishedModel": Case(lambda n: P.PublishedModel(model(n)), stepped),
     "QEnsemble": Case(
         lambda n: P.QEnsemble(n(D), n(A), hidden=(n(4),), ensemble=n(3), dropout=n(0.0)),
         lambda q: [q.logits(rand(B, D), rand(B, A)).detach(), q.state_dict()],
@@ -396,8 +392,13 @@ CASES: dict[str, Case] = {
         lambda n: filled(P.ReplayBuffer(n(50), n(H + 1), n(B), recent=n(0.5), seed=n(0))),
         lambda replay: [replay.sample().to_dict(), replay.sample_starts([0], 2).to_dict()],
     ),
-    "ReturnDeviation": Case(lambda n: P.ReturnDeviation(eps=n(0.5)), scaled),
     "ReturnScale": Case(lambda n: P.ReturnScale(floor=n(0.25)), scaled),
+    "RoundReport": Case(
+        lambda n: P.RoundReport(
+            n(3), np.ones(2), {"gap": np.zeros(2)}, {"loss": n(0.5)}, n(1.0), n(2.0)
+        ),
+        lambda report: [vars(report), report.row(["a", "b"])],
+    ),
     "RoundConfig": settings(P.RoundConfig, updates=3, std_share=0.25),
     "RunningMeanStd": Case(lambda n: P.RunningMeanStd((n(2),), n(5.0)), running),
     "SAC": Case(

@@ -171,7 +171,7 @@ def test_members_of_compiled_populations(make: Callable[..., Any]) -> None:
     many, one = make(population=2), make()
     latent = torch.rand(2, B, D)
     wrapped = compiled(many)
-    for part, rows in ((wrapped.member(1), latent[1]), (wrapped.keep([1]), latent[1:])):
+    for part, rows in ((wrapped.member(1), latent[1]), (wrapped.take([1]), latent[1:])):
         expected = many(latent)[1] if rows.dim() == 2 else many(latent)[1:]
         torch.testing.assert_close(part(rows), expected)
     joined = type(many).stack([compiled(one), one])

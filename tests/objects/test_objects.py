@@ -271,7 +271,7 @@ def test_members_and_files_are_where_they_belong_whatever_the_default_device(
     expected = many(latent)
     torch.set_default_device("meta")
     try:
-        parts = [many.keep([0, 1]), type(many).stack([many.member(0), many.member(1)])]
+        parts = [many.take([0, 1]), type(many).stack([many.member(0), many.member(1)])]
         parts.append(type(many).from_checkpoint(tmp_path / "file"))
         values = [part(latent) for part in parts]
         for change in (pwm_sdk.init_uniform, pwm_sdk.init_orthogonal, pwm_sdk.init_fan_in):
@@ -282,7 +282,7 @@ def test_members_and_files_are_where_they_belong_whatever_the_default_device(
         torch.testing.assert_close(value, expected)
     torch.set_default_dtype(torch.float64)
     try:
-        assert many.keep([0])(latent[:1]).dtype == torch.float32
+        assert many.take([0])(latent[:1]).dtype == torch.float32
         for change in (pwm_sdk.init_uniform, pwm_sdk.init_orthogonal, pwm_sdk.init_fan_in):
             assert change(many)(latent).dtype == torch.float32
     finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pwm_sdk.runs.tables import markdown, read_csv, write_csv
+from pwm_sdk.runs.tables import markdown, read_csv, write_csv, write_text
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -42,3 +42,10 @@ def test_what_is_no_table_is_refused_by_the_files_name(tmp_path: Path) -> None:
 def test_markdown() -> None:
     told = markdown(["task", "score"], [["walk", 1.0], ["run", "-"]])
     assert told == "| task | score |\n| --- | ---: |\n| walk | 1.0 |\n| run | - |"
+
+
+def test_text_is_written_as_it_stands_and_whole(tmp_path: Path) -> None:
+    write_text(tmp_path / "report.md", "old")
+    write_text(tmp_path / "report.md", "# \u00e4\r\nnew\n")
+    assert (tmp_path / "report.md").read_bytes() == b"# \xc3\xa4\r\nnew\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["report.md"]

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pwm_sdk.calls import checked
-from pwm_sdk.checkpoints.atomic import write_atomic
 from pwm_sdk.checkpoints.reading import read_json
 from pwm_sdk.checks import file_path, positive
 from pwm_sdk.keys import TASK
 from pwm_sdk.runs.report.aggregates import RESAMPLES, Row, aggregate, matrix, methods_of, tasks_of
 from pwm_sdk.runs.report.plots import Curves, plot_curves
 from pwm_sdk.runs.report.words import counted, fill, interval, label_of, spread, verdict
-from pwm_sdk.runs.tables import markdown, write_csv
+from pwm_sdk.runs.tables import markdown, write_csv, write_text
 from pwm_sdk.tasks import BUILT_IN
 
 __all__ = ["read_curves", "write_report"]
@@ -87,7 +86,7 @@ def write_report(
     plot_curves(place, drawn, label)
     write_csv(place / "scores.csv", rows)
     text = _text(place.name, rows, first)
-    write_atomic(place / "report.md", lambda part: part.write_text(text, encoding="utf-8"))
+    write_text(place / "report.md", text)
     return text
 
 
