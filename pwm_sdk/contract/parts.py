@@ -20,6 +20,7 @@ from pwm_sdk.contract.policies import (
     StochasticPolicy,
     ValueFunction,
 )
+from pwm_sdk.functional.context import Context
 
 
 @runtime_checkable
@@ -92,15 +93,15 @@ class StartingModel(Protocol):
 class NetworkModel(LatentModel, Protocol):
     """A model whose `step` and `reward` are made of outputs of its networks, as `WorldModel`."""
 
-    def context(self, task: Any) -> Any:
+    def context(self, task: Tensor | None) -> Any:
         """Look up ids `[..]`; see `TaskModel`."""
         ...
 
-    def next(self, latent: Tensor, action: Tensor, task: Any = None) -> Tensor:
+    def next(self, latent: Tensor, action: Tensor, task: Context = None) -> Tensor:
         """Return the next latent `[.., D]`."""
         ...
 
-    def reward_logits(self, latent: Tensor, action: Tensor, task: Any = None) -> Tensor:
+    def reward_logits(self, latent: Tensor, action: Tensor, task: Context = None) -> Tensor:
         """Return raw outputs `[.., N]` of the reward head."""
         ...
 
@@ -108,7 +109,7 @@ class NetworkModel(LatentModel, Protocol):
         """Return the rewards `[.., 1]` of these outputs."""
         ...
 
-    def reward(self, latent: Tensor, action: Tensor, task: Any = None) -> Tensor:
+    def reward(self, latent: Tensor, action: Tensor, task: Context = None) -> Tensor:
         """Return the reward `[.., 1]`."""
         ...
 
