@@ -25,8 +25,8 @@ PARTS = {
 }  # fmt: skip
 # of any module, tensor, array or mapping, of a `Task`, a TorchRL environment, an MjModel
 OTHERS = {
-    "parameters", "compile", "shape", "detach", "keys", "index", "action_spec", "opt", "tolist",
-    "iterate_episodes",
+    "parameters", "compile", "shape", "dtype", "detach", "keys", "index", "action_spec", "opt",
+    "tolist", "iterate_episodes",
 }  # fmt: skip
 
 
