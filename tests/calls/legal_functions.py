@@ -114,9 +114,6 @@ def _part_1() -> dict[str, Call]:
         "optimize": (lambda **more: sdk.optimize(**{"loss": o.loss(), **more}), f(
             optimizer=torch.optim.SGD(p.actor.parameters(), lr=0.0), max_norm=1.0,
             population=None, synchronize=False, watch=None, name="loss")),
-        "policy_gradients": (sdk.policy_gradients, f(model=p.model, policy=p.actor,
-            latent=p.latent, horizons=[1, 2], gamma=0.9, estimator="pathwise",
-            noise=torch.randn(2, B, A), task=None)),
     }  # fmt: skip
 
 
@@ -124,6 +121,9 @@ def _part_2() -> dict[str, Call]:
     p, f = parts(), dict
     o = _objects()
     return {
+        "policy_gradients": (sdk.policy_gradients, f(model=p.model, policy=p.actor,
+            latent=p.latent, horizons=[1, 2], gamma=0.9, estimator="pathwise",
+            noise=torch.randn(2, B, A), task=None)),
         "prior_loss": (sdk.prior_loss, f(prior=p.prior, q=p.q, latent=torch.randn(B, H + 1, D),
             context=p.context, scale=torch.ones(()), noise=torch.randn(B, H + 1, A),
             heads=torch.tensor([0, 1]), rho=0.5, entropy=0.1, kind="action")),

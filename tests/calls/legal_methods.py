@@ -139,8 +139,6 @@ def _part_1() -> dict[str, Call]:
         "LatentEnv.start": (sdk.LatentEnv(p.model).start, f(latent=p.latent, task=None)),
         "LatentRollout.__call__": (p.rollout.__call__, f(latent=p.latent, task=None,
             noise=torch.randn(H, B, A), restart=None)),
-        "LatentRollout.draw_noise": (p.rollout.draw_noise, f(latent=p.latent, policy=p.actor)),
-        "MPPI.__call__": (o.mppi.__call__, f(latent=p.latent)),
     }  # fmt: skip
 
 
@@ -148,6 +146,8 @@ def _part_2() -> dict[str, Call]:
     p, f = parts(), dict
     o = _objects()
     return {
+        "LatentRollout.draw_noise": (p.rollout.draw_noise, f(latent=p.latent, policy=p.actor)),
+        "MPPI.__call__": (o.mppi.__call__, f(latent=p.latent)),
         "MPPI.given": (o.mppi.given, f(context=p.context)),
         "MPPI.plan": (planner().plan, f(observation=p.observation, task=None, choice="mean")),
         "MPPI.reset": (o.mppi.reset, f(index=0)),
