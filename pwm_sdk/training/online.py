@@ -132,7 +132,7 @@ class GrowingBatch:
         execution: Execution | None = None,
         model_loss: Callable[[Any, TensorDictBase], Any] | None = None,
     ) -> None:
-        self.weight = weight
+        self.weight, self.model_loss = weight, model_loss
         remember_learning_rates(model_optimizer)
         self.pool, self.model_optimizer = pool, model_optimizer
         self.model: Any = model  # its abilities are asked for below
@@ -140,8 +140,8 @@ class GrowingBatch:
         self.tasks = [task for learner in learners for task in learner.tasks]
         self.reward_scale, self.lengths = list(reward_scale), list(lengths)
         self.episodes = list(episodes)
-        seeds = [5 * n for n in episodes] if seed_episodes is None else seed_episodes
-        self.seed_episodes = list(seeds)
+        first = [5 * n for n in episodes] if seed_episodes is None else seed_episodes
+        self.seed_episodes = list(first)
         alone = len(self.learners) == 1 and population_of(self.learners[0].pwm.actor) is None
         self._rows = max(1, len(pool) // len(self.tasks)) if alone else 1
         known = pool.names[:: self._rows] if names is None else names
@@ -151,15 +151,10 @@ class GrowingBatch:
         whole(1, lengths=self.lengths, episodes=self.episodes)
         whole(0, seed_episodes=self.seed_episodes)
         check_ids(self.tasks, num_tasks(model))
-        check_abilities(
-            model,
-            self.learners,
-            own_loss=model_loss is not None or has_loss(model),
-            rounds=config.statistics_rounds,
-            shared=dist.is_initialized(),
-        )
-        self.model_loss = model_loss
-        if (rounds := config.statistics_rounds) is None:
+        own, rounds = model_loss is not None or has_loss(model), config.statistics_rounds
+        shared = dist.is_initialized()
+        check_abilities(model, self.learners, own_loss=own, rounds=rounds, shared=shared)
+        if rounds is None:
             rounds = STATISTICS_ROUNDS if is_standardized(model) else 0
         self._statistics_rounds = rounds
         # a model with memory sees as much before imagination as windows show it

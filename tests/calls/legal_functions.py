@@ -110,9 +110,6 @@ def _part_1() -> dict[str, Call]:
         "optimize": (lambda **more: sdk.optimize(**{"loss": o.loss(), **more}), f(
             optimizer=torch.optim.SGD(p.actor.parameters(), lr=0.0), max_norm=1.0,
             population=None, synchronize=False, watch=None, name="loss")),
-        "policy_gradients": (sdk.policy_gradients, f(model=p.model, policy=p.actor,
-            latent=p.latent, horizons=[1, 2], gamma=0.9, estimator="pathwise",
-            noise=torch.randn(2, B, A), task=None)),
     }  # fmt: skip
 
 
@@ -121,6 +118,9 @@ def _part_2() -> dict[str, Call]:
     o = _objects()
     return {
         "model_size": (sdk.model_size, f(size=1, tasks=sdk.MT30)),
+        "policy_gradients": (sdk.policy_gradients, f(model=p.model, policy=p.actor,
+            latent=p.latent, horizons=[1, 2], gamma=0.9, estimator="pathwise",
+            noise=torch.randn(2, B, A), task=None)),
         "pwm_model_loss": (sdk.pwm_model_loss, f(model=p.model, batch=p.batch, gamma=0.9)),
         "register_task": (sdk.register_task, f(
             task=sdk.Task("calls-point", 7001, "own", O, A, 5), factory=Point)),

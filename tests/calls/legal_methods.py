@@ -135,8 +135,6 @@ def _part_1() -> dict[str, Call]:
         "LatentEnv.start": (sdk.LatentEnv(p.model).start, f(latent=p.latent, task=None)),
         "LatentRollout.__call__": (p.rollout.__call__, f(latent=p.latent, task=None,
             noise=torch.randn(H, B, A), restart=None)),
-        "LatentRollout.draw_noise": (p.rollout.draw_noise, f(latent=p.latent, policy=p.actor)),
-        "MPPI.__call__": (o.mppi.__call__, f(latent=p.latent)),
     }  # fmt: skip
 
 
@@ -146,6 +144,8 @@ def _part_2() -> dict[str, Call]:
     return {
         "BehaviourCloning.set_learning_rates": (o.cloning.set_learning_rates, f(factor=0.5)),
         "Critic.published": (sdk.Critic.published, f(latent_dim=D, hidden=(8,), ensemble=2)),
+        "LatentRollout.draw_noise": (p.rollout.draw_noise, f(latent=p.latent, policy=p.actor)),
+        "MPPI.__call__": (o.mppi.__call__, f(latent=p.latent)),
         "MPPI.given": (o.mppi.given, f(context=p.context)),
         "MPPI.plan": (planner().plan, f(observation=p.observation, task=None, choice="mean")),
         "MPPI.reset": (o.mppi.reset, f(index=0)),
