@@ -83,8 +83,6 @@ def _part_1() -> dict[str, Call]:
     o = _objects()
     return {
         "BehaviourCloning.__call__": (o.plain.__call__, f(observation=p.observation)),
-        "BehaviourCloning.set_learning_rates": (o.cloning.set_learning_rates, f(factor=0.5)),
-        "BehaviourCloning.update": (o.cloning.update, f(batch=p.batch)),
         "Critic.published": (sdk.Critic.published, f(latent_dim=D, hidden=(8,), ensemble=2)),
         "Critic.forward": (p.critic.forward, f(latent=p.latent)),
         "Critic.values": (p.critics.values, f(latent=p.latents)),
@@ -230,7 +228,6 @@ def _part_3() -> dict[str, Call]:
         "ReturnScale.update": (o.many.update, f(returns=torch.randn(P, B, 1))),
         "ProgressBar.log": (o.bar.log, f(metrics={"return": 1.0}, step=3)),
         "ProgressBar.__call__": (o.bar.__call__, f(step=4, metrics={"return": 1.0})),
-        "RoundReport.row": (o.report.row, f(names=["point"])),
         "RunningMeanStd.from_checkpoint": (sdk.RunningMeanStd.from_checkpoint, f(
             path=p.folder / "pwm.pt", name="rew_rms", limit=5.0, eps=1e-5)),
         "RunningMeanStd.update": (o.moments_.update, f(values=p.observation)),
@@ -338,6 +335,9 @@ def methods() -> dict[str, Call]:
     o = _objects()
     found = {**_part_1(), **_runs(), **_part_2(), **_part_3(), **_part_4()}
     found |= {
+        "RoundReport.row": (o.report.row, f(names=["point"])),
+        "BehaviourCloning.set_learning_rates": (o.cloning.set_learning_rates, f(factor=0.5)),
+        "BehaviourCloning.update": (o.cloning.update, f(batch=p.batch)),
         "MassSpring.step": (p.simulator.step, o.moves),
         "MassSpring.encode": (p.simulator.encode, f(observation=p.state, task=None)),
         "MassSpring.features": (p.simulator.features, f(latent=p.state)),
