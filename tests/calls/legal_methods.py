@@ -84,6 +84,7 @@ def _part_1() -> dict[str, Call]:
     return {
         "BehaviourCloning.__call__": (o.plain.__call__, f(observation=p.observation)),
         "BehaviourCloning.update": (o.cloning.update, f(batch=p.batch)),
+        "Critic.published": (sdk.Critic.published, f(latent_dim=D, hidden=(8,), ensemble=2)),
         "Critic.forward": (p.critic.forward, f(latent=p.latent)),
         "Critic.values": (p.critics.values, f(latent=p.latents)),
         "Critic.unit": (p.critics.unit, f(value=torch.randn(P, B, 1))),
@@ -143,7 +144,6 @@ def _part_2() -> dict[str, Call]:
     o = _objects()
     return {
         "BehaviourCloning.set_learning_rates": (o.cloning.set_learning_rates, f(factor=0.5)),
-        "Critic.published": (sdk.Critic.published, f(latent_dim=D, hidden=(8,), ensemble=2)),
         "LatentRollout.draw_noise": (p.rollout.draw_noise, f(latent=p.latent, policy=p.actor)),
         "MPPI.__call__": (o.mppi.__call__, f(latent=p.latent)),
         "MPPI.given": (o.mppi.given, f(context=p.context)),
@@ -230,7 +230,6 @@ def _part_3() -> dict[str, Call]:
         "ReturnScale.update": (o.many.update, f(returns=torch.randn(P, B, 1))),
         "ProgressBar.log": (o.bar.log, f(metrics={"return": 1.0}, step=3)),
         "ProgressBar.__call__": (o.bar.__call__, f(step=4, metrics={"return": 1.0})),
-        "RoundReport.row": (o.report.row, f(names=["point"])),
         "RunningMeanStd.from_checkpoint": (sdk.RunningMeanStd.from_checkpoint, f(
             path=p.folder / "pwm.pt", name="rew_rms", limit=5.0, eps=1e-5)),
         "RunningMeanStd.update": (o.moments_.update, f(values=p.observation)),
@@ -320,7 +319,6 @@ def _runs() -> dict[str, Call]:
         "GrowingBatch.run_round": (o.loop.run_round, f(progress=0.5)),
         "GrowingBatch.save_data": (o.loop.save_data, f(path=p.folder / "rows")),
         "GrowingBatch.load_data": (o.loop.load_data, f(path=p.folder / "rows")),
-        "SHAC.update": (o.sh.update, f(batch=None)),
         "AgentLoop.run_round": (o.agents.run_round, f(progress=0.5)),
         "AgentLoop.save_data": (o.agents.save_data, f(path=p.folder / "agent")),
         "AgentLoop.load_data": (o.agents.load_data, f(path=p.folder / "agent")),
@@ -338,6 +336,7 @@ def methods() -> dict[str, Call]:
     o = _objects()
     found = {**_part_1(), **_runs(), **_part_2(), **_part_3(), **_part_4()}
     found |= {
+        "RoundReport.row": (o.report.row, f(names=["point"])),
         "MassSpring.step": (p.simulator.step, o.moves),
         "MassSpring.encode": (p.simulator.encode, f(observation=p.state, task=None)),
         "MassSpring.features": (p.simulator.features, f(latent=p.state)),
