@@ -17,7 +17,7 @@ class CheaperTorque(gymnasium.Wrapper):
         """Give back what Pendulum takes for torque."""
         observation, reward, *rest = self.env.step(action)
         torque = float(np.clip(action[0], -2.0, 2.0))
-        return observation, reward + 0.001 * torque**2, *rest
+        return observation, float(reward) + 0.001 * torque**2, *rest
 
 
 def make():

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pwm_sdk import EnvPool, Pool, RandomBehaviour, make_gym, make_pool, transitions
-from speed.rows import table
+from pwm_sdk.runs import markdown
 
 TASKS = ("mass-spring", "hopper-forward", "swimmer-152")
 BATCH = 64
@@ -52,7 +52,7 @@ def simulator_table(readings: Sequence[SimulatorReading]) -> str:
     ]  # fmt: skip
     return (
         "Agent steps per second of processor time: a pool of one environment, and "
-        f"`make_pool(task, batch={BATCH})`.\n\n" + table(head, lines) + "\n"
+        f"`make_pool(task, batch={BATCH})`.\n\n" + markdown(head, lines) + "\n"
     )
 
 

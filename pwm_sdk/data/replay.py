@@ -347,7 +347,7 @@ class ReplayBuffer:
         """
         return Starts(self._sampler, self._ring, tasks, count, seeds, self.device)
 
-    def statistics(self, task: int) -> dict[str, Tensor]:
+    def statistics(self, task: TaskLike) -> dict[str, Tensor]:
         """Return moments of a task's real rows, each counted once, fillers of row 0 left out.
 
         Args:
@@ -360,7 +360,7 @@ class ReplayBuffer:
         Raises:
             ValueError: if the task has no episode in the replay.
         """
-        episodes = self._episodes_of(task)
+        episodes = self._episodes_of(task_index(task))
         if not len(episodes):
             raise ValueError(f"task must be among {self.tasks}, got {task_index(task)}")
         rows, offset = rows_of(episodes, self.capacity, real=True)

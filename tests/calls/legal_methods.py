@@ -143,7 +143,6 @@ def _part_2() -> dict[str, Call]:
     p, f = parts(), dict
     o = _objects()
     return {
-        "BehaviourCloning.set_learning_rates": (o.cloning.set_learning_rates, f(factor=0.5)),
         "LatentRollout.draw_noise": (p.rollout.draw_noise, f(latent=p.latent, policy=p.actor)),
         "MPPI.__call__": (o.mppi.__call__, f(latent=p.latent)),
         "MPPI.given": (o.mppi.given, f(context=p.context)),
@@ -268,6 +267,7 @@ def _part_4() -> dict[str, Call]:
     p, f = parts(), dict
     o = _objects()
     return {
+        "BehaviourCloning.set_learning_rates": (o.cloning.set_learning_rates, f(factor=0.5)),
         "LatentTracker.acted": (sdk.LatentTracker(p.model).acted, f(action=p.action)),
         "LatentTracker.see": (sdk.LatentTracker(p.model).see, f(observation=p.observation,
             task=None)),
