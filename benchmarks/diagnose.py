@@ -4,7 +4,7 @@
     python benchmarks/diagnose.py --tasks mass-spring --seeds 1
 
 For every task and seed, world models with and without SimNorm learn from the same recorded
-episodes. A policy on the latents of each acts in it and in the simulator behind it, from the same
+episodes. A policy on the latents of each acts in it and in its simulator, from the same
 states with the same noise. What is finished is not run again.
 """
 

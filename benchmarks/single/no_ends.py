@@ -16,7 +16,7 @@ class FallsAreCuts(gymnasium.Wrapper):
     """Reports an episode that terminated as one that was cut.
 
     Data then show no end: the model's termination head learns that there is none, imagination goes
-    on behind a fall, and values are bootstrapped there.
+    on after a fall, and values are bootstrapped there.
     """
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
