@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -75,7 +76,9 @@ def described(module: nn.Module) -> dict[str, Any]:
     if name == OWN:
         return {"kind": OWN, "name": type(module).__name__}
     kind, settings = KINDS[name]
-    inner = {} if issubclass(kind, Checkpointed) else dict(module.named_children())
+    children = {} if issubclass(kind, Checkpointed) else module._modules
+    # not named_children(), which leaves out a layer that stands in several places, after the first
+    inner = {key: part for key, part in children.items() if part is not None}
     about = {
         "kind": name,
         "settings": settings(module),
@@ -217,10 +220,8 @@ def _built(about: Mapping[str, Any]) -> nn.Module:
     if len(about["parts"]) > _MOST:
         raise ValueError(f"parts must be at most {_MOST}, got {len(about['parts'])}")
     with torch.random.fork_rng(devices=[]):
-        parts = {key: _built(part) for key, part in about["parts"].items()}
-        return (
-            kind(*parts.values()) if kind is nn.Sequential else kind(**about["settings"], **parts)
-        )
+        parts = OrderedDict((key, _built(part)) for key, part in about["parts"].items())
+        return kind(parts) if kind is nn.Sequential else kind(**about["settings"], **parts)
 
 
 def _check(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:

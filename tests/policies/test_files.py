@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -86,6 +87,22 @@ def test_own_modules_must_be_handed_over_and_fit(tmp_path) -> None:
     policy("latents").save(path)
     given = ObservationPolicy.load(path, actor=policy("latents").actor)
     assert torch.equal(given.act(torch.ones(O)), policy("latents").act(torch.ones(O)))
+
+
+def test_layers_that_stand_twice_and_layers_with_names_come_back(tmp_path) -> None:
+    path, seen, act = tmp_path / "policy.safetensors", torch.randn(3, O), nn.Tanh()
+    named = OrderedDict(inside=nn.Linear(O, 4), act=act, out=nn.Linear(4, 2))
+    twice = nn.Linear(O, O)
+    for net in (
+        nn.Sequential(nn.Linear(O, 4), act, nn.Linear(4, 2), act),
+        nn.Sequential(twice, act, twice, act, nn.Linear(O, 2)),
+        nn.Sequential(named),
+    ):
+        saved = ObservationPolicy(net)
+        saved.save(path)
+        again = ObservationPolicy.load(path)
+        assert repr(again.actor) == repr(net)
+        assert torch.equal(again.act(seen), saved.act(seen))
 
 
 def changed(path, **about) -> None:
