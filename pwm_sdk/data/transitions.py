@@ -113,8 +113,11 @@ def _entries(batch: TensorDictBase, task: int | None) -> TensorDict:
         raise ValueError("batch must hold done or terminated under next, got neither")
     ends = [flag.reshape(batch.batch_size) for flag in flags if flag is not None]
     found[_ENDS] = torch.stack([end.bool() for end in ends]).any(0)
-    terminated: Any = flags[1] if flags[1] is not None else flags[0]
-    found[TERMINATED] = terminated.bool().reshape(batch.batch_size)
+    done, terminated, truncated = flags
+    if terminated is None and done is not None:  # a step that is done by a time limit is no end
+        terminated = done.bool() if truncated is None else done.bool() & ~truncated.bool()
+    known: Any = terminated
+    found[TERMINATED] = known.bool().reshape(batch.batch_size)
     numbers = next((n for key in TRAJECTORIES if (n := batch.get(key, None)) is not None), None)
     none = torch.zeros(batch.batch_size, dtype=torch.int64, device="cpu")
     found[_NUMBER] = none if numbers is None else numbers.reshape(batch.batch_size)

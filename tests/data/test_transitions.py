@@ -37,6 +37,16 @@ def seen_of(episodes: list[TensorDict]) -> list[list[float]]:
     return [episode["observation"][:, 0].tolist() for episode in episodes]
 
 
+def test_a_time_limit_is_no_end_where_only_done_and_truncated_are_told() -> None:
+    batch = stream([0, 1, 2, 3, 4, 5], {1: "terminated", 4: "truncated"})
+    del batch["next", "terminated"]
+    ends = [e["terminated"][:, 0].tolist() for e in EpisodeCutter().cut(batch)]
+    assert ends == [[False, False, True], [False] * 4]
+    del batch["next", "truncated"]
+    ends = [e["terminated"][:, 0].tolist() for e in EpisodeCutter().cut(batch)]
+    assert ends == [[False, False, True], [False, False, False, True]]
+
+
 def test_streams_are_cut_where_episodes_end() -> None:
     cutter = EpisodeCutter()
     episodes = cutter.cut(stream([0, 1, 2, 3, 4, 5], {1: "terminated", 4: "truncated"}))
