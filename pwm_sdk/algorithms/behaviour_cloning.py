@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pwm_sdk import keys
 from pwm_sdk.calls import checked, floating, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, positive
-from pwm_sdk.contract.models import Encoder
+from pwm_sdk.contract.models import Encoder, features
 from pwm_sdk.contract.policies import is_stochastic, latent_size, population_of
 from pwm_sdk.execution.finite import Watched
 from pwm_sdk.execution.runner import Runner
@@ -128,7 +128,8 @@ class BehaviourCloning(Watched):
             with self.runner.products():
                 if self.model is not None:
                     with torch.no_grad():
-                        observation = full(self.model.encode(observation, task))
+                        latent = full(self.model.encode(observation, task))
+                        observation = features(self.model, latent)
                 loss = behaviour_loss(self.actor, observation, action, real, per_policy=several)
             norm = optimize(
                 loss,

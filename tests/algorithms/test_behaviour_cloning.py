@@ -45,6 +45,24 @@ def test_loss_of_a_window_is_the_mean_over_its_pairs() -> None:
     torch.testing.assert_close(loss, torch.tensor(5.0))  # (1 + 9) / 2
 
 
+class Featured:
+    """A model whose policies see the square of its latent."""
+
+    def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        return observation + 1.0
+
+    def features(self, latent: Tensor) -> Tensor:
+        return latent.square()
+
+
+def test_the_actor_learns_from_what_it_sees_when_it_acts() -> None:
+    cloning = BehaviourCloning(nn.Linear(2, 1), model=Featured())
+    seen = torch.randn(4, 2)
+    acted = cloning.policy().behaviour([None] * 4).actions(seen)
+    loss = cloning.update(TensorDict({"observation": seen, "action": acted}, [4]))["loss"]
+    torch.testing.assert_close(loss, torch.zeros(()))
+
+
 def test_clones_on_the_latents_of_a_frozen_model() -> None:
     model = WorldModel.published(
         3, 2, num_tasks=2, task_dim=4, latent_dim=8, hidden=(16,), simnorm_size=4
