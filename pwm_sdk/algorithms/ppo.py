@@ -226,7 +226,8 @@ class PPO(OverTorchRL):
         """Restore a `state_dict`."""
         for name, part in self._parts().items():
             load_state(part, state[name])
-        self._sum, self.steps = state["sum"], state["steps"]
+        total, self.steps = state["sum"], state["steps"]
+        self._sum = None if total is None else total.to(self.device)
         self.updates = state.get("updates", 0)
         restore_generator(self.generator, state.get("generator"))
 

@@ -160,11 +160,13 @@ class SHAC(FirstOrder):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `update` changes."""
-        return {**super().state_dict(), "steps": self.steps}
+        return {**super().state_dict(), "steps": self.steps, "last_return": self._last_return}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a `state_dict`."""
         self.steps = state["steps"]
+        last = state.get("last_return", torch.full((1,), float("nan")))  # nor was this
+        self._last_return = last.to(self._last_return.device)  # in its own type
         updates = self.steps // (self.config.environments * self.config.horizon)
         super().load_state_dict({"updates": updates, **state})  # not kept before
 

@@ -135,5 +135,7 @@ class Streams:
         return {"where": self.state, "age": self.age, "total": self.total}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore a `state_dict`."""
-        self.state, self.age, self.total = state["where"], state["age"], state["total"]
+        """Restore a `state_dict`, of any device."""
+        device = self.state.device
+        found = (state[name].to(device) for name in ("where", "age", "total"))
+        self.state, self.age, self.total = found

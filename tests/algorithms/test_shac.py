@@ -274,10 +274,21 @@ def test_a_resumed_run_continues_to_the_bit() -> None:
     for _ in range(2):
         first.update()
     second.load_state_dict(first.state_dict())
+    last = second.state_dict()["last_return"]
+    assert last.dtype == first.state_dict()["last_return"].dtype
+    assert torch.equal(last, first.state_dict()["last_return"])
+    assert last.isfinite().all()  # an episode has ended: the next metrics tell of it
     resumed = [second.update() for _ in range(2)][-1]
     for name in ("return", "value_loss", "actor_grad_norm"):
         assert torch.equal(metrics[name], resumed[name])
     assert second.steps == straight.steps == 48
+
+
+def test_a_state_from_a_file_goes_where_the_environments_are() -> None:
+    streams = Streams(MassSpring(2, 2, episode_length=5), 4, device=torch.device("meta"))
+    saved = Streams(MassSpring(2, 2, episode_length=5), 4).state_dict()
+    streams.load_state_dict(saved)
+    assert {value.device.type for value in streams.state_dict().values()} == {"meta"}
 
 
 def test_bad_input_is_named() -> None:
