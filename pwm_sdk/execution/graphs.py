@@ -88,8 +88,16 @@ class CudaGraphModule:
 
 
 def prepare(optimizer: torch.optim.Optimizer, captured: bool) -> None:
-    """Make an Adam ready to be captured, with its learning rates in memory, or ready not to be."""
+    """Make an Adam ready to be captured, with its learning rates in memory, or ready not to be.
+
+    Captured, its counts of steps lie beside the parameters; those of a state that was saved without
+    graphs lie on the CPU.
+    """
     for group in optimizer.param_groups:
         group["capturable"] = captured
         rate, device = float(group["lr"]), group["params"][0].device
         group["lr"] = torch.tensor(rate, device=device) if captured else rate
+    if captured:
+        for parameter, state in optimizer.state.items():
+            if isinstance(count := state.get("step"), Tensor):
+                state["step"] = count.to(parameter.device)

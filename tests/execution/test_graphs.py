@@ -11,7 +11,7 @@ import torch
 from small_updates import CONFIG, assemble, outcome
 from torch import Tensor
 
-from pwm_sdk.execution.graphs import Captured
+from pwm_sdk.execution.graphs import Captured, prepare
 from pwm_sdk.execution.settings import Execution
 
 
@@ -155,3 +155,13 @@ def test_updates_by_graphs_are_the_eager_ones(cuda: Cuda, monkeypatch) -> None:
     assert cuda.calls.count("capture") == 2  # the actor's pass and the critic's step
     assert cuda.calls.count("replay") == 3 + (5 * 4 - 2)
     assert "synchronize" not in cuda.calls
+
+
+def test_counts_of_steps_of_an_eager_state_lie_beside_the_parameters() -> None:
+    weight = torch.nn.Parameter(torch.ones(2, device="meta"))
+    optimizer = torch.optim.Adam([weight])
+    optimizer.state[weight] = {"step": torch.tensor(3.0), "exp_avg": torch.zeros_like(weight)}
+    prepare(optimizer, captured=False)
+    assert optimizer.state[weight]["step"].device.type == "cpu"
+    prepare(optimizer, captured=True)
+    assert optimizer.state[weight]["step"].device == weight.device
