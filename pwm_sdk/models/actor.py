@@ -241,6 +241,8 @@ class FirstOrderActor(Checkpointed):
 
     def _spread(self, value: Tensor, like: Tensor) -> Tensor:
         """View `[1, A]` or `[P, 1, A]` so that it broadcasts against `[.., A]` or `[P, .., A]`."""
+        if self.population is None and like.dim() == 1:
+            return value.squeeze(0)
         if self.population is None or like.dim() <= 3:
             return value
         return value.reshape(self.population, *([1] * (like.dim() - 2)), self.action_dim)

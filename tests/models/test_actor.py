@@ -189,3 +189,12 @@ def test_log_prob_by_hand(noise: str) -> None:
     slope = 1.0 - math.tanh(0.3) ** 2 if noise == "post_tanh" else 1.0
     torch.testing.assert_close(by_loc, torch.tensor([[4.0 * slope, 0.0]]))
     torch.testing.assert_close(by_log_std, torch.tensor([[3.0, 0.0]]))
+
+
+@pytest.mark.parametrize("noise", ["pre_tanh", "post_tanh"])
+def test_one_latent_without_a_batch_gives_one_action(noise: str) -> None:
+    actor = FirstOrderActor(3, 2, (4,), noise=noise, action_dims=[1])
+    latent, eps = torch.randn(3), torch.randn(2)
+    assert actor(latent).shape == actor(latent, eps).shape == (2,)
+    torch.testing.assert_close(actor(latent, eps), actor(latent[None], eps[None])[0])
+    assert actor.log_prob(actor.loc(latent), eps).shape == (1,)
