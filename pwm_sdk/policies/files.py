@@ -84,6 +84,8 @@ def described(module: nn.Module) -> dict[str, Any]:
         "settings": settings(module),
         "parts": {key: described(part) for key, part in inner.items()},
     }
+    if name == "Normalized" and not inner:  # by moments that are no module
+        return {"kind": OWN, "name": name}
     if settings is _nothing and not inner and repr(module) != repr(kind()):  # of other settings
         return {"kind": OWN, "name": repr(module)}
     return about

@@ -17,6 +17,7 @@ from torch import nn
 from pwm_sdk import FirstOrderActor, ObservationPolicy
 from pwm_sdk.checkpoints.reading import read_tensors
 from pwm_sdk.checkpoints.writing import write_tensors
+from pwm_sdk.policies.networks import Normalized
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -103,6 +104,23 @@ def test_layers_that_stand_twice_and_layers_with_names_come_back(tmp_path) -> No
         again = ObservationPolicy.load(path)
         assert repr(again.actor) == repr(net)
         assert torch.equal(again.act(seen), saved.act(seen))
+
+
+class Doubled:
+    """Moments that are no module."""
+
+    def normalize(self, values: torch.Tensor) -> torch.Tensor:
+        return 2.0 * values
+
+
+def test_moments_that_are_no_module_must_be_handed_over(tmp_path) -> None:
+    path, model = tmp_path / "policy.safetensors", Normalized(Doubled())
+    saved = ObservationPolicy(nn.Linear(O, 2), model=model)
+    saved.save(path)
+    with pytest.raises(ValueError, match=r"model must be given, as .* of Normalized alone"):
+        ObservationPolicy.load(path)
+    opened = ObservationPolicy.load(path, model=model)
+    assert torch.equal(opened.act(torch.ones(O)), saved.act(torch.ones(O)))
 
 
 def changed(path, **about) -> None:
