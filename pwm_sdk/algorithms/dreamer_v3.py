@@ -109,8 +109,10 @@ class DreamerV3(OverTorchRL):
         observation = self._as_weights(observation)
         if memory is None:
             memory = self._blank(len(observation), observation.device)
-        elif first is not None:
-            memory[IS_INIT] = first.unsqueeze(-1)
+        else:
+            memory = memory.clone(recurse=False)  # the caller's stays as it is
+            if first is not None:
+                memory[IS_INIT] = first.unsqueeze(-1)
         memory[ENCODED] = self.encoder(symlog(observation))
         with drawing_from(self.generator):
             after: Any = self.estimator(memory)

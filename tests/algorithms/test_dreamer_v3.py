@@ -47,6 +47,16 @@ def test_a_window_starts_from_the_memory_of_its_first_observation() -> None:
         torch.testing.assert_close(found[name][:, 0], memory[name])
 
 
+def test_a_memory_that_was_given_stays_as_it_is() -> None:
+    agent = DreamerV3(3, 2, CONFIG)
+    _, memory = agent.act(torch.randn(2, 3))
+    before = memory.clone()
+    _, after = agent.act(torch.randn(2, 3), memory, torch.tensor([False, True]))
+    assert set(memory.keys()) == set(before.keys())
+    assert all(torch.equal(memory[name], before[name]) for name in before.keys())  # noqa: SIM118
+    assert not torch.equal(after["belief"], memory["belief"])
+
+
 def test_memory_is_kept_and_lost_where_an_episode_begins() -> None:
     agent, seen = DreamerV3(3, 2, CONFIG), torch.randn(2, 3)
     _, memory = agent.act(torch.randn(2, 3))
