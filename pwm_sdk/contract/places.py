@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ def dtype_of(*parts: object) -> torch.dtype:
     """
     owners = [_owner(part) for part in parts]
     for holder in [part for owner in owners for part in (owner, getattr(owner, "loss", None))]:
-        for parameter in holder.parameters() if isinstance(holder, nn.Module) else ():
+        for parameter in _parameters(holder):
             if parameter.is_floating_point():
                 return parameter.dtype
     return torch.float32
@@ -37,9 +38,15 @@ def device_of(*parts: object) -> torch.device:
         if isinstance(device := getattr(owner, "device", None), torch.device):
             return device
         for holder in (owner, getattr(owner, "actor", None), getattr(owner, "loss", None)):
-            for parameter in holder.parameters() if isinstance(holder, nn.Module) else ():
+            for parameter in _parameters(holder):
                 return parameter.device
     return torch.device("cpu")
+
+
+def _parameters(holder: Any) -> Iterator[nn.Parameter]:
+    """Return the weights of a module, or of what a wrapper forwards; none of other objects."""
+    has = callable(getattr(holder, "parameters", None)) and not isinstance(holder, type)
+    return holder.parameters() if has else iter(())
 
 
 def _owner(part: object) -> Any:

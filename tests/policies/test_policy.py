@@ -34,6 +34,25 @@ def test_one_and_many_tensors_and_arrays_are_the_same(name: str) -> None:
     )
 
 
+class Forwarding:
+    """Stands before a module, and is none."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["module"], name)
+
+    def __call__(self, latent: torch.Tensor) -> torch.Tensor:
+        return self.module(latent)
+
+
+def test_observations_get_the_type_of_networks_behind_a_wrapper() -> None:
+    plain = ObservationPolicy(FirstOrderActor(O, A, (4,)).double())
+    wrapped, seen = ObservationPolicy(Forwarding(plain.actor)), np.ones((2, O), np.float32)
+    np.testing.assert_array_equal(wrapped.act(seen), plain.act(seen))
+
+
 def test_actions_come_in_the_units_of_the_environment() -> None:
     acting = ObservationPolicy(nn.Identity())
     half = acting.bounded([-2.0, 0.0], [2.0, 10.0])
