@@ -51,7 +51,8 @@ class TensorDictPolicy(TensorDictModuleBase):
                     "torchrl.envs.InitTracker() to the environment"
                 )
             first: Any = tensordict[IS_INIT]
-            for index in first.reshape(-1).nonzero().flatten().tolist():
+            begun = first.reshape(-1).nonzero().flatten().tolist()
+            for index in begun if len(begun) < len(rows) else [None]:  # all: perhaps of another N
                 self.policy.reset(index)
         task: Any = tensordict[TASK].reshape(-1) if self.asks else None
         action: Any = self.policy.act(rows, task)

@@ -95,3 +95,16 @@ def test_a_planner_plans_in_a_rollout() -> None:
     rollout = env.rollout(3, narrow.tensordict_module())
     assert rollout["action"].shape == (3, 1)
     assert planner.mean is None
+
+
+def test_another_number_of_environments_may_begin_together() -> None:
+    settings = {"samples": 8, "elites": 2, "policy_samples": 2, "iterations": 1}
+    planner = MPPI(WorldModel(3, 1, **SMALL), FirstOrderActor(8, 1, (8,)), lambda z: z[..., :1],
+                   **settings)  # fmt: skip
+    module = ObservationPolicy(planner).tensordict_module()
+    for count in (2, 3, 1):
+        first = torch.ones(count, 1, dtype=torch.bool)
+        begun = module(
+            TensorDict({"observation": torch.zeros(count, 3), "is_init": first}, [count])
+        )
+        assert begun["action"].shape == (count, 1)
