@@ -13,8 +13,14 @@ from torch import Tensor, nn
 from pwm_sdk import keys
 from pwm_sdk.calls import checked, floating, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, positive
-from pwm_sdk.contract.models import Encoder, features
-from pwm_sdk.contract.policies import is_stochastic, latent_size, population_of
+from pwm_sdk.contract.models import Encoder, features, looked_up
+from pwm_sdk.contract.policies import (
+    depends_on_task,
+    given,
+    is_stochastic,
+    latent_size,
+    population_of,
+)
 from pwm_sdk.execution.finite import Watched
 from pwm_sdk.execution.runner import Runner
 from pwm_sdk.execution.settings import Execution
@@ -126,11 +132,15 @@ class BehaviourCloning(Watched):
         several = self.population is not None
         with self.runner.running():
             with self.runner.products():
+                context = None
                 if self.model is not None:
                     with torch.no_grad():
+                        if depends_on_task(self.actor):
+                            context = looked_up(self.model, task)
                         latent = full(self.model.encode(observation, task))
                         observation = features(self.model, latent)
-                loss = behaviour_loss(self.actor, observation, action, real, per_policy=several)
+                actor = given(self.actor, context)
+                loss = behaviour_loss(actor, observation, action, real, per_policy=several)
             norm = optimize(
                 loss,
                 self.optimizer,

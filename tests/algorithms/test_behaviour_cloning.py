@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pwm_sdk.algorithms.behaviour_cloning import BehaviourCloning, BehaviourCloningConfig
 from pwm_sdk.data.replay import ReplayBuffer, make_episode
 from pwm_sdk.models.actor import FirstOrderActor
+from pwm_sdk.models.policy_prior import PolicyPrior
 from pwm_sdk.models.world_model import WorldModel
 from pwm_sdk.training.loop import fit
 
@@ -61,6 +62,16 @@ def test_the_actor_learns_from_what_it_sees_when_it_acts() -> None:
     acted = cloning.policy().behaviour([None] * 4).actions(seen)
     loss = cloning.update(TensorDict({"observation": seen, "action": acted}, [4]))["loss"]
     torch.testing.assert_close(loss, torch.zeros(()))
+
+
+def test_an_actor_that_depends_on_the_task_is_told_it() -> None:
+    model = WorldModel(3, 2, num_tasks=2, task_dim=4, latent_dim=8, hidden=(8,), action_dims=(2, 1))
+    cloning = BehaviourCloning(PolicyPrior.for_model(model), model=model)
+    data = {"observation": torch.randn(4, 3), "task": torch.tensor([0, 0, 1, 1])}
+    acted = cloning.policy().behaviour(data["task"].tolist()).actions(data["observation"])
+    batch = TensorDict({**data, "action": acted}, [4])
+    torch.testing.assert_close(cloning.update(batch)["loss"], torch.zeros(()))
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_clones_on_the_latents_of_a_frozen_model() -> None:
