@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pwm_sdk import keys
 from pwm_sdk.calls import checked, floating, holds, least, may_be_infinite, shaped
 from pwm_sdk.checks import at_least, positive
+from pwm_sdk.contract.memory import has_memory, observed_latents
 from pwm_sdk.contract.models import Encoder, features, looked_up
 from pwm_sdk.contract.policies import (
     depends_on_task,
@@ -117,7 +118,8 @@ class BehaviourCloning(Watched):
             batch: windows `[B]` of a `ReplayBuffer` (observation `[B, H+1, O]`, action `[B, H, A]`,
                 task `[B]`): all H pairs are used, but for steps that are not real (`[B, H, 1]`;
                 without it, all are); or pairs `[B]` (observation `[B, O]`, action `[B, A]`). For a
-                population `[P, B]` of either.
+                population `[P, B]` of either. A model with memory sees the rows of a window in
+                order, and a pair as the first of its episode.
 
         Returns:
             Detached metrics, `[]` or `[P]`: loss (squared distance of the actions), grad_norm.
@@ -137,7 +139,7 @@ class BehaviourCloning(Watched):
                     with torch.no_grad():
                         if depends_on_task(self.actor):
                             context = looked_up(self.model, task)
-                        latent = full(self.model.encode(observation, task))
+                        latent = full(self._latents(self.model, batch, observation, task))
                         observation = features(self.model, latent)
                 actor = given(self.actor, context)
                 loss = behaviour_loss(actor, observation, action, real, per_policy=several)
@@ -186,6 +188,18 @@ class BehaviourCloning(Watched):
         self.optimizer.load_state_dict(state["optimizer"])
         self.finite.load(state.get("stopped"))
         self.updates = state.get("updates", 0)
+
+    def _latents(
+        self, model: Encoder, batch: TensorDictBase, observation: Tensor, task: Tensor | None
+    ) -> Tensor:
+        """Encode the observations `[.., N, O]` of `_pairs`, after what came before in windows."""
+        window: Any = batch[keys.OBSERVATION]
+        if not has_memory(model) or window.dim() == observation.dim():
+            return model.encode(observation, task)
+        action: Any = batch[keys.ACTION]
+        rows = window[..., :-1, :], action[..., :-1, :]
+        seen = observed_latents(model, *rows, batch.get(keys.TASK, None))
+        return seen.flatten(-3, -2)
 
     def _pairs(self, batch: TensorDictBase) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Observations `[N, O]` or `[P, N, O]`, actions, tasks, and weights of those that are real.

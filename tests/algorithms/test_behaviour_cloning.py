@@ -64,6 +64,37 @@ def test_the_actor_learns_from_what_it_sees_when_it_acts() -> None:
     torch.testing.assert_close(loss, torch.zeros(()))
 
 
+class Summing:
+    """A model whose latent is the sum of what was seen, and of the actions."""
+
+    latent_dim = action_dim = 1
+
+    def encode(self, observation: Tensor, task: Tensor | None = None) -> Tensor:
+        return observation
+
+    def step(self, latent: Tensor, action: Tensor, task: Tensor | None = None):
+        return latent + action, latent
+
+    def observe(
+        self, latent: Tensor, action: Tensor, observation: Tensor, first: Tensor, task=None
+    ) -> Tensor:
+        return observation + (latent + action).masked_fill(first, 0.0)
+
+
+def test_an_actor_on_a_model_with_memory_learns_from_what_it_remembers() -> None:
+    actor = nn.Linear(1, 1)
+    nn.init.ones_(actor.weight)
+    nn.init.zeros_(actor.bias)
+    # latents 1, 2 + (1 + 1) = 4 and 1 + (4 + 4) = 9; each action is the latent that it is of
+    window = {
+        "observation": torch.tensor([[[1.0], [2.0], [1.0], [7.0]]]),
+        "action": torch.tensor([[[1.0], [4.0], [9.0]]]),
+    }
+    cloning = BehaviourCloning(actor, model=Summing())
+    loss = cloning.update(TensorDict(window, [1]))["loss"]
+    torch.testing.assert_close(loss, torch.zeros(()))
+
+
 def test_an_actor_that_depends_on_the_task_is_told_it() -> None:
     model = WorldModel(3, 2, num_tasks=2, task_dim=4, latent_dim=8, hidden=(8,), action_dims=(2, 1))
     cloning = BehaviourCloning(PolicyPrior.for_model(model), model=model)
