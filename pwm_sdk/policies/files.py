@@ -221,6 +221,9 @@ def _built(about: Mapping[str, Any]) -> nn.Module:
     kind, _ = KINDS[about["kind"]]
     if len(about["parts"]) > _MOST:
         raise ValueError(f"parts must be at most {_MOST}, got {len(about['parts'])}")
+    numbers = [key for key in about["parts"] if key.isdecimal()]
+    if numbers != [str(i) for i in range(len(numbers))]:  # files of before left out repeated layers
+        raise ValueError(f"numbers of parts must be 0 to {len(numbers) - 1}, got {numbers}")
     with torch.random.fork_rng(devices=[]):
         parts = OrderedDict((key, _built(part)) for key, part in about["parts"].items())
         return kind(parts) if kind is nn.Sequential else kind(**about["settings"], **parts)

@@ -106,6 +106,16 @@ def test_layers_that_stand_twice_and_layers_with_names_come_back(tmp_path) -> No
         assert torch.equal(again.act(seen), saved.act(seen))
 
 
+def test_files_that_left_out_a_repeated_layer_are_refused(tmp_path) -> None:
+    path, act = tmp_path / "policy.safetensors", nn.Tanh()
+    ObservationPolicy(nn.Sequential(nn.Linear(O, 4), act, nn.Linear(4, 2), act)).save(path)
+    actor = json.loads(read_tensors(path)[1]["policy"])["actor"]
+    del actor["parts"]["1"]
+    changed(path, actor=actor)
+    with pytest.raises(ValueError, match=r"numbers of parts must be 0 to 2, got \['0', '2', '3'\]"):
+        ObservationPolicy.load(path)
+
+
 class Doubled:
     """Moments that are no module."""
 
