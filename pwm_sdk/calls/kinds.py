@@ -44,6 +44,7 @@ class Kind:
         tensors: whether a tensor can fit.
         integers: whether an integer can fit.
         placed: whether what fits can lie on a device.
+        names: of what a value must have; those that one lacks are said.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class Kind:
         tensors: bool = False,
         integers: bool = False,
         placed: bool = False,
+        names: Sequence[str] = (),
     ) -> None:
-        self.expected, self.fit = expected, fit
+        self.expected, self.fit, self.names = expected, fit, names
         self.several = several or f"items, each {expected}"
         self.tensors, self.integers, self.placed = tensors, integers, placed
 
@@ -68,7 +70,9 @@ class Kind:
         """
         result = self.fit(value)
         if result is NO:
-            raise ValueError(f"{name} must be {self.expected}, got {shown(value)}")
+            missing = [part for part in self.names if not hasattr(value, part)]
+            without = f" without {', '.join(missing)}" if len(missing) < len(self.names) else ""
+            raise ValueError(f"{name} must be {self.expected}, got {shown(value)}{without}")
         return result
 
 
@@ -233,7 +237,7 @@ def _class(base: type) -> Kind:
         if names == ["__call__"]:
             return Kind("callable, or have given", _acting, placed=True)
         words = f"an object with {', '.join(names)}"
-        return Kind(words, lambda value: _with(value, names), placed=True)
+        return Kind(words, lambda value: _with(value, names), placed=True, names=names)
     article = "an" if base.__name__[0] in "AEIOU" else "a"
     words = {str: "a string", Tensor: "a tensor", np.ndarray: "a numpy array"}.get(
         base, f"{article} {base.__name__}"

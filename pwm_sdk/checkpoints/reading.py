@@ -116,8 +116,20 @@ def read_tensors(path: str | os.PathLike[str], *, remedy: str = "restore it") ->
         ValueError: if it is damaged; the message names it.
     """
     path = existing_file(path)
+    seen = path.stat()
     try:
-        with safe_open(path, "pt") as file:  # one handle: another writer may replace the file
+        return _tensors_of(path, remedy)
+    except ValueError:
+        now = existing_file(path).stat()
+        if (now.st_ino, now.st_mtime_ns) == (seen.st_ino, seen.st_mtime_ns):
+            raise
+    return read_tensors(path, remedy=remedy)  # replaced while it was read, which opens it twice
+
+
+def _tensors_of(path: Path, remedy: str) -> Tensors:
+    """Read a file as `read_tensors`, unless it is replaced meanwhile."""
+    try:
+        with safe_open(path, "pt") as file:
             about = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, KeyError) as error:

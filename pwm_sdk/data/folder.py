@@ -312,7 +312,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _names(number: object) -> tuple[str, str]:
     """Return the names of a folder's files of rows and of episodes."""
-    mark = f"-{number}" if number else ""
+    mark = "" if number in (None, 0) else f"-{number}"
     return f"rows{mark}.bin", f"episodes{mark}.safetensors"
 
 

@@ -70,8 +70,9 @@ def test_every_environment_of_a_job_is_counted(tmp_path: Path) -> None:
     job = make(tmp_path)
 
     class Still:
-        explore = staticmethod(lambda seen: seen[:, :1] * 0.0)
-        __call__ = staticmethod(lambda seen: seen[:, :1] * 0.0)
+        policy = explorer = staticmethod(
+            lambda: ObservationPolicy(lambda seen: torch.zeros(len(seen), 1))
+        )
 
     batches = list(job.stream(Still(), envs=2, steps=25))
     assert [batch.shape for batch in batches] == [(2, 25), (2, 25)]

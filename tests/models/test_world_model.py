@@ -189,6 +189,7 @@ def test_file_round_trip(tmp_path) -> None:
 
 
 def test_captured_by_the_compiler_without_a_break() -> None:
+    torch.compiler.reset()  # as if nothing had been compiled in this process
     model = small_model(num_tasks=2, action_dims=[1, 2])
     compiled = torch.compile(model.step, backend="eager", fullgraph=True)
     latent, action, task = torch.rand(3, 8), torch.rand(3, 2), torch.tensor([0, 1, 1])

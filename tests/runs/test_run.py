@@ -172,6 +172,7 @@ def test_ctrl_c_lets_the_round_end_and_keeps_it(tmp_path: Path) -> None:
                 os.kill(os.getpid(), signal.SIGINT)
             return super().run_round(progress)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as programs have it
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         Run(tmp_path, Told()).train(rounds=10)

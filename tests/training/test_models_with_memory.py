@@ -84,10 +84,10 @@ def memoryless() -> Any:
 
 def loop(model: Any, population: int | None = None, **rounds: int) -> GrowingBatch:
     """A growing batch on the slider."""
-    nets: dict[str, Any] = {"hidden": (64, 64), "activation": "silu", "norm": "before"}
+    nets: dict[str, Any] = {"hidden": (64, 64), "activation": "silu", "norm": "pre_activation"}
     nets["population"] = population
     size = model.latent_dim
-    noise = {"learn_std": False, "noise": "after", "output_gain": 0.1}
+    noise = {"learn_std": False, "noise": "post_tanh", "output_gain": 0.1}
     actor = FirstOrderActor(size, 1, **noise, **nets)
     critic = Critic(size, ensemble=2, reduce="mean", scale=10.0, output_gain=0.01, **nets)
     config = PWMConfig(
