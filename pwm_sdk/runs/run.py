@@ -180,7 +180,7 @@ class Run:
         }
         save_state(folder / "state.pt", state, self.identity)
         self.write()
-        for old in sorted(self.folder.glob("checkpoint-*"))[:-2]:
+        for _, old in self._checkpoints()[:-2]:
             shutil.rmtree(old)
 
     def write(self) -> None:
@@ -256,8 +256,9 @@ class Run:
     def _open_newest(self) -> tuple[int, Any]:
         """Open the newest checkpoint that is whole: its round, or -1 without one, and its state."""
         damage: ValueError | OSError | None = None
-        for path in sorted(self.folder.glob("checkpoint-*/state.pt"), reverse=True):
-            number = int(path.parent.name.split("-")[1])
+        for number, path in reversed(self._checkpoints()):
+            if not (path / "state.pt").exists():  # it was not written to its end
+                continue
             try:
                 state = self._open(number)
             except OtherRunError:
@@ -266,12 +267,21 @@ class Run:
                 damage = error if damage is None else damage
                 continue
             if damage is not None:
-                what = f"{damage}: it continues from {path.parent.name} instead"
+                what = f"{damage}: it continues from {path.name} instead"
                 print(what, file=sys.stderr, flush=True)
             return number, state
         if damage is not None:
             raise ValueError(f"{damage}; no older checkpoint is whole: delete {self.folder}")
         return -1, None
+
+    def _checkpoints(self) -> list[tuple[int, Path]]:
+        """Return the checkpoints by their rounds; what else is called alike is left alone."""
+        found = []
+        for path in self.folder.glob("checkpoint-*"):
+            number = path.name.removeprefix("checkpoint-")
+            if number.isdecimal():
+                found.append((int(number), path))
+        return sorted(found)
 
     def _open(self, number: int) -> Any:
         """Read the data of a checkpoint and return its state."""

@@ -128,6 +128,21 @@ def test_two_checkpoints_stay(tmp_path: Path) -> None:
     assert kept == ["checkpoint-00006", "checkpoint-00007"]
 
 
+def test_checkpoints_are_ordered_by_number_and_others_left_alone(tmp_path: Path) -> None:
+    """Five digits are written at least: 100,000 comes after 99,999."""
+    loop = Counting()
+    loop.round = 99_998
+    Run(tmp_path, loop, readings=0, save_every=1).train(updates=9)
+    names = ["checkpoint-100000", "checkpoint-100001"]
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == names
+    (tmp_path / "checkpoint-best").mkdir()
+    (tmp_path / "checkpoint-best" / "state.pt").write_bytes(b"a copy of somebody's")
+    loop = Counting()
+    Run(tmp_path, loop, readings=0, save_every=1).train(updates=12)
+    assert (loop.read, loop.round) == ("100001", 100_002)
+    assert (tmp_path / "checkpoint-best").exists()
+
+
 def test_a_logger_gets_rounds_and_readings(tmp_path: Path) -> None:
     told: list[tuple[int, set[str]]] = []
 
