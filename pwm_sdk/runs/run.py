@@ -160,6 +160,8 @@ class Run:
             self._begin()
             stops = [asked] if stop is None else [asked, stop]
             self._rounds(lambda: self._share(given, minutes), stops, progress)
+            if asked():  # in the last reading, after which nobody else looks
+                raise KeyboardInterrupt
         return self
 
     def save(self) -> None:

@@ -195,6 +195,21 @@ def test_ctrl_c_lets_the_round_end_and_keeps_it(tmp_path: Path) -> None:
     assert Run(tmp_path, Counting()).train(rounds=3).loop.round == 3
 
 
+def test_ctrl_c_in_the_last_reading_is_not_lost(tmp_path: Path) -> None:
+    """A script of several runs must not begin the next one."""
+    loop = Counting()
+
+    def read() -> list[dict[str, float]]:
+        if loop.round == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return summaries()
+
+    with pytest.raises(KeyboardInterrupt):
+        Run(tmp_path, loop, readings=1, read=read).train(rounds=2)
+    run = Run(tmp_path, Counting(), readings=1, read=summaries).train(rounds=2)
+    assert [point["round"] for point in run.curve] == [0, 1, 2]
+
+
 def test_an_older_checkpoint_serves_where_the_newest_is_damaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
