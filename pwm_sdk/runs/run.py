@@ -315,13 +315,13 @@ class Run:
         share = spent()
         if not self.curve:
             self._reading()
-        due = int(share * (self.readings + 1)) + 1
+        passed = self._passed(share)
         while share < 1.0:
             self._round(min(share, 1.0))
             share = spent()
-            if due <= share * (self.readings + 1) and share < 1.0:
+            if self._passed(share) > passed and share < 1.0:
                 self._reading()
-                due = int(share * (self.readings + 1)) + 1
+                passed = self._passed(share)
             if progress is not None:
                 outside(progress)(share, self._words())
             stop = _agree(float(any(asked() for asked in stops)), dist.ReduceOp.MAX) > 0.0
@@ -333,6 +333,10 @@ class Run:
             self._reading()
         self.save()
         self._save_policy()
+
+    def _passed(self, share: float) -> int:
+        """Number of readings at or before a share of the budget, which is rounded as a float."""
+        return int(share * (self.readings + 1) + 1e-9)
 
     def _round(self, share: float) -> None:
         report: Report = outside(self.loop.run_round)(share)

@@ -122,6 +122,12 @@ def test_readings_are_spread_over_the_budget(tmp_path: Path) -> None:
     assert len((tmp_path / "rounds.csv").read_text().splitlines()) == 9
 
 
+def test_a_reading_is_not_late_by_a_rounding_error(tmp_path: Path) -> None:
+    """48 readings in 49 rounds are one a round, though some n / 49 * 49 are below n."""
+    run = Run(tmp_path, Counting(), readings=48, read=summaries, save_every=49).train(rounds=49)
+    assert [point["round"] for point in run.curve] == list(range(50))
+
+
 def test_two_checkpoints_stay(tmp_path: Path) -> None:
     Run(tmp_path, Counting(), save_every=2).train(rounds=7)
     kept = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
