@@ -125,7 +125,7 @@ class AgentLoop:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the stream of steps: a copy starts new episodes."""
-        return {**vars(self), "_stream": None, "_acting": _Acting(), "_cutters": []}
+        return {**vars(self), "_collector": None, "_acting": _Acting(), "_cutters": []}
 
     @property
     def updates(self) -> int:
