@@ -65,6 +65,12 @@ def test_the_code_says_what_differs() -> None:
     assert "# pool: the environments that were given" in given.code and given.test_pool is None
 
 
+def test_a_number_without_end_is_written_as_code() -> None:
+    rounds = RoundConfig(model_max_norm=float("inf"))
+    code = online_pwm("Pendulum-v1", OnlineConfig.tiny(rounds_config=rounds)).code
+    assert 'RoundConfig(model_max_norm=float("inf"))' in code
+
+
 def test_a_task_alone_is_known_by_no_number() -> None:
     loop = online_pwm("cartpole-swingup", "tiny")
     assert (loop.tasks, loop.model.num_tasks, loop.learners[0].pwm.population) == ([0], 0, None)
