@@ -56,7 +56,8 @@ class Run:
         folder: of this run alone.
         loop: what learns, such as `online_pwm(...)` or an `AgentLoop`.
         settings: what else tells it from other runs, as JSON values. With the loop's code and names
-            it is in each file, and a folder of other ones is refused.
+            it is in each file, and a folder of other ones is refused. A `GrowingBatch` that no
+            recipe made has no code, and an `AgentLoop`'s knows no networks: here is their place.
         readings: readings of the policy on the way, spread evenly over the budget, beside one
             before any learning and one at the end; 0: none at all.
         episodes: episodes of a reading, in each environment.
