@@ -25,7 +25,7 @@ def make():
     return CheaperTorque(gymnasium.make("Pendulum-v1"))
 
 
-# "HalfCheetah-v5", or any other id of Gymnasium, needs no registration: online_pwm(id)
+# Ids of Gymnasium need no registration: online_pwm("HalfCheetah-v5"), with gymnasium[mujoco]
 register_task(Task.from_env(make, "cheap-pendulum"), make)
 agent = online_pwm("cheap-pendulum", SCALE)
 print(agent.code)  # the program that it stands for

@@ -65,8 +65,9 @@ def make_pool(
         tasks: the task set of the data and the model.
         workers: processes of single environments (see `EnvPool`), or threads of the MuJoCo
             simulator of a task; 0: all in this process.
-        max_steps: most steps of an episode, more of which are an error; None: any number.
-        timeout: most seconds that a step or a reset may take; None: any time.
+        max_steps: most steps of an episode, more of which are an error; None: any number. A pool,
+            also one that `make_env` has wrapped, keeps its own.
+        timeout: most seconds that a step or a reset may take; None: any time. As `max_steps`.
 
     Raises:
         ValueError: if a task is unknown, spaces do not fit, rows of a batched environment cannot be

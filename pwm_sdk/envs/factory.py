@@ -167,6 +167,11 @@ def _of_gymnasium(name: str) -> tuple[Task, Callable[[], gymnasium.Env]]:
         task = Task.from_env(factory, name, suite="gymnasium")
     except gymnasium.error.DependencyNotInstalled as error:
         raise MissingSimulatorError(f"{name} needs more than gymnasium: {error}") from error
+    except ModuleNotFoundError as error:  # its robots import imageio even where nothing is drawn
+        raise MissingSimulatorError(
+            f"{name} needs more than gymnasium: {error}; extras of gymnasium bring it, as "
+            'pip install "gymnasium[mujoco]" does for its robots'
+        ) from error
     return register_task(task, factory), factory
 
 

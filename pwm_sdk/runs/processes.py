@@ -272,7 +272,7 @@ class JobPool:
                 try:
                     self._workers.append(_Worker(number, job))
                 except Exception as error:  # no memory, or no `if __name__ == "__main__"`
-                    reason = str(error).strip().splitlines()[0]
+                    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                     self._settle(number, False, (f"no process for it: {reason}", None))
 
     def _take(self, worker: _Worker) -> None:

@@ -93,15 +93,16 @@ def online_pwm(
 
     Args:
         task: what to learn: a name that `make_env` knows, a `Task`, or several, which then share
-            one world model and have a policy each.
+            one world model and have a policy each. Those that imagine alike stand beside one
+            another in the loop, whose `names` say the order.
         scale: "tiny", for tests; "small", for two cores and minutes; "published", of the sizes of
             the paper; or a configuration.
         seed: of the weights, the exploration and the environments; torch's global generator is
             set to it.
         device: where networks and data live.
         plans: how each task is trained; None: by `plan_for`.
-        pool: training environments, one per task, such as one with workers; None: an `EnvPool`
-            of `make_gym`, and beside it one for tests.
+        pool: training environments, one per task in the order of the loop's `names`, such as one
+            with workers; None: an `EnvPool` of `make_gym`, and beside it one for tests.
         part: number of this process where several of a process group share the world model, each
             with tasks of its own; None: it is alone.
 
@@ -109,8 +110,8 @@ def online_pwm(
         A loop for a `Run`, or for your own: `begin()`, then `run_round(progress)`.
 
     Raises:
-        ValueError: if a task is unknown or given twice, or there are not as many plans and
-            environments as tasks.
+        ValueError: if a task is unknown or given twice, there are not as many plans and
+            environments as tasks, or environments show tasks in another order.
         MissingSimulatorError: if a task's simulator is not installed.
     """
     if not isinstance(scale, OnlineConfig):
@@ -271,6 +272,7 @@ def _loop(
         pool = _pool(script, "pool", job, 1000 * stream, at_once)
         tests = _pool(script, "test_pool", job, TESTS + 1000 * stream)
     else:
+        _check_order(pool, job)
         script.say("pool: the environments that were given")
         script.name(pool, "pool")
     share = config.update_share or (0.6 if job.metaworld else 1.0)
@@ -304,6 +306,17 @@ def _pool(script: Script, name: str, job: _Job, seed: int, rows: int = 1) -> Poo
         known = task.name if _is_known(task) else task
         envs.append(script.part(make_gym, known, seed=(seed + i) % 2**32, **padded))
     return script.make(name, EnvPool, envs)
+
+
+def _check_order(pool: Pool, job: _Job) -> None:
+    """Raise ValueError for environments that show the tasks of others' policies."""
+    if job.family is None or len(pool) != len(job.ids):
+        return
+    if any(shown not in (None, own) for shown, own in zip(pool.tasks, job.ids, strict=True)):
+        raise ValueError(
+            f"pool must hold environments of {[task.name for task in job.tasks]} in this order "
+            f"(tasks {job.ids}), got tasks {pool.tasks}"
+        )
 
 
 def _is_known(task: Task) -> bool:

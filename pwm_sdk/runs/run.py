@@ -56,7 +56,8 @@ class Run:
         folder: of this run alone.
         loop: what learns, such as `online_pwm(...)` or an `AgentLoop`.
         settings: what else tells it from other runs, as JSON values. With the loop's code and names
-            it is in each file, and a folder of other ones is refused.
+            it is in each file, and a folder of other ones is refused. A `GrowingBatch` that no
+            recipe made has no code, and an `AgentLoop`'s knows no networks: here is their place.
         readings: readings of the policy on the way, spread evenly over the budget, beside one
             before any learning and one at the end; 0: none at all.
         episodes: episodes of a reading, in each environment.
@@ -160,6 +161,8 @@ class Run:
             self._begin()
             stops = [asked] if stop is None else [asked, stop]
             self._rounds(lambda: self._share(given, minutes), stops, progress)
+            if asked():  # in the last reading, after which nobody else looks
+                raise KeyboardInterrupt
         return self
 
     def save(self) -> None:
@@ -180,7 +183,7 @@ class Run:
         }
         save_state(folder / "state.pt", state, self.identity)
         self.write()
-        for old in sorted(self.folder.glob("checkpoint-*"))[:-2]:
+        for _, old in self._checkpoints()[:-2]:
             shutil.rmtree(old)
 
     def write(self) -> None:
@@ -256,8 +259,9 @@ class Run:
     def _open_newest(self) -> tuple[int, Any]:
         """Open the newest checkpoint that is whole: its round, or -1 without one, and its state."""
         damage: ValueError | OSError | None = None
-        for path in sorted(self.folder.glob("checkpoint-*/state.pt"), reverse=True):
-            number = int(path.parent.name.split("-")[1])
+        for number, path in reversed(self._checkpoints()):
+            if not (path / "state.pt").exists():  # it was not written to its end
+                continue
             try:
                 state = self._open(number)
             except OtherRunError:
@@ -266,12 +270,21 @@ class Run:
                 damage = error if damage is None else damage
                 continue
             if damage is not None:
-                what = f"{damage}: it continues from {path.parent.name} instead"
+                what = f"{damage}: it continues from {path.name} instead"
                 print(what, file=sys.stderr, flush=True)
             return number, state
         if damage is not None:
             raise ValueError(f"{damage}; no older checkpoint is whole: delete {self.folder}")
         return -1, None
+
+    def _checkpoints(self) -> list[tuple[int, Path]]:
+        """Return the checkpoints by their rounds; what else is called alike is left alone."""
+        found = []
+        for path in self.folder.glob("checkpoint-*"):
+            number = path.name.removeprefix("checkpoint-")
+            if number.isdecimal():
+                found.append((int(number), path))
+        return sorted(found)
 
     def _open(self, number: int) -> Any:
         """Read the data of a checkpoint and return its state."""
@@ -303,13 +316,13 @@ class Run:
         share = spent()
         if not self.curve:
             self._reading()
-        due = int(share * (self.readings + 1)) + 1
+        passed = self._passed(share)
         while share < 1.0:
             self._round(min(share, 1.0))
             share = spent()
-            if due <= share * (self.readings + 1) and share < 1.0:
+            if self._passed(share) > passed and share < 1.0:
                 self._reading()
-                due = int(share * (self.readings + 1)) + 1
+                passed = self._passed(share)
             if progress is not None:
                 outside(progress)(share, self._words())
             stop = _agree(float(any(asked() for asked in stops)), dist.ReduceOp.MAX) > 0.0
@@ -321,6 +334,10 @@ class Run:
             self._reading()
         self.save()
         self._save_policy()
+
+    def _passed(self, share: float) -> int:
+        """Number of readings at or before a share of the budget, which is rounded as a float."""
+        return int(share * (self.readings + 1) + 1e-9)
 
     def _round(self, share: float) -> None:
         report: Report = outside(self.loop.run_round)(share)

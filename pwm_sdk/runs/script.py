@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -97,6 +98,8 @@ class Script:
             return self._known[id(value)]
         if isinstance(value, str):
             return json.dumps(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            return f'float("{value}")'
         if isinstance(value, bool | float | None):
             return repr(value)
         if isinstance(value, int):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ class AgentLoop:
     Attributes:
         steps: environment steps so far, over all environments.
         left_out: episodes so far that were shorter than a window of the replay.
+        code: the agent's class and configuration and these numbers, which tell a `Run` the loop
+            from others. Networks, replay and environments are no part of it.
 
     Raises:
         ValueError: if `every` does not divide `steps`, names do not fit, or the replay cannot keep
@@ -110,7 +113,16 @@ class AgentLoop:
         self.tasks: list[int | None] = [] if places is None else list(places.tasks)
         self.rng = np.random.default_rng(seed)
         self.round = self.steps = self.left_out = 0
-        self.code = ""
+        self.code = _told(
+            agent,
+            steps=steps,
+            every=every,
+            updates_per_step=updates_per_step,
+            updates=updates,
+            seed_steps=seed_steps,
+            floor=floor,
+            seed=seed,
+        )
         self._owed = 0.0
         self._collector: Collector | None = None
         self._acting = _Acting()
@@ -125,7 +137,7 @@ class AgentLoop:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the stream of steps: a copy starts new episodes."""
-        return {**vars(self), "_stream": None, "_acting": _Acting(), "_cutters": []}
+        return {**vars(self), "_collector": None, "_acting": _Acting(), "_cutters": []}
 
     @property
     def updates(self) -> int:
@@ -294,6 +306,15 @@ class AgentLoop:
     def _check_finite(self) -> None:
         if isinstance(self.agent, WatchedAgent):
             self.agent.check_finite()
+
+
+def _told(agent: Agent, **numbers: object) -> str:
+    """Say what tells a loop from others."""
+    parts = [type(agent).__name__, *(f"{name}={value}" for name, value in numbers.items())]
+    config = getattr(agent, "config", None)
+    if is_dataclass(config) and " at 0x" not in (text := str(config)):  # the same everywhere
+        parts.insert(1, text)
+    return f"AgentLoop({', '.join(parts)})"
 
 
 class _Acting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from pwm_sdk import Task, make_env, make_gym, register_task
+from pwm_sdk import MissingSimulatorError, Task, make_env, make_gym, register_task
 
 
 def test_a_name_of_gymnasium_is_enough() -> None:
@@ -35,7 +36,7 @@ def test_the_same_task_comes_back_and_a_torchrl_environment() -> None:
 
 def test_a_robot_of_mujoco_needs_no_sizes_by_hand() -> None:
     """HalfCheetah shows 17 numbers, has 6 actions and 1000 steps."""
-    pytest.importorskip("mujoco")
+    pytest.importorskip("imageio")  # of gymnasium[mujoco], which the package alone has not
     task = Task.from_env(partial(gymnasium.make, "HalfCheetah-v5"), "own-cheetah")
     assert task == Task("own-cheetah", -1, "own", 17, 6, 1000, 1, 1.0, 1.0)
     env, batch = make_env("HalfCheetah-v5", seed=3), make_env("HalfCheetah-v5", seed=3, batch=2)
@@ -47,6 +48,14 @@ def test_a_robot_of_mujoco_needs_no_sizes_by_hand() -> None:
     np.testing.assert_array_equal(first["observation"].numpy(), seen.astype(np.float32))
     for made in (env, batch, plain):
         made.close()
+
+
+def test_a_robot_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gymnasium's robots import imageio even where nothing is drawn."""
+    monkeypatch.delitem(sys.modules, "gymnasium.envs.mujoco.mujoco_rendering", raising=False)
+    monkeypatch.setitem(sys.modules, "imageio", None)
+    with pytest.raises(MissingSimulatorError, match=r'pip install "gymnasium\[mujoco\]"'):
+        make_env("Swimmer-v5")
 
 
 def test_names_that_gymnasium_does_not_know() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pwm_sdk import (
     EnvPool,
     FirstOrderActor,
     MassSpring,
+    OtherRunError,
     PolicyPrior,
     PPOConfig,
     QEnsemble,
@@ -152,3 +154,24 @@ def test_every_agent_goes_on_to_the_bit(name: str, tmp_path: Path) -> None:
         found.append(numbers(loop.state_dict()))
     assert len(found[0]) > 3
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_a_copy_begins_new_episodes_and_acts_by_itself() -> None:
+    """After a round its original has a stream of steps that is under way."""
+    loop = ppo()
+    loop.run_round(0.0)
+    twin = copy.deepcopy(loop)
+    assert twin._collector is None and loop._collector is not None
+    twin.run_round(0.5)
+    assert twin._collector is not None and twin._collector.behaviour is twin._acting
+    assert (twin.steps, loop.steps) == (1000, 500)
+
+
+def test_a_folder_of_another_agent_or_configuration_is_refused(tmp_path: Path) -> None:
+    """The policy of an earlier experiment would come back as that of this one."""
+    Run(tmp_path, ppo(), readings=0).train(rounds=1)
+    slower = PPO(O, A, PPOConfig(hidden=(16,), epochs=2, gamma=0.5))
+    for loop in (sac(), online(slower, None, count=2, every=125)):
+        with pytest.raises(OtherRunError):
+            Run(tmp_path, loop, readings=0).train(rounds=1)
+    assert Run(tmp_path, ppo(), readings=0).train(rounds=1).loop.round == 1

@@ -168,6 +168,19 @@ def test_a_job_that_fails_leaves_the_results_of_the_others() -> None:
         assert (fine.result(), later.result()) == (8, 9)
 
 
+def test_a_process_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A MemoryError has no text of its own."""
+
+    def none_left(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pwm_sdk.runs.processes._Worker", none_left)
+    with JobPool(1) as pool:
+        job = pool.submit(pow, 2, 3, name="it")
+        with pytest.raises(JobError, match=r"^it: no process for it: MemoryError$"):
+            job.result(timeout=10.0)
+
+
 def test_each_job_has_a_process_of_its_own_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with JobPool(1) as pool:

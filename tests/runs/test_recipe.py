@@ -14,6 +14,7 @@ import torch
 from pwm_sdk import (
     MT80,
     SINGLE_TASKS,
+    EnvPool,
     OnlineConfig,
     RoundConfig,
     Task,
@@ -21,6 +22,7 @@ from pwm_sdk import (
     evaluate,
     evaluate_members,
     make_env,
+    make_gym,
     online_pwm,
     plan_for,
     register_task,
@@ -65,6 +67,12 @@ def test_the_code_says_what_differs() -> None:
     assert "# pool: the environments that were given" in given.code and given.test_pool is None
 
 
+def test_a_number_without_end_is_written_as_code() -> None:
+    rounds = RoundConfig(model_max_norm=float("inf"))
+    code = online_pwm("Pendulum-v1", OnlineConfig.tiny(rounds_config=rounds)).code
+    assert 'RoundConfig(model_max_norm=float("inf"))' in code
+
+
 def test_a_task_alone_is_known_by_no_number() -> None:
     loop = online_pwm("cartpole-swingup", "tiny")
     assert (loop.tasks, loop.model.num_tasks, loop.learners[0].pwm.population) == ([0], 0, None)
@@ -82,6 +90,22 @@ def test_several_tasks_share_a_model_and_have_a_policy_each() -> None:
     found = evaluate_members(loop.test_pool, loop.policy(), 1, tasks=loop.tasks)
     assert len(found) == 3 and found[1]["return"] < 0.0
     assert loop.reward_scale[0] == 2.0 and 10.0 < loop.reward_scale[1] < 17.0
+
+
+def test_environments_in_another_order_than_the_policies_are_refused() -> None:
+    """The two that imagine alike stand beside one another: the last task comes second."""
+    names = ["cartpole-swingup", "cartpole-balance", "pendulum-swingup"]
+    plan = plan_for(MT80["cartpole-swingup"], OnlineConfig.tiny())
+    plans = [TaskPlan(**{**vars_of(plan), "horizon": horizon}) for horizon in (5, 3, 5)]
+
+    def made(order: list[str]) -> Any:
+        pool = EnvPool([make_gym(name, padded=True) for name in order])
+        return online_pwm(names, "tiny", plans=plans, pool=pool)
+
+    with pytest.raises(ValueError, match=r"pool must hold environments of .* in this order"):
+        made(names)
+    loop = made([names[0], names[2], names[1]])
+    assert loop.names == [names[0], names[2], names[1]] and loop.pool.tasks == loop.tasks
 
 
 def test_tasks_that_imagine_differently_are_joined_in_one_policy() -> None:

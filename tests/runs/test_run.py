@@ -122,10 +122,31 @@ def test_readings_are_spread_over_the_budget(tmp_path: Path) -> None:
     assert len((tmp_path / "rounds.csv").read_text().splitlines()) == 9
 
 
+def test_a_reading_is_not_late_by_a_rounding_error(tmp_path: Path) -> None:
+    """48 readings in 49 rounds are one a round, though some n / 49 * 49 are below n."""
+    run = Run(tmp_path, Counting(), readings=48, read=summaries, save_every=49).train(rounds=49)
+    assert [point["round"] for point in run.curve] == list(range(50))
+
+
 def test_two_checkpoints_stay(tmp_path: Path) -> None:
     Run(tmp_path, Counting(), save_every=2).train(rounds=7)
     kept = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
     assert kept == ["checkpoint-00006", "checkpoint-00007"]
+
+
+def test_checkpoints_are_ordered_by_number_and_others_left_alone(tmp_path: Path) -> None:
+    """Five digits are written at least: 100,000 comes after 99,999."""
+    loop = Counting()
+    loop.round = 99_998
+    Run(tmp_path, loop, readings=0, save_every=1).train(updates=9)
+    names = ["checkpoint-100000", "checkpoint-100001"]
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == names
+    (tmp_path / "checkpoint-best").mkdir()
+    (tmp_path / "checkpoint-best" / "state.pt").write_bytes(b"a copy of somebody's")
+    loop = Counting()
+    Run(tmp_path, loop, readings=0, save_every=1).train(updates=12)
+    assert (loop.read, loop.round) == ("100001", 100_002)
+    assert (tmp_path / "checkpoint-best").exists()
 
 
 def test_a_logger_gets_rounds_and_readings(tmp_path: Path) -> None:
@@ -179,6 +200,21 @@ def test_ctrl_c_lets_the_round_end_and_keeps_it(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is before
     assert (tmp_path / "checkpoint-00002" / "state.pt").exists()
     assert Run(tmp_path, Counting()).train(rounds=3).loop.round == 3
+
+
+def test_ctrl_c_in_the_last_reading_is_not_lost(tmp_path: Path) -> None:
+    """A script of several runs must not begin the next one."""
+    loop = Counting()
+
+    def read() -> list[dict[str, float]]:
+        if loop.round == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return summaries()
+
+    with pytest.raises(KeyboardInterrupt):
+        Run(tmp_path, loop, readings=1, read=read).train(rounds=2)
+    run = Run(tmp_path, Counting(), readings=1, read=summaries).train(rounds=2)
+    assert [point["round"] for point in run.curve] == [0, 1, 2]
 
 
 def test_an_older_checkpoint_serves_where_the_newest_is_damaged(
