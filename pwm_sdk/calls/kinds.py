@@ -71,8 +71,9 @@ class Kind:
         result = self.fit(value)
         if result is NO:
             missing = [part for part in self.names if not hasattr(value, part)]
-            without = f" without {', '.join(missing)}" if len(missing) < len(self.names) else ""
-            raise ValueError(f"{name} must be {self.expected}, got {shown(value)}{without}")
+            if 0 < len(missing) < len(self.names):
+                raise ValueError(f"{name} must have {', '.join(missing)}, got {shown(value)}")
+            raise ValueError(f"{name} must be {self.expected}, got {shown(value)}")
         return result
 
 

@@ -12,7 +12,15 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from pwm_sdk import MT80, SINGLE_TASKS, EnvPool, RandomBehaviour, ReplayBuffer, make_gym
+from pwm_sdk import (
+    MT80,
+    SINGLE_TASKS,
+    EnvPool,
+    ObservationPolicy,
+    RandomBehaviour,
+    ReplayBuffer,
+    make_gym,
+)
 from single import METHODS, no_ends  # noqa: F401 - enters itself
 from single.jobs import Job, Settings, load_result
 

@@ -90,7 +90,7 @@ def loop(model: Any, population: int | None = None, **rounds: int) -> GrowingBat
     noise = {"learn_std": False, "noise": "post_tanh", "output_gain": 0.1}
     actor = FirstOrderActor(size, 1, **noise, **nets)
     critic = Critic(size, ensemble=2, reduce="mean", scale=10.0, output_gain=0.01, **nets)
-    config = PWMConfig(
+    config = PWMConfig.paper(
         horizon=10, gamma=0.95, actor_lam=0.95, saturation=0.1, critic_lr=1e-3, critic_epochs=1,
         critic_splits=1, target_tau=0.01, betas=(0.9, 0.999),
     )  # fmt: skip
