@@ -189,12 +189,14 @@ def union(kinds: list[Kind | None]) -> Kind | None:
                 return result
         return NO
 
+    several = [kind for kind in known if kind is not NONE]
     return Kind(
-        " or ".join(kind.expected for kind in known if kind is not NONE),
+        " or ".join(kind.expected for kind in several),
         fit,
         tensors=any(kind.tensors for kind in known),
         integers=any(kind.integers for kind in known),
         placed=any(kind.placed for kind in known),
+        names=several[0].names if len(several) == 1 else (),
     )
 
 

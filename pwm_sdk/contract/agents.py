@@ -123,6 +123,17 @@ class WatchedAgent(TrainableAgent, Protocol):
 
 
 @runtime_checkable
+class ConfiguredAgent(Protocol):
+    """An agent whose settings are one dataclass.
+
+    Attributes:
+        config: the settings.
+    """
+
+    config: Any
+
+
+@runtime_checkable
 class PlacedAgent(TrainableAgent, Protocol):
     """An agent whose networks are on one device, where it takes its batches.
 

@@ -22,6 +22,7 @@ from pwm_sdk.contract.agents import (
     Agent,
     Batches,
     Behaviour,
+    ConfiguredAgent,
     SteppingAgent,
     WatchedAgent,
 )
@@ -311,7 +312,7 @@ class AgentLoop:
 def _told(agent: Agent, **numbers: object) -> str:
     """Say what tells a loop from others."""
     parts = [type(agent).__name__, *(f"{name}={value}" for name, value in numbers.items())]
-    config = getattr(agent, "config", None)
+    config = agent.config if isinstance(agent, ConfiguredAgent) else None
     if is_dataclass(config) and " at 0x" not in (text := str(config)):  # the same everywhere
         parts.insert(1, text)
     return f"AgentLoop({', '.join(parts)})"
