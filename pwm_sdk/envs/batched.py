@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from pwm_sdk.checks import seed
 from pwm_sdk.contract.pools import PoolStep
+from pwm_sdk.envs.environments import Environments, check_places
 from pwm_sdk.envs.gate import Gate, GateError, fits
-from pwm_sdk.envs.member import Limits, Turn, no_end
+from pwm_sdk.envs.member import About, Limits, Turn, no_end
 from pwm_sdk.keys import SUCCESS, TERMINATED, TRUNCATED
 
-__all__ = ["BatchedPool", "LockstepPool", "Stepped", "check_places"]
+__all__ = ["BatchedPool", "LockstepPool", "Stepped"]
 
 _Rows: TypeAlias = Sequence[object] | np.ndarray  # as many as were asked for, if all is well
 _OUTSIDE = -1  # in place of a step: the row is in no episode
@@ -31,7 +32,7 @@ class Stepped(NamedTuple):
     truncated: Any
 
 
-class BatchedPool(ABC):
+class BatchedPool(Environments):
     """N environments of one kind whose rows pass the same gate, as arrays.
 
     The gate of a row is asked alone only where the whole array does not pass: it then says which
@@ -55,35 +56,11 @@ class BatchedPool(ABC):
         turn: Turn | None = None,
     ) -> None:
         self.max_steps, self._timeout = limits
-        self._gates, self._tasks = list(gates), list(tasks)
+        self._gates = list(gates)
+        pairs = zip(tasks, self._gates, strict=True)
+        self.about = [About(task, gate.width, gate.where) for task, gate in pairs]
         self._steps = np.full(len(self._gates), _OUTSIDE)
         self._turn, self._token = Turn() if turn is None else turn, object()
-
-    def __len__(self) -> int:
-        return len(self._gates)
-
-    @property
-    def tasks(self) -> list[int | None]:
-        """Index of each environment's task; None where it has none."""
-        return list(self._tasks)
-
-    @property
-    def action_dims(self) -> list[int]:
-        """Size of each environment's actions."""
-        return [gate.width for gate in self._gates]
-
-    @property
-    def names(self) -> list[str]:
-        """What messages call each environment."""
-        return [gate.where for gate in self._gates]
-
-    def reset(self, index: int, *, seed: int | None = None) -> np.ndarray:
-        """Start an episode in environment `index`; returns the observation `[O]` float32."""
-        return self.reset_many([index], [seed])[0]
-
-    def step(self, index: int, action: np.ndarray) -> PoolStep:
-        """Take `action` `[A]` in environment `index`."""
-        return self.step_many([index], [action])[0]
 
     def reset_many(
         self, indices: Sequence[int], seeds: Sequence[int | None] | None = None
@@ -277,23 +254,3 @@ class LockstepPool(BatchedPool):
     @abstractmethod
     def _step_all(self, native: np.ndarray) -> Stepped:
         """Take native actions `[N, A]`; note in `_over` which rows must be reset to go on."""
-
-
-def check_places(
-    count: int, indices: Sequence[int], name: str, given: Sequence[Any] | np.ndarray
-) -> list[int]:
-    """Return places in a pool of `count` environments.
-
-    Raises:
-        ValueError: if the pool does not have a place, or the lengths differ.
-    """
-    rows = list(indices)
-    for index in rows:
-        if not 0 <= index < count:
-            raise ValueError(f"index must be one of the pool's {count}, got {index}")
-    if len(set(rows)) != len(given):
-        raise ValueError(
-            f"{name} must have one entry for each of different environments, "
-            f"got {len(given)} for {rows}"
-        )
-    return rows

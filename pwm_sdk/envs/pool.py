@@ -11,15 +11,15 @@ from torchrl.envs import EnvBase
 
 from pwm_sdk.checks import positive, seed, whole
 from pwm_sdk.contract.pools import PoolStep
-from pwm_sdk.envs.batched import check_places
-from pwm_sdk.envs.member import About, Limits, Member
+from pwm_sdk.envs.environments import Environments, check_places
+from pwm_sdk.envs.member import Limits, Member
 from pwm_sdk.envs.opening import is_maker, members_of
 from pwm_sdk.envs.workers import Workers
 
 __all__ = ["EnvPool", "PoolStep"]
 
 
-class EnvPool:
+class EnvPool(Environments):
     """Single environments of any kind with one numpy interface.
 
     Environments of `make_env` are stepped through the gymnasium environment underneath, which
@@ -73,36 +73,10 @@ class EnvPool:
             if kinds := [type(env).__name__ for env in envs if not is_maker(env)]:
                 raise ValueError(f"envs must be functions to be made in workers, got {kinds[0]}")
             self._workers = Workers(envs, workers, limits)  # pyright: ignore[reportArgumentType]
-            self.about: list[About] = self._workers.about
+            self.about = self._workers.about
         else:
             self._members = list(members_of(envs, limits))
             self.about = [member.about for member in self._members]
-
-    def __len__(self) -> int:
-        return len(self.about)
-
-    @property
-    def tasks(self) -> list[int | None]:
-        """Index of each environment's task, found through wrappers; None where it has none."""
-        return [known.task for known in self.about]
-
-    @property
-    def action_dims(self) -> list[int]:
-        """Size of each environment's actions."""
-        return [known.action_dim for known in self.about]
-
-    @property
-    def names(self) -> list[str]:
-        """What messages call each environment."""
-        return [known.where for known in self.about]
-
-    def reset(self, index: int, *, seed: int | None = None) -> np.ndarray:
-        """Start an episode in environment `index`; returns the observation `[O]` float32."""
-        return self.reset_many([index], [seed])[0]
-
-    def step(self, index: int, action: np.ndarray) -> PoolStep:
-        """Take `action` `[A]` in environment `index`."""
-        return self.step_many([index], [action])[0]
 
     def reset_many(
         self, indices: Sequence[int], seeds: Sequence[int | None] | None = None
