@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import is_dataclass
@@ -32,6 +31,7 @@ from pwm_sdk.data.transitions import EpisodeCutter
 from pwm_sdk.generators import random_state, set_random_state
 from pwm_sdk.optim import linear_decay
 from pwm_sdk.policies.behaviours import RandomBehaviour
+from pwm_sdk.training.border import renew
 from pwm_sdk.training.collect import Collector
 from pwm_sdk.training.settings import RoundReport
 
@@ -220,9 +220,7 @@ class AgentLoop:
         if isinstance(self.replay, ReplayBuffer):
             self.replay.generator.set_state(state["replay"])
         if self.pool is not None:
-            drawn = copy.deepcopy(self.rng).integers(2**32, size=4)
-            seeds = np.random.SeedSequence([*drawn, self.round]).generate_state(len(self.pool))
-            self.pool.reset_many(range(len(self.pool)), [int(seed) for seed in seeds])
+            renew(self.pool, self.rng, self.round)
         self._collector, self._cutters = None, []
         set_random_state(state["torch_rng"])
 

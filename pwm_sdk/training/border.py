@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from tensordict import TensorDict
 
 from pwm_sdk import keys
+from pwm_sdk.contract.pools import Pool
 
-__all__ = ["acted", "packed", "stacked"]
+__all__ = ["acted", "packed", "renew", "stacked"]
 
 
 def acted(behaviour: Callable[[np.ndarray], np.ndarray], observation: np.ndarray) -> np.ndarray:
@@ -64,3 +66,16 @@ def packed(
         },
         shape,
     )
+
+
+def renew(pool: Pool, rng: np.random.Generator, number: int) -> None:
+    """Start other random streams in all environments of a pool that is resumed.
+
+    Args:
+        pool: the environments.
+        rng: whose state, which stays, decides the seeds.
+        number: of the round, which does so too.
+    """
+    drawn = copy.deepcopy(rng).integers(2**32, size=4)
+    seeds = np.random.SeedSequence([*drawn, number]).generate_state(len(pool))
+    pool.reset_many(range(len(pool)), [int(seed) for seed in seeds])

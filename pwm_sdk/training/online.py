@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +43,7 @@ from pwm_sdk.optim import (
 from pwm_sdk.policies.behaviours import LatentBehaviour, RandomBehaviour
 from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.states import load_state, state_of
+from pwm_sdk.training.border import renew
 from pwm_sdk.training.collect import Episode, run_episodes
 from pwm_sdk.training.keeping import keep_episodes
 from pwm_sdk.training.metrics import exploitation_gap
@@ -377,7 +377,8 @@ class GrowingBatch:
         self.steps = state.get("steps", 0)
         self.reward_scale = list(state.get("reward_scale", self.reward_scale))
         self.rng.bit_generator.state = state["rng"]
-        self._renew_environments()  # before torch's numbers: an environment may draw on them
+        # before torch's numbers: an environment may draw on them
+        renew(self.pool, self.rng, self.round)
         set_random_state(state["torch_rng"])
 
     def save_data(self, path: Path) -> None:
@@ -404,12 +405,6 @@ class GrowingBatch:
     def _scales(self) -> list[float]:
         """Return what rewards are divided by; 1 where no data has said."""
         return [1.0 if scale is None else scale for scale in self.reward_scale]
-
-    def _renew_environments(self) -> None:
-        """Start other random streams, which follow from the state of `rng` and the round."""
-        drawn = copy.deepcopy(self.rng).integers(2**32, size=4)
-        seeds = np.random.SeedSequence([*drawn, self.round]).generate_state(len(self.pool))
-        self.pool.reset_many(range(len(self.pool)), [int(seed) for seed in seeds])
 
     def _schedule(self, progress: float) -> None:
         first, last = self.config.std
