@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 import torch
@@ -28,6 +27,7 @@ from pwm_sdk.contract.agents import ActingPolicy, Loop, Report
 from pwm_sdk.policies.policy import ObservationPolicy
 from pwm_sdk.runs.logger import Logger
 from pwm_sdk.runs.report.plots import subplots
+from pwm_sdk.runs.stopping import handled_signals, patience, stop_asked
 from pwm_sdk.runs.tables import write_csv
 from pwm_sdk.training.evaluate import evaluate_members
 
@@ -161,8 +161,6 @@ class Run:
             self._begin()
             stops = [asked] if stop is None else [asked, stop]
             self._rounds(lambda: self._share(given, minutes), stops, progress)
-            if asked():  # in the last reading, after which nobody else looks
-                raise KeyboardInterrupt
         return self
 
     def save(self) -> None:
@@ -397,21 +395,9 @@ def _signals() -> Iterator[Callable[[], bool]]:
 
     Where the program handles it otherwise, that stays.
     """
-    asked = []
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
+    alone = threading.current_thread() is threading.main_thread()
+    if not alone or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield lambda: False
         return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    with handled_signals([signal.SIGINT]), patience():
+        yield stop_asked

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
@@ -67,18 +67,23 @@ def patience() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def handled_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise `Interrupted` in this process, as long as the block lasts."""
+def handled_signals(signals: Collection[signal.Signals] = _SIGNALS) -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise `Interrupted` in this process, as long as the block lasts.
+
+    Args:
+        signals: others than both.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _Signals.asked = None
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    before = {number: signal.signal(number, on_signal) for number in signals}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _Signals.asked = None
 
 
 @contextlib.contextmanager
